@@ -6,9 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
-ResultStatus = Literal[
-    "completed", "incomplete", "failed", "cancelled", "expired", "rejected", "uncertain"
-]
+ResultStatus = Literal["completed", "incomplete", "failed", "cancelled", "expired", "rejected", "uncertain"]
 RESULT_STATUSES: Final[tuple[ResultStatus, ...]] = (
     "completed", "incomplete", "failed", "cancelled", "expired", "rejected", "uncertain",
 )  # fmt: skip
@@ -57,6 +55,8 @@ class Job(msgspec.Struct, gc=False):
     pending: float | None = None
     failed_polls: int = 0
     """Polls in a row that brought no answer about the job."""
+    missing: int = 0
+    """Polls in a row to which the service said that it does not know the job."""
 
 
 class Timing(msgspec.Struct, frozen=True, gc=False):

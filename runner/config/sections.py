@@ -175,9 +175,7 @@ class Bimodal(Section):
     sigma: float = Field(0.2, ge=0, le=5)
 
 
-Latency = Annotated[
-    Constant | Exponential | Lognormal | Uniform | Bimodal, Field(discriminator="type")
-]
+Latency = Annotated[Constant | Exponential | Lognormal | Uniform | Bimodal, Field(discriminator="type")]
 
 FaultKind = Literal[
     "400", "404", "429", "500", "502", "503", "504", "529",
@@ -187,7 +185,11 @@ FaultKind = Literal[
 
 
 class Faults(Section):
-    """The probability of each kind of fault, per exchange."""
+    """The probability of each kind of fault, per exchange.
+
+    A POST that meets `empty`, `cut`, `not_utf8`, `not_json`, `not_object`, `no_id`, `odd_status`, `lost`
+    or `slow` has created its job; one that meets any other kind has not.
+    """
 
     post: dict[FaultKind, Share] = {}
     get: dict[FaultKind, Share] = {}
@@ -220,7 +222,9 @@ class Simulator(Section):
     windows: dict[str, Annotated[float, Field(gt=0)]] = {
         "asap": 0.1, "priority": 0.25, "standard": 0.5, "balanced": 0.5, "flex": 1.0,
     }  # fmt: skip
-    """Completion windows that are known, each with the factor on the latency; any other is a 400."""
+    """Completion windows that are known, each with the factor on the latency; any other is a 400.
+
+    A job that names no window has the factor 1."""
     capacity: Count | None = None
     """Jobs running at once; the others wait in the order of their arrival."""
     vocabulary: Literal["sail", "openai"] = "sail"
@@ -230,16 +234,27 @@ class Simulator(Section):
     outcomes: dict[Literal["failed", "incomplete", "cancelled", "expired"], Share] = {}
     """The share of jobs that end otherwise than completed."""
     output_tokens: Count = 60
-    """About how many words an answer has."""
+    """About how many words an answer has; a word is a token."""
+    cached_share: Share = 0.0
+    """The share of input tokens that usage reports as cached."""
+    reasoning_share: Share = 0.0
+    """The share of output tokens that usage reports as reasoning; the answer is shorter by as much."""
+    exchange_s: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """How long every answer to a POST or a GET of a response takes, apart from the job."""
+    retention_s: Seconds | None = None
+    """How long a response is kept after it was first delivered, then 404; null: for ever."""
     rate_limits: RateLimits = RateLimits()
     faults: Faults = Faults()
     fault_s: Seconds = 5.0
-    """How long `slow` delays an answer."""
+    """How long the fault `slow` delays an answer."""
     idempotency: bool = True
     """Whether Idempotency-Key is honoured."""
+    cancellation: bool = True
+    """Whether responses can be cancelled and deleted; else both are a 405."""
     api_key_env: str | None = None
     """The environment variable with the only key accepted; null: any key."""
     seed: int = 1
+    """Decides every draw; the same seed and bodies give the same jobs, in whatever order they arrive."""
 
     @field_validator("outcomes")
     @classmethod

@@ -1,0 +1,143 @@
+"""The command line: parse, call, exit code. Heavy parts are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from runner import __version__
+from runner.errors import RunnerError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. What a user can mend ends in a message, never in a traceback."""
+    arguments = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except RunnerError as error:
+        for line in str(error).splitlines():
+            print(f"runner: {line}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("runner: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="runner",
+        description="Send thousands of background requests to a Responses API, follow them, keep every result.",
+    )
+    parser.add_argument("--version", action="version", version=f"runner {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_run(commands.add_parser("run", help="start a run, or continue it"))
+    _add_check(commands.add_parser("check", help="read config and input, print the plan; sends nothing"))
+    _add_report(commands.add_parser("report", help="sum up one run, or compare several"))
+    _add_simulate(commands.add_parser("simulate", help="serve the simulator until stopped"))
+    schema = commands.add_parser("schema", help="print the JSON Schema of the config")
+    schema.set_defaults(command=_schema)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="SECTION.KEY=VALUE",
+        action="append",
+        default=[],
+        help="override one value of the config; may be given many times",
+    )
+    parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N rows")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser)
+    parser.add_argument("--new", action="store_true", help="set an earlier run aside and start afresh")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no report; errors are still told")
+    parser.set_defaults(command=_run)
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser)
+    parser.set_defaults(command=_check)
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dirs", metavar="RUN_DIR", nargs="+")
+    parser.add_argument("--json", action="store_true", help="the summaries as JSON")
+    parser.set_defaults(command=_report)
+
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000, help="0: any free one (default: 8000)")
+    parser.add_argument("--config", metavar="CONFIG", help="a run config, for its simulator section")
+    parser.add_argument("--state", metavar="FILE", help="remember jobs in FILE over restarts")
+    parser.add_argument("--settings-json", help=argparse.SUPPRESS)
+    parser.add_argument("--parent-pipe", action="store_true", help=argparse.SUPPRESS)
+    parser.set_defaults(command=_simulate)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from runner.config import load
+    from runner.engine.local import Options, execute
+
+    config = load(arguments.config, arguments.overrides)
+    return execute(config, Options(new=arguments.new, limit=arguments.limit, quiet=arguments.quiet))
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from runner.config import load
+    from runner.engine.plan import plan
+
+    print(plan(load(arguments.config, arguments.overrides), arguments.limit))
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from runner.report import report
+
+    print(report(arguments.run_dirs, as_json=arguments.json))
+    return 0
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from runner.config import Simulator, load
+    from runner.simulator import serve_forever
+
+    settings = Simulator()
+    if arguments.settings_json:
+        settings = Simulator.model_validate_json(arguments.settings_json)
+    elif arguments.config:
+        settings = load(arguments.config).simulator
+    state = Path(arguments.state) if arguments.state else None
+    return serve_forever(settings, arguments.host, arguments.port, state, arguments.parent_pipe)
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    import json
+
+    from runner.config import RunConfig
+
+    print(json.dumps(RunConfig.model_json_schema(), indent=2))
+    return 0
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Validation errors in a user's words: where it stands, what is wrong, which key was perhaps meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from runner.errors import Problem
+
+Path_ = tuple[str | int, ...]
+
+
+@dataclass(slots=True)
+class Origin:
+    """Where each value came from: a line of the file, or an override."""
+
+    file: str
+    lines: dict[Path_, int] = field(default_factory=dict)
+    overrides: dict[Path_, str] = field(default_factory=dict)
+
+    def where(self, path: Path_) -> str:
+        """The place of `path`, or of the nearest key above it that is there."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.overrides:
+                return self.overrides[path[:length]]
+            if path[:length] in self.lines:
+                return f"{self.file}:{self.lines[path[:length]]}"
+        made_by = next(
+            (said for set_path, said in self.overrides.items() if set_path[: len(path)] == path), None
+        )
+        return made_by or f"{self.file}:1"
+
+
+def explain(error: ValidationError, data: Any, origin: Origin, model: type[BaseModel]) -> Iterator[Problem]:
+    """One `Problem` for each error of pydantic's, in the order of the file."""
+    problems = [_problem(detail, data, origin, model) for detail in error.errors(include_url=False)]
+    yield from sorted(problems, key=_place)
+
+
+def _place(problem: Problem) -> tuple[str, int]:
+    file, _, line = problem.where.rpartition(":")
+    return (file, int(line)) if line.isdigit() else (problem.where, 0)
+
+
+def _problem(detail: ErrorDetails, data: Any, origin: Origin, model: type[BaseModel]) -> Problem:
+    path = _path_in_data(detail["loc"], data, missing=detail["type"] == "missing")
+    dotted = ".".join(map(str, path))
+    where = origin.where(path)
+    match detail["type"]:
+        case "missing":
+            return Problem(f"{dotted} is required", where)
+        case "extra_forbidden":
+            near = _nearest(path, data, model)
+            return Problem(f"unknown key {dotted}", where, f"did you mean {near}?" if near else "")
+        case "value_error":
+            said = str(detail["ctx"]["error"])
+            return Problem(f"{dotted}: {said}" if dotted else said, where)
+        case "union_tag_not_found":
+            return Problem(f"{dotted}.type is required", where, _tags(detail))
+        case "union_tag_invalid":
+            return Problem(f"{dotted}.type is not known", where, _tags(detail))
+        case "model_type" | "model_attributes_type":
+            return Problem(f"{dotted} must be a section with keys of its own, not {_shown(detail)}", where)
+        case "string_pattern_mismatch":
+            pattern = detail["ctx"]["pattern"]
+            return Problem(f"{dotted}: {_shown(detail)} does not fit {pattern}", where)
+    said = detail["msg"][0].lower() + detail["msg"][1:]
+    return Problem(f"{dotted}: {said}, not {_shown(detail)}", where)
+
+
+def _tags(detail: ErrorDetails) -> str:
+    return "one of " + detail.get("ctx", {}).get("expected_tags", "constant, exponential").replace("'", "")
+
+
+def _shown(detail: ErrorDetails) -> str:
+    text = repr(detail["input"])
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _path_in_data(loc: tuple[str | int, ...], data: Any, *, missing: bool) -> Path_:
+    """`loc` without the names of union members that pydantic puts between keys."""
+    path: list[str | int] = []
+    inner = data
+    for index, step in enumerate(loc):
+        last = index == len(loc) - 1
+        if isinstance(inner, dict) and step in inner:
+            inner = inner[step]
+        elif isinstance(inner, list) and isinstance(step, int) and step < len(inner):
+            inner = inner[step]
+        elif not (last and missing):
+            continue
+        path.append(step)
+    return tuple(path)
+
+
+def _nearest(path: Path_, data: Any, model: type[BaseModel]) -> str | None:
+    """The known key nearest in spelling in the same section; else the same key where it does exist."""
+    known = _fields(model)
+    section = path[:-1]
+    wrong = str(path[-1])
+    siblings = {where[-1]: where for where in known if where[:-1] == section}
+    close = difflib.get_close_matches(wrong, siblings, n=1)
+    if close:
+        return ".".join(siblings[close[0]])
+    elsewhere = [".".join(where) for where in known if where[-1] == wrong]
+    if elsewhere:
+        return " or ".join(elsewhere)
+    close = difflib.get_close_matches(wrong, {where[-1] for where in known}, n=1, cutoff=0.75)
+    return " or ".join(".".join(where) for where in known if where[-1] in close) or None
+
+
+def _fields(model: type[BaseModel], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    for name, info in model.model_fields.items():
+        here = (*above, name)
+        found.append(here)
+        for inner in (info.annotation, *get_args(info.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                found.extend(f for f in _fields(inner, here) if f not in found)
+    return found

@@ -1,0 +1,82 @@
+"""`runner check`: what a run would do, in a user's words; sends nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from runner.config import EMBEDDED, RunConfig
+from runner.measure.summary import cost_usd
+from runner.records import Request
+from runner.source import Source, Survey
+from runner.store import RunDir
+
+CHARACTERS_PER_TOKEN = 4
+
+
+def plan(config: RunConfig, limit: int | None) -> str:
+    """Read all of the input and say what would be sent. Raises `ConfigError` and `InputError` with all errors."""
+    source = Source(config)
+    survey = source.survey()
+    rows = min(survey.rows, limit or survey.rows)
+    first = source.request(next(source.blocks())[0])
+    lines = [f"{name:<9}{text}" for name, text in _lines(config, survey, rows, first)]
+    body = msgspec.json.format(first.body, indent=2).decode()
+    return "\n".join(
+        [*lines, "", f"first request, {first.custom_id}: POST {_address(config)}/responses", body]
+    )
+
+
+def _lines(config: RunConfig, survey: Survey, rows: int, first: Request) -> Iterator[tuple[str, str]]:
+    target, submit, poll = config.target, config.submit, config.poll
+    run_dir = RunDir(Path(config.sink.dir) / config.name)
+    yield "run", f"{run_dir.path}{_existing(run_dir, config)}"
+    yield "rows", f"{rows:,}{'' if rows == survey.rows else f' of {survey.rows:,}'}, {config.source.type}"
+    header = target.idempotency_header or "no idempotency header: a lost acknowledgement ends uncertain"
+    yield "target", f"{_address(config)} ({target.mode}, {target.transport}, {header})"
+    yield "key", _key(config)
+    yield (
+        "limits",
+        (
+            f"{submit.concurrency:,} POSTs and {poll.concurrency:,} GETs at once, "
+            f"{submit.max_in_flight:,} jobs in flight"
+        ),
+    )
+    yield "polling", poll.strategy + (f", at most {poll.max_rate:g} GETs/s" if poll.max_rate else "")
+    if config.prices:
+        yield "cost", _cost(config, rows, first)
+
+
+def _existing(run_dir: RunDir, config: RunConfig) -> str:
+    if not run_dir.exists:
+        return " (new)"
+    return {"resume": " (exists: would be continued)", "new": " (exists: would be set aside)"}.get(
+        config.sink.on_existing, " (exists: would be refused)"
+    )
+
+
+def _address(config: RunConfig) -> str:
+    return "the simulator" if config.target.base_url == EMBEDDED else config.target.base_url
+
+
+def _key(config: RunConfig) -> str:
+    if config.target.base_url == EMBEDDED and config.simulator.api_key_env is None:
+        return "none needed"
+    name = config.target.api_key_env
+    return f"in {name}" if os.environ.get(name) else f"{name} is not set: `runner run` would refuse"
+
+
+def _cost(config: RunConfig, rows: int, first: Request) -> str:
+    """An estimate, and said to be one: input as the first row's, output at its allowed most."""
+    body = msgspec.json.decode(first.body)
+    input_tokens = rows * len(msgspec.json.encode(body["input"])) // CHARACTERS_PER_TOKEN
+    sums = {"input": input_tokens, "cached": 0, "output": 0}
+    said = f"about ${cost_usd(sums, config.prices):,.2f} for input"
+    most = body.get("max_output_tokens")
+    if not isinstance(most, int):
+        return f"{said} (4 characters a token); output has no limit: set request.max_output_tokens"
+    sums = {"input": 0, "cached": 0, "output": rows * most}
+    return f"{said} (4 characters a token), at most ${cost_usd(sums, config.prices):,.2f} for output"

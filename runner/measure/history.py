@@ -1,0 +1,48 @@
+"""The totals of a run as its files tell them: for continuing it, and for reporting one that was killed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from runner.measure.meter import Meter
+from runner.measure.series import last_sample
+from runner.measure.summary import Session
+from runner.store import Manifest, Recovery, RunDir, recover
+
+
+class History(msgspec.Struct):
+    """What earlier sessions left; `meter` and `session` go on from there."""
+
+    meter: Meter
+    session: Session
+    recovery: Recovery
+
+
+def recall(run_dir: RunDir, manifest: Manifest, total: int, *, repair: bool) -> History:
+    """Read the run directory back. Raises `RunDirError` for a damaged line.
+
+    `total` may be less than what was sent already under a larger `--limit`; what was sent counts.
+    """
+    meter = Meter(total)
+    recovery = recover(run_dir, manifest.rows, meter.recall, repair=repair)
+    sample = last_sample(run_dir.metrics)
+    meter.recall_counters(sample)
+    meter.total = max(total, recovery.done.count + len(recovery.open))
+    session = Session(manifest.name, manifest.created, _number(sample, "wall_s"), _number(sample, "cpu_s"))
+    session.continued = _continued(run_dir)
+    return History(meter=meter, session=session, recovery=recovery)
+
+
+def _number(sample: dict[str, Any], key: str) -> float:
+    value = sample.get(key)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _continued(run_dir: RunDir) -> int:
+    """How often the run was continued so far, as its last summary says."""
+    try:
+        return int(msgspec.json.decode(run_dir.summary.read_bytes())["run"]["continued"])
+    except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError):
+        return 0

@@ -1,0 +1,110 @@
+"""Everything a run counts and times. Written to by the pipeline; read by progress, metrics and summary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from runner.measure.histogram import Histogram
+from runner.records import RESULT_STATUSES, Timing, Usage
+from runner.store.results import Line
+from runner.transport.reading import read_usage
+
+
+class Latencies:
+    """One histogram for each span of a request's life.
+
+    `schedule_delay`: due → first POST. `submit`: first POST → accepted. `completion`: due → done.
+    `detection_lag_bound`: last seen unfinished → seen done; the job ended somewhere in there.
+    `poll`: one GET.
+    """
+
+    def __init__(self) -> None:
+        self.schedule_delay = Histogram()
+        self.submit = Histogram()
+        self.completion = Histogram()
+        self.detection_lag_bound = Histogram()
+        self.poll = Histogram()
+
+    def record(self, status: str, timing: Timing) -> None:
+        """Count one finished request. Only a completed one has a completion: a refusal is not a fast answer."""
+        if timing.sent is not None:
+            self.schedule_delay.record(timing.sent - timing.due)
+            if timing.accepted is not None:
+                self.submit.record(timing.accepted - timing.sent)
+        if status == "completed":
+            self.completion.record(timing.done - timing.due)
+            if timing.accepted is not None:
+                seen_open = timing.accepted if timing.pending is None else timing.pending
+                self.detection_lag_bound.record(timing.done - seen_open)
+
+    def summary(self) -> dict[str, dict[str, float | None]]:
+        return {
+            "schedule_delay": self.schedule_delay.summary(),
+            "submit": self.submit.summary(),
+            "completion": self.completion.summary(),
+            "detection_lag_bound": self.detection_lag_bound.summary(),
+            "poll": self.poll.summary(),
+        }
+
+
+class Meter:
+    """Totals of the run, those of earlier sessions included; state of this one."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.statuses: Counter[str] = Counter(dict.fromkeys(RESULT_STATUSES, 0))
+        self.tokens: Counter[str] = Counter(input=0, cached=0, output=0, reasoning=0)
+        self.submit_retries: Counter[str] = Counter()
+        self.poll_retries: Counter[str] = Counter()
+        self.latencies = Latencies()
+        self.accepted = 0
+        self.polls = 0
+        self.posting = 0
+        self.open = 0
+        self.waiting_retries = 0
+
+    @property
+    def done(self) -> int:
+        """Requests with a result."""
+        return self.statuses.total()
+
+    @property
+    def not_completed(self) -> int:
+        return self.done - self.statuses["completed"]
+
+    @property
+    def submitted(self) -> int:
+        """Requests that need no POST any more: accepted, or ended without."""
+        return self.done + self.open
+
+    @property
+    def unsent(self) -> int:
+        return max(self.total - self.done - self.open, 0)
+
+    @property
+    def retries(self) -> int:
+        return self.submit_retries.total() + self.poll_retries.total()
+
+    def finished(self, status: str, timing: Timing, usage: Usage) -> None:
+        """A result is on record."""
+        self.statuses[status] += 1
+        self.latencies.record(status, timing)
+        if usage.input or usage.output:
+            self.tokens["input"] += usage.input
+            self.tokens["cached"] += usage.cached
+            self.tokens["output"] += usage.output
+            self.tokens["reasoning"] += usage.reasoning
+
+    def recall(self, line: Line) -> None:
+        """A result of an earlier session."""
+        self.finished(line.status, line.timing, read_usage(line.usage))
+        self.polls += line.polls
+        self.accepted += line.timing.accepted is not None
+
+    def recall_counters(self, last_sample: Mapping[str, Any]) -> None:
+        """What results do not tell, from the last line of an earlier session's `metrics.jsonl`."""
+        for counter, name in ((self.submit_retries, "submit"), (self.poll_retries, "poll")):
+            causes = last_sample.get("retries", {}).get(name, {})
+            counter.update({cause: count for cause, count in causes.items() if isinstance(count, int)})

@@ -1,0 +1,120 @@
+"""What a person sees while a run runs: two bars on a terminal, a plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Final, Protocol, TextIO
+
+from tqdm import tqdm
+
+from runner.measure.meter import Meter
+
+REDRAW_S: Final = 0.25
+PLAIN_LINE_S: Final = 5.0
+
+
+class Progress(Protocol):
+    """Draws the meter; never changes it."""
+
+    def draw(self) -> None:
+        """Show how things stand now."""
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+
+    def close(self) -> None:
+        """Show how things ended, and let go of the terminal."""
+
+
+class Bars:
+    """Two tqdm bars: submitted, and completed with in flight, retries and failures beside it."""
+
+    def __init__(self, meter: Meter, stream: TextIO) -> None:
+        self._meter = meter
+        self._stream = stream
+        layout = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} {rate_fmt}{postfix}"
+        common = {
+            "total": meter.total,
+            "file": stream,
+            "bar_format": layout,
+            "dynamic_ncols": True,
+            "unit": "",
+        }
+        self._submitted = tqdm(desc="submitted", position=0, initial=meter.submitted, **common)
+        self._completed = tqdm(desc="completed", position=1, initial=meter.done, **common)
+
+    def draw(self) -> None:
+        meter = self._meter
+        self._completed.set_postfix_str(
+            f"in flight {meter.open:,} · retries {meter.retries:,} · failed {meter.not_completed:,}",
+            refresh=False,
+        )
+        for bar, value in ((self._submitted, meter.submitted), (self._completed, meter.done)):
+            bar.update(value - bar.n)
+            bar.refresh()
+
+    def say(self, text: str) -> None:
+        tqdm.write(text, file=self._stream)
+
+    def close(self) -> None:
+        self.draw()
+        self._submitted.close()
+        self._completed.close()
+
+
+class Lines:
+    """A line every `PLAIN_LINE_S`: for logs and pipes."""
+
+    def __init__(self, meter: Meter, stream: TextIO) -> None:
+        self._meter = meter
+        self._stream = stream
+        self._drawn_at = time.monotonic()
+        self._drawn = (meter.submitted, meter.done)
+
+    def draw(self) -> None:
+        if time.monotonic() - self._drawn_at >= PLAIN_LINE_S:
+            self._print()
+
+    def say(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        self._print()
+
+    def _print(self) -> None:
+        meter, now = self._meter, time.monotonic()
+        elapsed_s = max(now - self._drawn_at, 1e-9)
+        submitted, done = self._drawn
+        self._drawn_at, self._drawn = now, (meter.submitted, meter.done)
+        self.say(
+            f"{time.strftime('%H:%M:%S')}  "
+            f"submitted {meter.submitted:,}/{meter.total:,} ({(meter.submitted - submitted) / elapsed_s:,.0f}/s)  "
+            f"completed {meter.done:,} ({(meter.done - done) / elapsed_s:,.0f}/s)  "
+            f"in flight {meter.open:,}  retries {meter.retries:,}  failed {meter.not_completed:,}"
+        )
+
+
+class Silent:
+    """`--quiet`: only what stays is said."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def draw(self) -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def open_progress(meter: Meter, *, quiet: bool) -> Progress:
+    """The right one for where stderr goes."""
+    if quiet:
+        return Silent(sys.stderr)
+    if sys.stderr.isatty():
+        return Bars(meter, sys.stderr)
+    return Lines(meter, sys.stderr)

@@ -1,0 +1,1 @@
+"""Rows → jobs → results: submitter, poller, sink, and the run that owns them."""

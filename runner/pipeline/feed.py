@@ -1,0 +1,60 @@
+"""Rows on their way in: read ahead off the event loop, a bounded number at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from runner.errors import StoppedEarly
+from runner.source import Line, Source
+
+LOW_WATER_ROWS: Final = 512
+
+
+class Feed:
+    """The rows that are still to be sent, in order. `fill` reads, `take` hands out."""
+
+    def __init__(self, source: Source, total: int, skip: Callable[[int], bool]) -> None:
+        self._source = source
+        self._total = total
+        self._skip = skip
+        self._lines: deque[Line] = deque()
+        self._low = asyncio.Event()
+        self._low.set()
+        self.exhausted = False
+        self.on_more: Callable[[], None] = lambda: None
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to take, now and later."""
+        return self.exhausted and not self._lines
+
+    def take(self) -> Line | None:
+        """The next row, or None while none is there."""
+        if not self._lines:
+            return None
+        line = self._lines.popleft()
+        if len(self._lines) < LOW_WATER_ROWS:
+            self._low.set()
+        return line
+
+    async def fill(self) -> None:
+        """Read to the end, whenever there is room. Raises `InputError`, `StoppedEarly` when rows went missing."""
+        blocks = self._source.blocks()
+        reached = 0
+        while reached < self._total:
+            await self._low.wait()
+            block = await asyncio.to_thread(next, blocks, None)
+            if block is None:
+                raise StoppedEarly(
+                    f"the input changed while it was being sent: it had {self._total} rows, now {reached}"
+                )
+            reached = block[-1].i + 1
+            self._lines.extend(line for line in block if line.i < self._total and not self._skip(line.i))
+            if len(self._lines) >= LOW_WATER_ROWS:
+                self._low.clear()
+            self.on_more()
+        self.exhausted = True
+        self.on_more()

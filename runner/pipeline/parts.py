@@ -1,0 +1,37 @@
+"""What submitter and poller work with together; made once by the run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from runner.config.sections import RunConfig
+from runner.measure.meter import Meter
+from runner.pipeline.clock import Clock
+from runner.pipeline.contact import Contact
+from runner.pipeline.sink import Sink
+from runner.policy.retry import wait_s
+from runner.store import Journal
+from runner.transport import Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One of each for a run."""
+
+    config: RunConfig
+    run_id: str
+    transport: Transport
+    journal: Journal
+    sink: Sink
+    meter: Meter
+    clock: Clock
+    contact: Contact
+    warn: Callable[[str], None]
+    random: random.Random = field(default_factory=lambda: random.Random(0))
+
+    def retry_wait_s(self, failures: int, retry_after_s: float | None) -> float:
+        """Seconds before the next try after `failures` failures in a row."""
+        retry = self.config.submit.retry
+        return wait_s(failures, retry.base_s, retry.cap_s, self.random.random(), retry_after_s)

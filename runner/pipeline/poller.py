@@ -1,0 +1,143 @@
+"""The poller pool: follows accepted jobs, at most `concurrency` GETs at once, each when its strategy says."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Final
+
+from runner.pipeline.parts import Parts
+from runner.pipeline.submitter import refused
+from runner.pipeline.turnstile import Turnstile
+from runner.policy.limiter import Gate
+from runner.policy.polling import polling
+from runner.records import Failure, Job
+from runner.transport.outcomes import (
+    Done,
+    Gone,
+    Pending,
+    RetrieveOutcome,
+    Throttled,
+    Transient,
+    Unauthorised,
+)
+
+LOOKS_BEFORE_GONE: Final = 3
+"""A job must be unknown this many times in a row: right after acceptance a replica may not have it yet."""
+
+
+class Poller:
+    """Owns the jobs between acceptance and result: a heap by due time, and those being looked at."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._meter = parts.meter
+        self._section = parts.config.poll
+        self._policy = polling(self._section)
+        self._due: list[tuple[float, int, Job]] = []
+        self.gate = Gate(self._section.max_rate)
+        self.turnstile: Turnstile[Job] = Turnstile(self._take, parts.clock.now)
+
+    def follow(self, job: Job) -> None:
+        """Take over a job that was just accepted."""
+        self._meter.open += 1
+        self._schedule(job, self._policy.next_look(job.kind, 0.0, 0))
+
+    def follow_again(self, job: Job) -> None:
+        """Take over a job of an earlier session; it may have ended long ago."""
+        self._meter.open += 1
+        self._push(job, self._parts.clock.now())
+
+    async def work(self) -> None:
+        """One of `concurrency` workers. Raises what ends the run."""
+        while (job := await self.turnstile.get()) is not None:
+            await self._look(job)
+
+    def _take(self, now: float) -> tuple[Job | None, float | None]:
+        if not self._due:
+            return None, None
+        ready_at = max(self._due[0][0], self.gate.opens_at(now))
+        if ready_at > now:
+            return None, ready_at
+        self.gate.started(now)
+        return heapq.heappop(self._due)[2], None
+
+    async def _look(self, job: Job) -> None:
+        clock = self._parts.clock
+        started = clock.now()
+        outcome = await self._parts.transport.retrieve(job.id)
+        ended = clock.now()
+        job.polls += 1
+        self._meter.polls += 1
+        self._meter.latencies.poll.record(ended - started)
+        self._settle(job, outcome, started, ended)
+
+    def _settle(self, job: Job, outcome: RetrieveOutcome, started: float, ended: float) -> None:
+        contact = self._parts.contact
+        contact.made = contact.made or isinstance(outcome, Pending | Done | Gone | Throttled)
+        match outcome:
+            case Pending():
+                self.gate.accepted()
+                self._wait_on(job, started, ended)
+            case Done():
+                self.gate.accepted()
+                seen_s = 0.0 if job.pending is None else job.pending - job.accepted
+                self._policy.saw_done(job.kind, seen_s, self._age_s(job, ended))
+                self._meter.open -= 1
+                done = self._parts.clock.unix(ended)
+                self._parts.sink.finish(
+                    job, done, outcome.status, outcome.reply, outcome.failure, outcome.usage
+                )
+            case Throttled():
+                self.gate.throttled(ended, started, outcome.wait_s)
+                self._look_again(job, outcome.cause, outcome.failure, outcome.wait_s, ended)
+            case Transient():
+                if not outcome.cause.isdigit():
+                    contact.failed(ended, outcome.failure)
+                self._look_again(job, outcome.cause, outcome.failure, outcome.wait_s, ended)
+            case Gone():
+                self.gate.accepted()
+                job.missing += 1
+                if job.missing >= LOOKS_BEFORE_GONE:
+                    self._lose(job, outcome.failure, ended)
+                else:
+                    self._look_again(job, "gone", outcome.failure, None, ended)
+            case Unauthorised():
+                raise refused(outcome.failure, self._parts.config.target.api_key_env)
+
+    def _wait_on(self, job: Job, started: float, ended: float) -> None:
+        """The job was not done when the poll began, at the latest; look again when the strategy says."""
+        age_s = self._age_s(job, started)
+        seen_s = 0.0 if job.pending is None else job.pending - job.accepted
+        self._policy.saw_pending(job.kind, seen_s, age_s)
+        job.pending = self._parts.clock.unix(started)
+        job.failed_polls = job.missing = 0
+        if self._age_s(job, ended) >= self._section.deadline_s:
+            said = f"not done {self._section.deadline_s:g} s after it was accepted (poll.deadline_s)"
+            self._lose(job, Failure(type="deadline", message=said), ended)
+        else:
+            self._schedule(job, self._policy.next_look(job.kind, self._age_s(job, ended), job.polls))
+
+    def _look_again(self, job: Job, cause: str, failure: Failure, wait_s: float | None, now: float) -> None:
+        """A poll brought no answer. The job is paid for, so it is asked for until its deadline."""
+        job.failed_polls += 1
+        self._meter.poll_retries[cause] += 1
+        if self._age_s(job, now) >= self._section.deadline_s:
+            self._lose(job, failure, now)
+        else:
+            self._push(job, now + self._parts.retry_wait_s(job.failed_polls, wait_s))
+
+    def _lose(self, job: Job, failure: Failure, now: float) -> None:
+        self._meter.open -= 1
+        self._parts.sink.finish(job, self._parts.clock.unix(now), "expired", failure=failure)
+
+    def _age_s(self, job: Job, now: float) -> float:
+        return self._parts.clock.unix(now) - job.accepted
+
+    def _schedule(self, job: Job, age_s: float) -> None:
+        """Look when the job has reached `age_s`, or its deadline."""
+        self._push(job, self._parts.clock.monotonic(job.accepted + min(age_s, self._section.deadline_s)))
+
+    def _push(self, job: Job, due: float) -> None:
+        heapq.heappush(self._due, (due, job.row, job))
+        if self._due[0][2] is job:
+            self.turnstile.wake()

@@ -1,0 +1,124 @@
+"""Finished requests become durable lines, and only then count as done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+import msgspec
+
+from runner.measure.meter import Meter
+from runner.records import Failure, Job, Reply, Request, Result, ResultStatus, Timing, Usage
+from runner.store import Journal, Results
+
+NO_USAGE: Final = Usage()
+
+
+class Sink:
+    """The end of every request. `on_finished` is told after its line is with the kernel."""
+
+    def __init__(
+        self, results: Results, journal: Journal, meter: Meter, store: Literal["full", "text"], fsync_s: float
+    ) -> None:
+        self._results = results
+        self._journal = journal
+        self._meter = meter
+        self._store = store
+        self._fsync_s = fsync_s
+        self.on_finished: Callable[[], None] = lambda: None
+
+    def finish(
+        self,
+        job: Job,
+        done: float,
+        status: ResultStatus,
+        reply: Reply | None = None,
+        failure: Failure | None = None,
+        usage: Usage = NO_USAGE,
+    ) -> None:
+        """An accepted job ended, or was given up; `done` in Unix seconds. Raises `StorageError`."""
+        self._write(
+            Result(
+                custom_id=job.custom_id,
+                row=job.row,
+                status=status,
+                response=self._kept(reply) if reply else None,
+                error=failure,
+                timing=Timing(job.due, job.sent, job.accepted, job.pending, done),
+                attempts=job.attempts,
+                polls=job.polls,
+            ),
+            usage,
+        )
+
+    def refuse(
+        self,
+        request: Request,
+        status: ResultStatus,
+        failure: Failure,
+        reply: Reply | None,
+        timing: Timing,
+        attempts: int,
+    ) -> None:
+        """A request ends without an accepted job. Raises `StorageError`."""
+        self._write(
+            Result(
+                custom_id=request.custom_id,
+                row=request.row,
+                status=status,
+                response=reply,
+                error=failure,
+                timing=timing,
+                attempts=attempts,
+                polls=0,
+            ),
+            NO_USAGE,
+        )
+
+    async def sync_for_ever(self) -> None:
+        """Group commit: everything received is on the disk at most `fsync_s` later. Raises `StorageError`."""
+        while True:
+            await asyncio.sleep(self._fsync_s)
+            await asyncio.to_thread(self.sync)
+
+    def sync(self) -> None:
+        """Blocking. Raises `StorageError`."""
+        self._journal.log.sync()
+        self._results.log.sync()
+
+    def _write(self, result: Result, usage: Usage) -> None:
+        self._results.write(result)
+        self._meter.finished(result.status, result.timing, usage)
+        self.on_finished()
+
+    def _kept(self, reply: Reply) -> Reply:
+        if self._store == "full":
+            return reply
+        return msgspec.structs.replace(reply, body=msgspec.Raw(text_only(reply.body)))
+
+
+def text_only(body: msgspec.Raw) -> bytes:
+    """A response object cut down to id, status, model, its text, usage and error, in the object's own shape."""
+    whole: dict[str, Any] = msgspec.json.decode(body)
+    kept = {key: whole[key] for key in ("id", "object", "status", "model") if key in whole}
+    kept["output"] = [
+        {"type": "message", "content": [{"type": "output_text", "text": output_text(whole.get("output"))}]}
+    ]
+    kept.update({key: whole[key] for key in ("usage", "error", "incomplete_details") if whole.get(key)})
+    return msgspec.json.encode(kept)
+
+
+def output_text(output: Any) -> str:
+    """The text of a response: `output` is a list of items, or a string, or null."""
+    if isinstance(output, str):
+        return output
+    if not isinstance(output, list):
+        return ""
+    return "".join(
+        part["text"]
+        for item in output
+        if isinstance(item, dict) and isinstance(item.get("content"), list)
+        for part in item["content"]
+        if isinstance(part, dict) and part.get("type") == "output_text" and isinstance(part.get("text"), str)
+    )

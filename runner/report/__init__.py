@@ -1,0 +1,53 @@
+"""Run directories → text or JSON. Reads files only; a run never needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runner.errors import Problem, RunDirError
+from runner.measure.history import recall
+from runner.measure.summary import summarise
+from runner.report.text import render
+from runner.store import RunDir
+
+__all__ = ["read_summary", "report"]
+
+
+def report(paths: Sequence[str], *, as_json: bool) -> str:
+    """One run, or several side by side. Raises `RunDirError` where a path is not a run directory."""
+    summaries = [read_summary(Path(path)) for path in paths]
+    if not as_json:
+        return render(summaries)
+    whole: Any = summaries[0] if len(summaries) == 1 else summaries
+    return msgspec.json.format(msgspec.json.encode(whole), indent=2).decode()
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """`summary.json`; made of the other files while the run is running, or where it was killed."""
+    run_dir = RunDir(path)
+    if not run_dir.exists:
+        raise RunDirError(
+            Problem("is not a run directory: it has no manifest.json", str(path), "one is <sink.dir>/<name>")
+        )
+    held = run_dir.is_held
+    if not held and _is_up_to_date(run_dir):
+        try:
+            summary: dict[str, Any] = msgspec.json.decode(run_dir.summary.read_bytes(), type=dict[str, Any])
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise RunDirError(Problem(f"cannot be read: {error}", str(run_dir.summary))) from None
+        return summary
+    manifest = run_dir.read_manifest()
+    history = recall(run_dir, manifest, manifest.rows, repair=False)
+    history.meter.open = len(history.recovery.open)
+    return summarise(history.meter, history.session, "running" if held else "stopped", None, None)
+
+
+def _is_up_to_date(run_dir: RunDir) -> bool:
+    try:
+        return run_dir.summary.stat().st_mtime_ns >= run_dir.results.stat().st_mtime_ns
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,90 @@
+"""The report as Markdown tables: plain enough to read in a terminal, ready to paste into a pull request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from runner.records import RESULT_STATUSES
+
+SPANS: Final = {
+    "schedule_delay": "schedule delay",
+    "submit": "submit",
+    "completion": "completion",
+    "detection_lag_bound": "detection lag, at most",
+    "poll": "one poll",
+}
+_QUANTILES: Final = ("mean", "p50", "p90", "p95", "p99", "p99_9", "max")
+
+Table = list[list[str]]
+
+
+def render(summaries: Sequence[dict[str, Any]]) -> str:
+    """Totals, one column a run; then latencies, one row a span and run."""
+    totals: Table = [["", *(summary["run"]["name"] for summary in summaries)]]
+    columns = [dict(_totals(summary)) for summary in summaries]
+    for name in dict.fromkeys(name for column in columns for name in column):
+        totals.append([name, *(column.get(name, "–") for column in columns)])
+    latencies: Table = [["seconds", *(name.replace("_", ".") for name in _QUANTILES)]]
+    for span, label in SPANS.items():
+        for summary in summaries:
+            row = label if len(summaries) == 1 else f"{label}: {summary['run']['name']}"
+            latencies.append([row, *(_seconds(summary["latency_s"][span][name]) for name in _QUANTILES)])
+    return f"{_markdown(totals)}\n\n{_markdown(latencies)}"
+
+
+def _totals(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    run, requests, throughput = summary["run"], summary["requests"], summary["throughput"]
+    continued = f", continued {run['continued']}×" if run["continued"] else ""
+    yield "run", f"{run['status']}{continued}"
+    yield "wall time", f"{run['wall_s']:,.1f} s"
+    yield "requests", f"{requests['total']:,}"
+    for status in (*RESULT_STATUSES, "open", "unsent"):
+        if requests[status] or status == "completed":
+            yield status, f"{requests[status]:,}"
+    yield "accepted per second", f"{throughput['accepted_per_s']:,.1f}"
+    yield "completed per second", f"{throughput['completed_per_s']:,.1f}"
+    yield "output tokens per second", f"{throughput['output_tokens_per_s']:,.0f}"
+    polls = summary["polls"]
+    each = polls["per_completion"]
+    yield "polls", f"{polls['total']:,}" + (f" ({each:.2f} per completion)" if each is not None else "")
+    for side in ("submit", "poll"):
+        causes = summary["retries"][side]
+        if causes:
+            yield (
+                f"{side} retries",
+                ", ".join(f"{count:,} {cause}" for cause, count in sorted(causes.items())),
+            )
+    tokens = summary["tokens"]
+    yield "tokens in, out", f"{tokens['input']:,}, {tokens['output']:,}"
+    if summary["cost_usd"] is not None:
+        yield "cost", f"${summary['cost_usd']:,.4f}"
+    yield from _client(summary["client"])
+
+
+def _client(client: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if client is None:
+        return
+    each = client["cpu_us_per_request"]
+    if each is not None:
+        yield "client CPU per request", f"{each:,.0f} µs"
+    yield "client peak memory", f"{client['max_rss_bytes'] / 1e6:,.0f} MB"
+    if client["limited"]:
+        yield "limited by the client", "yes: its CPU was busy; latencies include its own delay"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.1f}" if value >= 100 else f"{value:.3f}"
+
+
+def _markdown(table: Table) -> str:
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+
+    def line(row: list[str]) -> str:
+        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+        return f"| {' | '.join(cells)} |"
+
+    return "\n".join([line(table[0]), line(rule), *map(line, table[1:])])

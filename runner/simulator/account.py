@@ -1,0 +1,73 @@
+"""The account of what happened, for tests and harnesses: counts and peaks. Served at /simulator/account."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Exchange = Literal["post", "get"]
+
+
+class Account(msgspec.Struct):
+    """Exchanges are counted since the start; jobs include those read from the state file."""
+
+    posts: int = 0
+    gets: int = 0
+    accepted: int = 0
+    restored: int = 0
+    """Those of `accepted` that were read from the state file."""
+    replayed: int = 0
+    """POSTs answered from the idempotency table."""
+    executed: int = 0
+    """Jobs that were started."""
+    delivered: int = 0
+    polls_after_delivery: int = 0
+    cancelled: int = 0
+    deleted: int = 0
+    rejected: int = 0
+    """POSTs refused for what they ask."""
+    unauthorised: int = 0
+    throttled: int = 0
+    faults: dict[str, dict[str, int]] = msgspec.field(default_factory=lambda: {"post": {}, "get": {}})
+    connections: int = 0
+    open: int = 0
+    """Accepted and not yet delivered."""
+    running: int = 0
+    posts_now: int = 0
+    gets_now: int = 0
+    peak_posts: int = 0
+    """POSTs being served at once; above 1 only where answers take time."""
+    peak_gets: int = 0
+    peak_open: int = 0
+    peak_running: int = 0
+    peak_connections: int = 0
+
+    def enter(self, exchange: Exchange) -> None:
+        if exchange == "post":
+            self.posts += 1
+            self.posts_now += 1
+            self.peak_posts = max(self.peak_posts, self.posts_now)
+        else:
+            self.gets += 1
+            self.gets_now += 1
+            self.peak_gets = max(self.peak_gets, self.gets_now)
+
+    def leave(self, exchange: Exchange) -> None:
+        if exchange == "post":
+            self.posts_now -= 1
+        else:
+            self.gets_now -= 1
+
+    def opened(self) -> None:
+        self.accepted += 1
+        self.open += 1
+        self.peak_open = max(self.peak_open, self.open)
+
+    def connected(self, now_open: int) -> None:
+        self.connections += 1
+        self.peak_connections = max(self.peak_connections, now_open)
+
+    def fault(self, exchange: Exchange, kind: str) -> None:
+        kinds = self.faults[exchange]
+        kinds[kind] = kinds.get(kind, 0) + 1

@@ -1,0 +1,201 @@
+"""One client's connection: reads requests, carries replies out, in order and one exchange at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple, cast
+
+from runner.simulator.api import Api
+from runner.simulator.bodies import error_body
+from runner.simulator.job import Job
+from runner.simulator.refusals import Refusal
+from runner.simulator.reply import Reply
+from runner.simulator.wire import AnswerHeads, Nonsense, Request, RequestParser
+
+_READ_AHEAD: Final = 1024 * 1024
+_LOOK_AGAIN_AT_LEAST_S: Final = 0.001
+
+
+class _Stream(NamedTuple):
+    pieces: Iterator[bytes]
+    request: Request
+    reply: Reply
+
+
+class Connections:
+    """What all connections of a server share, and the set of those that are open."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.heads = AnswerHeads()
+        self.open: set[Connection] = set()
+
+    def connection(self) -> Connection:
+        return Connection(self)
+
+    def close(self) -> None:
+        for connection in tuple(self.open):
+            connection.abort()
+
+
+class Connection(asyncio.Protocol):
+    """Pipelined requests wait in the parser while an exchange is being served."""
+
+    def __init__(self, shared: Connections) -> None:
+        self._shared = shared
+        self._api = shared.api
+        self._parser = RequestParser()
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._reply: Reply | None = None
+        """What is being served."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._stream: _Stream | None = None
+        self._writable = True
+        self._reading = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._shared.open.add(self)
+        self._api.service.account.connected(len(self._shared.open))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._shared.open.discard(self)
+        self._stream = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._reply is not None:
+            self._over(self._reply, sent=False)
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed(data)
+        if self._reply is None:
+            self._serve()
+        elif len(self._parser) > _READ_AHEAD and self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        if self._stream is not None:
+            self._pump(self._stream)
+        if self._reply is None:
+            self._serve()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def _serve(self) -> None:
+        """Serves the requests that have come, until one takes time or the client does not read."""
+        while self._reply is None and self._writable and not self._transport.is_closing():
+            try:
+                request = self._parser.next()
+            except Nonsense as nonsense:
+                self._reject(nonsense)
+                return
+            if request is None:
+                if self._parser.wants_continue:
+                    self._parser.wants_continue = False
+                    self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                if not self._reading:
+                    self._reading = True
+                    self._transport.resume_reading()
+                return
+            self._take(request, self._api.answer(request))
+
+    def _take(self, request: Request, reply: Reply) -> None:
+        """Sends the reply now, later, or never."""
+        self._reply = reply
+        if reply.waits_for is not None:
+            wait_s = max(_LOOK_AGAIN_AT_LEAST_S, reply.look_again - time.time())
+            self._later(wait_s, self._look_again, request, reply, reply.waits_for)
+        elif reply.manner == "hang":
+            return
+        elif reply.delay_s > 0:
+            self._later(reply.delay_s, self._send, request, reply)
+        else:
+            self._send(request, reply)
+
+    def _later(self, wait_s: float, do: Callable[..., None], *args: object) -> None:
+        def then() -> None:
+            self._timer = None
+            do(*args)
+            self._serve()
+
+        self._timer = asyncio.get_running_loop().call_later(wait_s, then)
+
+    def _look_again(self, request: Request, reply: Reply, job: Job) -> None:
+        self._take(request, self._api.again(reply, job))
+
+    def _send(self, request: Request, reply: Reply) -> None:
+        if reply.manner == "reset":
+            self._over(reply, sent=False)
+            self._reset()
+        elif reply.manner == "close":
+            self._over(reply, sent=False)
+            self._transport.close()
+        elif reply.stream is not None:
+            self._send_stream(request, reply, reply.stream)
+        else:
+            self._send_body(request, reply)
+
+    def _send_body(self, request: Request, reply: Reply) -> None:
+        body, length = reply.body, len(reply.body)
+        if reply.manner == "cut":
+            body = body[: length // 2]
+        elif request.method == "HEAD":
+            body = b""
+        close = not request.keep_alive
+        extra = f"Retry-After: {reply.retry_after}\r\n" if reply.retry_after is not None else ""
+        if reply.allow is not None:
+            extra += f"Allow: {reply.allow}\r\n"
+        head = self._shared.heads.head(reply.status_code, reply.content_type, length, extra, close)
+        self._transport.write(head + body)
+        self._over(reply, sent=True)
+        if close or reply.manner == "cut":
+            self._transport.close()
+
+    def _send_stream(self, request: Request, reply: Reply, pieces: Iterator[bytes]) -> None:
+        if request.chunks:
+            head = self._shared.heads.head(200, reply.content_type, None, "", not request.keep_alive)
+            self._transport.write(head)
+            self._stream = _Stream(pieces, request, reply)
+            self._pump(self._stream)
+        else:
+            reply.body = b"".join(pieces)
+            self._send_body(request, reply)
+
+    def _pump(self, stream: _Stream) -> None:
+        """Writes the streamed body as fast as the client reads it."""
+        while self._writable and not self._transport.is_closing():
+            piece = next(stream.pieces, None)
+            if piece is None:
+                self._stream = None
+                self._transport.write(b"0\r\n\r\n")
+                self._over(stream.reply, sent=True)
+                if not stream.request.keep_alive:
+                    self._transport.close()
+                return
+            self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+
+    def _over(self, reply: Reply, *, sent: bool) -> None:
+        self._reply = None
+        self._api.served(reply, sent=sent)
+
+    def _reset(self) -> None:
+        # With a linger time of 0 the kernel sends RST, which the client sees as a connection reset.
+        sock = self._transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+    def _reject(self, nonsense: Nonsense) -> None:
+        body = error_body(Refusal(nonsense.status_code, str(nonsense), code="bad_request"))
+        head = self._shared.heads.head(nonsense.status_code, "application/json", len(body), "", True)
+        self._transport.write(head + body)
+        self._transport.close()

@@ -1,0 +1,101 @@
+"""Faults: which one an exchange meets, and what it makes of the reply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from email.utils import formatdate
+from typing import Final
+
+import msgspec
+
+from runner.config.sections import FaultKind
+from runner.simulator.bodies import error_body
+from runner.simulator.refusals import Refusal
+from runner.simulator.reply import Reply
+
+RETRY_AFTER_S: Final = 1
+ODD_STATUS: Final = "warming_up"
+
+INSTEAD: Final[frozenset[FaultKind]] = frozenset(
+    {"400", "404", "429", "500", "502", "503", "504", "529", "html", "reset", "hang"}
+)
+"""Met before anything is done: a POST creates no job. All other kinds spoil the reply to what was done."""
+
+_ENVELOPES: Final[dict[str, tuple[str, str, str]]] = {
+    "400": ("invalid_request_error", "invalid_value", "The request was refused."),
+    "404": ("not_found_error", "not_found", "Not found."),
+    "429": ("rate_limit_error", "rate_limit_exceeded", "Rate limit reached for this model."),
+    "500": ("server_error", "internal_error", "Internal error."),
+    "502": ("server_error", "bad_gateway", "Upstream proxy error."),
+    "503": ("server_error", "model_capacity_unavailable", "No capacity for this model at the moment."),
+    "504": ("server_error", "timeout", "Timed out upstream."),
+    "529": ("overloaded_error", "overloaded", "The model is overloaded."),
+}
+_WITH_RETRY_AFTER: Final = ("429", "503", "529")
+_PAGE: Final = (
+    b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head><body>Bad Gateway</body></html>\n"
+)
+
+
+def pick(faults: Mapping[FaultKind, float], unit: float) -> FaultKind | None:
+    """The fault that a number in [0, 1) stands for, each kind taking its probability of the line."""
+    for kind, probability in faults.items():
+        if unit < probability:
+            return kind
+        unit -= probability
+    return None
+
+
+def instead(kind: FaultKind, nth: int, now: float) -> Reply:
+    """The reply of a fault in INSTEAD; `nth` alternates the two forms of Retry-After."""
+    if kind == "reset":
+        return Reply(manner="reset")
+    if kind == "hang":
+        return Reply(manner="hang")
+    if kind == "html":
+        return Reply(502, _PAGE, content_type="text/html")
+    error_type, code, message = _ENVELOPES[kind]
+    retry_after = None
+    if kind in _WITH_RETRY_AFTER:
+        # As a date it has whole seconds: one more, so that it is not yet past.
+        date = formatdate(now + RETRY_AFTER_S + 1, usegmt=True)
+        retry_after = date if nth % 2 else str(RETRY_AFTER_S)
+    body = error_body(Refusal(int(kind), message, type=error_type, code=code))
+    return Reply(int(kind), body, retry_after=retry_after)
+
+
+def spoil(kind: FaultKind, reply: Reply, fault_s: float) -> Reply:
+    """The reply to what was done, as this fault leaves it; all but `slow` deliver nothing."""
+    change = msgspec.structs.replace
+    if kind == "slow":
+        return change(reply, delay_s=reply.delay_s + fault_s)
+    reply = change(reply, delivers=False)
+    match kind:
+        case "lost":
+            return change(reply, manner="close")
+        case "cut":
+            return change(reply, manner="cut")
+        case "empty":
+            return change(reply, body=b"")
+        case "not_utf8":
+            return change(reply, body=reply.body[:-1] + b',"note":"\xff\xfe"}')
+        case "not_json":
+            return change(reply, body=reply.body[: len(reply.body) // 2])
+        case "not_object":
+            return change(reply, body=b"[" + reply.body + b"]")
+        case "no_id":
+            return change(reply, body=_with(reply.body, id=None))
+        case "odd_status":
+            return change(reply, body=_with(reply.body, status=ODD_STATUS))
+        case _:
+            raise AssertionError(f"{kind} does not spoil a reply")
+
+
+def _with(body: bytes, **changes: str | None) -> bytes:
+    fields: dict[str, msgspec.Raw] = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    for name, value in changes.items():
+        if value is None:
+            del fields[name]
+        else:
+            fields[name] = msgspec.Raw(msgspec.json.encode(value))
+    return msgspec.json.encode(fields)

@@ -1,0 +1,53 @@
+"""Refusals: what the service says no to, as the exception that becomes the error envelope."""
+
+from __future__ import annotations
+
+
+class Refusal(Exception):
+    """One answer that is no success; never reaches a user of the client as an exception."""
+
+    def __init__(
+        self,
+        status_code: int,
+        message: str,
+        *,
+        type: str = "invalid_request_error",  # noqa: A002  # the field's own word, in the envelope too
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: str | None = None,
+        allow: str | None = None,
+    ) -> None:
+        self.status_code = status_code
+        self.message = message
+        self.type = type
+        self.param = param
+        self.code = code
+        self.retry_after = retry_after
+        self.allow = allow
+        super().__init__(message)
+
+
+def unauthorised() -> Refusal:
+    return Refusal(401, "Missing or incorrect API key.", type="authentication_error", code="invalid_api_key")
+
+
+def not_found(what: str) -> Refusal:
+    return Refusal(404, f"{what} was not found.", type="not_found_error", code="not_found")
+
+
+def wrong_method(allow: str) -> Refusal:
+    return Refusal(405, f"Method not allowed; allowed: {allow}.", code="method_not_allowed", allow=allow)
+
+
+def throttled(retry_after: str) -> Refusal:
+    return Refusal(
+        429,
+        f"Rate limit reached; retry after {retry_after} s.",
+        type="rate_limit_error",
+        code="rate_limit_exceeded",
+        retry_after=retry_after,
+    )
+
+
+def key_conflict() -> Refusal:
+    return Refusal(400, "This Idempotency-Key was used with another request body.", type="idempotency_error")

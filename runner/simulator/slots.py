@@ -1,0 +1,71 @@
+"""Which jobs run: at most `capacity` at once, the others in the order of their arrival.
+
+Owns the heap of running jobs and the queue of waiting ones; no timers, `advance` catches up with the clock.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+
+from runner.simulator.job import Job
+
+
+class Slots:
+    def __init__(self, capacity: int | None) -> None:
+        self._capacity = capacity
+        self._heap: list[tuple[float, int, Job]] = []
+        self._waiting: deque[Job] = deque()
+        self.running = 0
+        self.peak_running = 0
+        self.started = 0
+
+    def enter(self, job: Job, now: float) -> None:
+        """A new job: starts at once or waits."""
+        if self._free():
+            self._start(job, now)
+        else:
+            self._waiting.append(job)
+
+    def advance(self, now: float) -> None:
+        """Ends and starts all that should have by now, each at its own time and in that order."""
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            finish, _, job = heapq.heappop(heap)
+            if job.status == "running":  # else cancelled: its slot was given away then
+                job.status = job.terms.outcome
+                self.running -= 1
+                self._start_waiting(finish)
+
+    def cancel(self, job: Job, now: float) -> None:
+        """Ends a job that is not done; its place in heap or queue is skipped later."""
+        was_running = job.status == "running"
+        job.status = "cancelled"
+        job.finish = now
+        if was_running:
+            self.running -= 1
+            self._start_waiting(now)
+
+    def next_change(self, job: Job, now: float) -> float:
+        """When to look at an unfinished job again: its end or, while it waits, the next end of any."""
+        if job.finish is not None:
+            return job.finish
+        return self._heap[0][0] if self._heap else now
+
+    def _free(self) -> bool:
+        return self._capacity is None or self.running < self._capacity
+
+    def _start(self, job: Job, at: float) -> None:
+        self.started += 1
+        self.running += 1
+        self.peak_running = max(self.peak_running, self.running)
+        job.status = "running"
+        job.started = at
+        job.finish = at + job.terms.duration_s
+        heapq.heappush(self._heap, (job.finish, self.started, job))
+
+    def _start_waiting(self, at: float) -> None:
+        while self._waiting and self._free():
+            job = self._waiting.popleft()
+            if job.status == "waiting":
+                self._start(job, at)

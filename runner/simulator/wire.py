@@ -1,0 +1,243 @@
+"""HTTP/1.1 as bytes: a strict request parser and the head of an answer. Knows nothing of sockets."""
+
+from __future__ import annotations
+
+import re
+import time
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+
+HEAD_LIMIT: Final = 32 * 1024
+BODY_LIMIT: Final = 64 * 1024 * 1024
+_CHUNK_LINE_LIMIT: Final = 1024
+
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) (\S+)")
+_HEADER_LINE: Final = re.compile(rb"(" + _TOKEN + rb"):([^\r\n\0]*)\r\n")
+_DIGITS: Final = re.compile(rb"[0-9]{1,19}")
+_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
+_ONCE: Final = frozenset(
+    {b"content-length", b"transfer-encoding", b"host", b"authorization", b"idempotency-key"}
+)
+
+
+class Request(msgspec.Struct):
+    method: str
+    path: str
+    """With its query."""
+    headers: dict[bytes, bytes]
+    """Names in lower case."""
+    keep_alive: bool
+    chunks: bool
+    """Whether the client reads an answer in chunks."""
+    body: bytes = b""
+
+
+class Nonsense(Exception):
+    """What came is not a request that can be read; the connection is of no more use."""
+
+    def __init__(self, status_code: int, message: str) -> None:
+        self.status_code = status_code
+        super().__init__(message)
+
+
+class RequestParser:
+    """Fed with what arrives in whatever pieces, gives requests one at a time."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._request: Request | None = None
+        self._missing: int | None = None
+        """Length of the body; None where it comes in chunks."""
+        self._chunks: bytearray = bytearray()
+        self.wants_continue = False
+        """The client waits for `100 Continue` before it sends the body; reset by whoever sends that."""
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    def next(self) -> Request | None:
+        """The next whole request, or None while there is none. Raises Nonsense."""
+        request = self._request or self._head()
+        if request is None:
+            return None
+        body = self._chunked() if self._missing is None else self._take(self._missing)
+        if body is None:
+            return None
+        request.body = body
+        self._request = None
+        self.wants_continue = False
+        return request
+
+    def _take(self, length: int) -> bytes | None:
+        if len(self._buffer) < length:
+            return None
+        body = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        return body
+
+    def _head(self) -> Request | None:
+        buffer = self._buffer
+        if not buffer:
+            return None
+        while buffer.startswith(b"\r\n"):  # RFC 9112, 2.2: an empty line before a request is to be ignored
+            del buffer[:2]
+        end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3))
+        if end > HEAD_LIMIT or (end < 0 and len(buffer) > HEAD_LIMIT):
+            raise Nonsense(431, f"The head of the request is larger than {HEAD_LIMIT} bytes.")
+        if end < 0:
+            self._scanned = len(buffer)
+            return None
+        head = bytes(buffer[: end + 2])
+        del buffer[: end + 4]
+        self._scanned = 0
+        self._request = request = _parse_head(head)
+        self._missing = _body_length(request.headers)
+        expected = request.headers.get(b"expect")
+        if expected is not None:
+            if expected.lower() != b"100-continue":
+                raise Nonsense(417, "Only 100-continue can be expected.")
+            self.wants_continue = True
+        return request
+
+    def _chunked(self) -> bytes | None:
+        """The body, once it is whole. Takes chunks off the buffer; the last has size 0, then trailers."""
+        buffer, done = self._buffer, 0
+        while True:
+            end = buffer.find(b"\r\n", done, done + _CHUNK_LINE_LIMIT)
+            if end < 0:
+                if len(buffer) - done >= _CHUNK_LINE_LIMIT:
+                    raise Nonsense(400, "The size of a chunk is too long.")
+                break
+            size_line = _CHUNK_SIZE.fullmatch(buffer, done, end)
+            if size_line is None:
+                raise Nonsense(400, "The size of a chunk is not a hexadecimal number.")
+            size = int(size_line[1], 16)
+            if len(self._chunks) + size > BODY_LIMIT:
+                raise _too_large()
+            if size == 0:
+                trailers_end = self._trailers_end(end)
+                if trailers_end is None:
+                    break
+                del buffer[:trailers_end]
+                body, self._chunks = bytes(self._chunks), bytearray()
+                return body
+            start = end + 2
+            if len(buffer) < start + size + 2:
+                break
+            if buffer[start + size : start + size + 2] != b"\r\n":
+                raise Nonsense(400, "A chunk is longer or shorter than its size.")
+            self._chunks += buffer[start : start + size]
+            done = start + size + 2
+        del buffer[:done]
+        return None
+
+    def _trailers_end(self, size_end: int) -> int | None:
+        """Where the body ends, past its trailers, which are ignored; None while that has not come."""
+        if self._buffer[size_end + 2 : size_end + 4] == b"\r\n":
+            return size_end + 4
+        end = self._buffer.find(b"\r\n\r\n", size_end)
+        if end < 0:
+            if len(self._buffer) - size_end > HEAD_LIMIT:
+                raise Nonsense(431, "The trailers are too large.")
+            return None
+        return end + 4
+
+
+def _too_large() -> Nonsense:
+    return Nonsense(413, f"The request body is larger than {BODY_LIMIT} bytes.")
+
+
+def _parse_head(head: bytes) -> Request:
+    """`head` ends with the line end of its last line."""
+    line, _, rest = head.partition(b"\r\n")
+    found = _REQUEST_LINE.fullmatch(line)
+    if found is None:
+        raise Nonsense(400, "The request line is malformed.")
+    method, target, version = found.groups()
+    if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+        raise Nonsense(505, "Only HTTP/1.1 and HTTP/1.0 are spoken.")
+    headers = _parse_headers(rest)
+    if version == b"HTTP/1.1" and b"host" not in headers:
+        raise Nonsense(400, "The header host is missing.")
+    connection = headers.get(b"connection", b"").lower()
+    keep_alive = b"close" not in connection if version == b"HTTP/1.1" else b"keep-alive" in connection
+    return Request(method.decode(), _path(target), headers, keep_alive, chunks=version == b"HTTP/1.1")
+
+
+def _parse_headers(lines: bytes) -> dict[bytes, bytes]:
+    found = _HEADER_LINE.findall(lines)
+    # What is no header line is not found: then the lines that were do not add up to all there is.
+    if sum(len(name) + len(value) for name, value in found) + 3 * len(found) != len(lines):
+        raise Nonsense(400, "A header line is malformed.")
+    headers = {name.lower(): value.strip(b" \t") for name, value in found}
+    if len(headers) < len(found):
+        names = [name.lower() for name, _ in found]
+        twice = next((name for name in _ONCE if names.count(name) > 1), None)
+        if twice is not None:
+            raise Nonsense(400, f"The header {twice.decode()} is given twice.")
+    return headers
+
+
+def _path(target: bytes) -> str:
+    text = target.decode()
+    if text.startswith("/"):
+        return text
+    scheme, _, rest = text.partition("://")  # the absolute form, as sent to proxies
+    if scheme.lower() not in ("http", "https"):
+        raise Nonsense(400, "The request target is malformed.")
+    return "/" + rest.partition("/")[2]
+
+
+def _body_length(headers: dict[bytes, bytes]) -> int | None:
+    coding = headers.get(b"transfer-encoding")
+    length = headers.get(b"content-length")
+    if coding is not None:
+        # Both at once is how requests are smuggled past a proxy.
+        if length is not None:
+            raise Nonsense(400, "Content-Length and Transfer-Encoding exclude each other.")
+        if coding.lower() != b"chunked":
+            raise Nonsense(501, "The only transfer coding understood is chunked.")
+        return None
+    if length is None:
+        return 0
+    if not _DIGITS.fullmatch(length):
+        raise Nonsense(400, "Content-Length is not a number.")
+    if int(length) > BODY_LIMIT:
+        raise _too_large()
+    return int(length)
+
+
+_REASONS: Final = {code.value: code.phrase for code in HTTPStatus}
+
+
+class AnswerHeads:
+    """Writes the heads of answers. Owns the date, made once a second, and the count of request ids."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._date = ""
+        self._prefix = f"req_{time.time_ns():x}"
+        self._count = 0
+
+    def head(self, status_code: int, content_type: str, length: int | None, extra: str, close: bool) -> bytes:
+        """`length` None announces a body in chunks; `extra` is whole header lines."""
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._date = second, formatdate(second, usegmt=True)
+        self._count += 1
+        framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+        if close:
+            framing += "\r\nConnection: close"
+        return (
+            f"HTTP/1.1 {status_code} {_REASONS.get(status_code, 'Overloaded')}\r\n"
+            f"Date: {self._date}\r\nX-Request-Id: {self._prefix}{self._count:x}\r\n"
+            f"Content-Type: {content_type}\r\n{extra}{framing}\r\n\r\n"
+        ).encode("latin-1")

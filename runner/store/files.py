@@ -1,0 +1,139 @@
+"""Two ways to write, and no third: append whole lines, or replace a file atomically."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from runner.errors import Problem, StorageError
+
+_BLOCK_BYTES: Final = 1 << 18
+
+
+class AppendLog:
+    """A file that only grows, by whole lines. A line is with the kernel when `append` returns: kill -9 keeps it.
+
+    `sync` makes it survive a power cut too. After a write error the file is cut back to its last whole
+    line, and the log takes no more.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._fd = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+            self.size_bytes = os.fstat(self._fd).st_size
+        except OSError as error:
+            raise _storage_error("opened", path, error) from None
+        self._unsynced = False
+
+    def append(self, lines: bytes) -> None:
+        """Write `lines`, each ended by a newline. Raises `StorageError`."""
+        try:
+            written = os.write(self._fd, lines)
+            while written < len(lines):
+                written += os.write(self._fd, lines[written:])
+        except OSError as error:
+            self._cut_back()
+            raise _storage_error("written", self.path, error) from None
+        self.size_bytes += len(lines)
+        self._unsynced = True
+
+    def sync(self) -> None:
+        """Wait until all that was appended is on the disk; blocking. Raises `StorageError`."""
+        if not self._unsynced:
+            return
+        self._unsynced = False
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise _storage_error("synced", self.path, error) from None
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _cut_back(self) -> None:
+        try:
+            os.ftruncate(self._fd, self.size_bytes)
+        except OSError:
+            return  # the torn line is cut when the run is continued
+
+
+def replace_atomically(path: Path, content: bytes) -> None:
+    """Readers see the old file or the new one, never a part; so does the disk after a power cut.
+
+    Raises `StorageError`.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        fd = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        try:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        temporary.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise _storage_error("written", path, error) from None
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def cut_torn_tail(path: Path) -> int:
+    """Cut what stands after the last newline of a file, if anything, and say how many bytes that was."""
+    try:
+        with path.open("r+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            whole = _end_of_last_line(file.fileno(), end)
+            if whole < end:
+                file.truncate(whole)
+                os.fsync(file.fileno())
+            return end - whole
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise _storage_error("repaired", path, error) from None
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """The whole lines of a file, without their newlines; a torn one at the end is left out. No file, no lines."""
+    try:
+        with path.open("rb", buffering=_BLOCK_BYTES) as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield line[:-1]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _storage_error("read", path, error) from None
+
+
+def _end_of_last_line(fd: int, end: int) -> int:
+    while end > 0:
+        start = max(0, end - _BLOCK_BYTES)
+        found = os.pread(fd, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _storage_error(verb: str, path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        Problem(
+            f"cannot be {verb}: {error.strerror or error}",
+            str(path),
+            "make room or repair it, then run the same command again: nothing that was written is lost",
+        )
+    )

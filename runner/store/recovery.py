@@ -1,0 +1,101 @@
+"""What an earlier session left: rows done, jobs open at the service, requests whose fate is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from runner.records import Job
+from runner.store.files import cut_torn_tail
+from runner.store.journal import Acceptance, Intent, Retraction, read_journal
+from runner.store.results import Line, read_results
+from runner.store.rundir import RunDir
+
+
+class Rows:
+    """A set of row numbers as a bitmap: one bit a row, so a million rows take 125 kB."""
+
+    def __init__(self, total: int) -> None:
+        self._bits = bytearray((total + 7) // 8)
+        self.count = 0
+
+    def add(self, row: int) -> None:
+        """Put `row` in; nothing changes where it is in already, or out of range."""
+        byte, bit = row >> 3, 1 << (row & 7)
+        if byte < len(self._bits) and not self._bits[byte] & bit:
+            self._bits[byte] |= bit
+            self.count += 1
+
+    def __contains__(self, row: int) -> bool:
+        return row >> 3 < len(self._bits) and bool(self._bits[row >> 3] & (1 << (row & 7)))
+
+
+class Unacknowledged(msgspec.Struct, frozen=True, gc=False):
+    """A request that was perhaps sent, with no acceptance on record."""
+
+    key: str
+    due: float
+    sent: float
+
+
+class Recovery:
+    """The state of a run as its files tell it.
+
+    Memory: a bit a row, and an entry for each request that was under way.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.done = Rows(total)
+        self.open: dict[int, Job] = {}
+        self.unacknowledged: dict[int, Unacknowledged] = {}
+        self.torn_bytes: dict[str, int] = {}
+
+    @property
+    def nothing_done(self) -> bool:
+        return not (self.done.count or self.open or self.unacknowledged)
+
+
+def recover(
+    run_dir: RunDir, total: int, on_result: Callable[[Line], None], *, repair: bool = True
+) -> Recovery:
+    """Read results and journal. `on_result` is shown every result once; torn last lines are cut with `repair`.
+
+    Raises `RunDirError` for a damaged line, `StorageError` where a file cannot be read.
+    """
+    recovery = Recovery(total)
+    if repair:
+        torn = {path.name: cut_torn_tail(path) for path in (run_dir.results, run_dir.journal)}
+        recovery.torn_bytes = {name: count for name, count in torn.items() if count}
+    for line in read_results(run_dir.results):
+        if line.row in recovery.done:
+            continue
+        recovery.done.add(line.row)
+        on_result(line)
+    intents: dict[int, Intent] = {}
+    for entry in read_journal(run_dir.journal):
+        if entry.row in recovery.done:
+            continue
+        match entry:
+            case Intent():
+                intents[entry.row] = entry
+                recovery.unacknowledged[entry.row] = Unacknowledged(entry.key, entry.due, entry.at)
+            case Retraction():
+                recovery.unacknowledged.pop(entry.row, None)
+            case Acceptance():
+                recovery.unacknowledged.pop(entry.row, None)
+                recovery.open[entry.row] = _job(entry, intents.pop(entry.row, None))
+    return recovery
+
+
+def _job(accepted: Acceptance, intent: Intent | None) -> Job:
+    return Job(
+        row=accepted.row,
+        custom_id=intent.custom_id if intent else f"row-{accepted.row}",
+        id=accepted.job,
+        kind=accepted.kind,
+        due=intent.due if intent else accepted.at,
+        sent=intent.at if intent else accepted.at,
+        accepted=accepted.at,
+        attempts=accepted.attempts,
+    )

@@ -1,0 +1,65 @@
+"""`results.jsonl`: one line per finished request, appended as it arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from runner.records import Failure, Result, ResultStatus, Timing
+from runner.store.files import AppendLog, read_lines
+from runner.store.journal import damaged
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+class _Tokens(msgspec.Struct, gc=False):
+    usage: msgspec.Raw = msgspec.Raw()
+
+
+class _ReplyHead(msgspec.Struct, gc=False):
+    body: _Tokens | None = None
+
+
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """A line read back, without the body: enough to count it and time it."""
+
+    custom_id: str
+    row: int
+    status: ResultStatus
+    timing: Timing
+    attempts: int
+    polls: int
+    response: _ReplyHead | None = None
+    error: Failure | None = None
+
+    @property
+    def usage(self) -> msgspec.Raw:
+        """The response's usage object, as received; empty where there is none."""
+        body = self.response.body if self.response else None
+        return body.usage if body else msgspec.Raw()
+
+
+_decode = msgspec.json.Decoder(Line).decode
+
+
+class Results:
+    """Appends results; one line each."""
+
+    def __init__(self, path: Path) -> None:
+        self.log = AppendLog(path)
+
+    def write(self, result: Result) -> None:
+        """Raises `StorageError`."""
+        self.log.append(_encoder.encode(result) + b"\n")
+
+
+def read_results(path: Path) -> Iterator[Line]:
+    """All whole lines in order. Raises `RunDirError` for a damaged one."""
+    for number, line in enumerate(read_lines(path), start=1):
+        try:
+            yield _decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise damaged(path, number, error) from None

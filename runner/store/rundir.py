@@ -1,0 +1,197 @@
+"""The run directory: who may use it, which run it belongs to, where its files are."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import yaml
+
+from runner import __version__
+from runner.config.sections import RunConfig
+from runner.errors import Problem, RunDirError, StorageError
+from runner.source import Survey
+from runner.store.files import replace_atomically, sync_directory
+
+FORMAT: Final = 1
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The identity of a run: `manifest.json`. What is compared before a run is continued."""
+
+    format: int
+    run_id: str
+    name: str
+    created: float
+    version: str
+    rows: int
+    input: str
+    """Fingerprint of the input and of the templates."""
+    settings: dict[str, str]
+    """Fingerprints of what else requests are made of, by the name of the setting."""
+    key_salt: str
+    key: str
+    """HMAC-SHA-256 of the API key under the salt: tells a changed key, tells nothing about it."""
+
+
+class RunDir:
+    """One run's directory, held by this process alone for as long as it is open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.manifest = path / "manifest.json"
+        self.journal = path / "journal.jsonl"
+        self.results = path / "results.jsonl"
+        self.metrics = path / "metrics.jsonl"
+        self.summary = path / "summary.json"
+        self.simulator = path / "simulator.jsonl"
+        self._lock: int | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run lives here. A directory without a manifest never got as far as sending."""
+        return self.manifest.exists()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process is working on this run now."""
+        try:
+            fd = os.open(self.path / ".lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def lock(self) -> None:
+        """Make the directory if need be, and hold it. Raises `RunDirError` while another process does."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise RunDirError(
+                Problem(f"the run directory cannot be made: {error.strerror}", str(self.path), "see sink.dir")
+            ) from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(fd)
+            raise RunDirError(
+                Problem(f"another process (pid {holder}) is running this run", str(self.path))
+            ) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        self._lock = fd
+
+    def unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def create(self, config: RunConfig, survey: Survey, key: str) -> Manifest:
+        """Write the config and, last, the manifest: from then on this is a run. Raises `StorageError`."""
+        salt = secrets.token_hex(16)
+        manifest = Manifest(
+            format=FORMAT,
+            run_id=secrets.token_hex(16),
+            name=config.name,
+            created=time.time(),
+            version=__version__,
+            rows=survey.rows,
+            input=survey.fingerprint,
+            settings=_settings(config),
+            key_salt=salt,
+            key=_salted(key, salt),
+        )
+        resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        replace_atomically(self.config, resolved.encode())
+        replace_atomically(self.manifest, _pretty(manifest))
+        return manifest
+
+    def read_manifest(self) -> Manifest:
+        """Raises `RunDirError` where it is damaged, or of another version of the format."""
+        try:
+            manifest = msgspec.json.decode(self.manifest.read_bytes(), type=Manifest)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise RunDirError(
+                Problem(f"is not the manifest of a run: {error}", str(self.manifest), _AFRESH)
+            ) from None
+        if manifest.format != FORMAT:
+            raise RunDirError(
+                Problem(f"is of format {manifest.format}, not {FORMAT}", str(self.manifest), _AFRESH)
+            )
+        return manifest
+
+    def set_aside(self) -> Path:
+        """Rename the directory of an earlier run to the first free `<name>.<n>`, and say which that was."""
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.{number}")).exists():
+            number += 1
+        try:
+            self.path.rename(aside)
+            sync_directory(aside.parent)
+        except OSError as error:
+            raise StorageError(Problem(f"cannot be set aside: {error.strerror}", str(self.path))) from None
+        self.unlock()
+        self.lock()
+        return aside
+
+
+_AFRESH: Final = "start afresh with --new"
+
+
+def check_unchanged(manifest: Manifest, config: RunConfig, fingerprint: str, key: str, where: Path) -> None:
+    """Raises `RunDirError` naming what is not as it was when the run began.
+
+    Other input or settings would make other requests under the ids and idempotency keys of the old
+    ones; another API key has none of the old one's protection against paying twice.
+    """
+    changed = []
+    if manifest.input != fingerprint:
+        changed.append("the input (source)")
+    changed.extend(name for name, was in _settings(config).items() if manifest.settings.get(name) != was)
+    if not hmac.compare_digest(manifest.key, _salted(key, manifest.key_salt)):
+        changed.append(f"the API key ({config.target.api_key_env})")
+    if changed:
+        raise RunDirError(
+            Problem(
+                f"changed since this run began: {', '.join(changed)}",
+                str(where),
+                f"undo the change to continue, or {_AFRESH}",
+            )
+        )
+
+
+def _settings(config: RunConfig) -> dict[str, str]:
+    """What requests are made of, beside the input: the parts whose change makes them other requests."""
+    parts: dict[str, Any] = {
+        "request": config.request,
+        "target.base_url": config.target.base_url,
+        "target.mode": config.target.mode,
+        "target.idempotency_header": config.target.idempotency_header,
+    }
+    return {
+        name: hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()[:16]
+        for name, value in parts.items()
+    }
+
+
+def _salted(key: str, salt: str) -> str:
+    return hmac.new(bytes.fromhex(salt), key.encode(), hashlib.sha256).hexdigest()
+
+
+def _pretty(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"

@@ -1,0 +1,36 @@
+"""One HTTP exchange → one typed outcome. Two ways to do it, one contract."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final, Protocol
+
+from runner.config.sections import RunConfig
+from runner.transport.outcomes import RetrieveOutcome, SubmitOutcome
+
+__all__ = ["Transport", "open_transport"]
+
+_TRANSPORTS: Final = {
+    "aiohttp": "runner.transport.direct:Direct",
+    "openai": "runner.transport.sdk:Sdk",
+}
+
+
+class Transport(Protocol):
+    """Never raises for what a network or a service does. Retries nothing, waits for nothing but its exchange."""
+
+    async def submit(self, body: bytes, idempotency_key: str) -> SubmitOutcome:
+        """POST exactly these bytes."""
+
+    async def retrieve(self, job_id: str) -> RetrieveOutcome:
+        """GET one job."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+def open_transport(config: RunConfig, base_url: str, key: str) -> Transport:
+    """The transport that the config names; call it with the event loop running."""
+    module, _, name = _TRANSPORTS[config.target.transport].partition(":")
+    transport: Transport = getattr(import_module(module), name)(config, base_url, key)
+    return transport

@@ -1,0 +1,75 @@
+"""The default transport: aiohttp, bytes in, bytes out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from yarl import URL
+
+from runner import __version__
+from runner.config.sections import RunConfig
+from runner.transport.faults import Scrubber, transient
+from runner.transport.outcomes import RetrieveOutcome, SubmitOutcome
+from runner.transport.reading import read_retrieve, read_submit
+
+DNS_CACHE_S = 300
+
+
+class Direct:
+    """One session, its connections bounded by the number of workers that use it."""
+
+    def __init__(self, config: RunConfig, base_url: str, key: str) -> None:
+        self._submit_url = URL(f"{base_url}/responses")
+        self._job_url = f"{base_url}/responses/"
+        self._idempotency_header = config.target.idempotency_header
+        self._scrub = Scrubber(key)
+        self._session = aiohttp.ClientSession(
+            # Workers are the semaphore. A limit in the pool as well would only make them queue twice.
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_CACHE_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=config.target.timeout_s),
+            headers={
+                "Authorization": f"Bearer {key}",
+                "User-Agent": f"responses-runner/{__version__}",
+                "Accept": "application/json",
+            },
+            proxy=_proxy_for(base_url),
+        )
+
+    async def submit(self, body: bytes, idempotency_key: str) -> SubmitOutcome:
+        headers = {"Content-Type": "application/json"}
+        if self._idempotency_header:
+            headers[self._idempotency_header] = idempotency_key
+        try:
+            async with self._session.post(
+                self._submit_url, data=body, headers=headers, allow_redirects=False
+            ) as answer:
+                content = await answer.read()
+        except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError) as error:
+            return transient(error)
+        return read_submit(answer.status, answer.headers, self._scrub(content), time.time())
+
+    async def retrieve(self, job_id: str) -> RetrieveOutcome:
+        url = URL(self._job_url + quote(job_id, safe=""), encoded=True)
+        try:
+            async with self._session.get(url, allow_redirects=False) as answer:
+                content = await answer.read()
+        except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError) as error:
+            return transient(error)
+        return read_retrieve(answer.status, answer.headers, self._scrub(content), time.time())
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+def _proxy_for(base_url: str) -> str | None:
+    """The proxy of the environment, looked up once: aiohttp's own `trust_env` asks anew, in a thread, each time."""
+    address = urlsplit(base_url)
+    proxies: Mapping[str, str] = getproxies()
+    if address.hostname is None or proxy_bypass(address.hostname):
+        return None
+    return proxies.get(address.scheme) or proxies.get("all")

@@ -1,0 +1,71 @@
+"""What one HTTP exchange can mean to a run; everything a network can send ends as one of these."""
+
+from __future__ import annotations
+
+import msgspec
+
+from runner.records import Failure, Reply, ResultStatus, Usage
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """POST: the service took the request and will work on it under `id`."""
+
+    id: str
+
+
+class Pending(msgspec.Struct, frozen=True, gc=False):
+    """GET: not done yet."""
+
+
+class Done(msgspec.Struct, frozen=True, gc=False):
+    """POST or GET: the job has ended, well or not; `reply` is its whole object."""
+
+    status: ResultStatus
+    reply: Reply
+    usage: Usage
+    failure: Failure | None
+
+
+class Throttled(msgspec.Struct, frozen=True, gc=False):
+    """The service wants fewer requests; nothing was accepted. `wait_s` is what it asks for."""
+
+    cause: str
+    wait_s: float | None
+    failure: Failure
+
+
+class Transient(msgspec.Struct, frozen=True, gc=False):
+    """No answer, or none that can be read: worth another try.
+
+    `ambiguous`: a POST that ended so may have been accepted all the same.
+    """
+
+    cause: str
+    failure: Failure
+    ambiguous: bool
+    wait_s: float | None = None
+
+
+class Rejected(msgspec.Struct, frozen=True, gc=False):
+    """POST: a definite no to this one request. `has_envelope`: the service itself said so, in its error format."""
+
+    failure: Failure
+    reply: Reply | None
+    has_envelope: bool
+
+
+class Gone(msgspec.Struct, frozen=True, gc=False):
+    """GET: the service does not know the job."""
+
+    failure: Failure
+
+
+class Unauthorised(msgspec.Struct, frozen=True, gc=False):
+    """The key or the account is refused: no request can succeed."""
+
+    failure: Failure
+
+
+SubmitOutcome = Accepted | Done | Throttled | Transient | Rejected | Unauthorised
+RetrieveOutcome = Pending | Done | Throttled | Transient | Gone | Unauthorised
+PENDING = Pending()

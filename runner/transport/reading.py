@@ -1,0 +1,263 @@
+"""Status, headers and bytes of an answer → a typed outcome. Decodes no more than id, status, usage and error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import msgspec
+
+from runner.records import Failure, Reply, Usage, done_status
+from runner.transport.outcomes import (
+    PENDING,
+    Accepted,
+    Done,
+    Gone,
+    Rejected,
+    RetrieveOutcome,
+    SubmitOutcome,
+    Throttled,
+    Transient,
+    Unauthorised,
+)
+
+MESSAGE_CHARS: Final = 1000
+_ACCOUNT_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "account_deactivated"})
+
+
+class _Head(msgspec.Struct, gc=False):
+    """The few fields of a response object that a run acts on."""
+
+    id: str | None = None
+    status: str | None = None
+    usage: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+    incomplete_details: msgspec.Raw = msgspec.Raw()
+
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: int | None = 0
+    reasoning_tokens: int | None = 0
+
+
+class _Tokens(msgspec.Struct, gc=False):
+    input_tokens: int | None = 0
+    output_tokens: int | None = 0
+    input_tokens_details: _Details | None = None
+    output_tokens_details: _Details | None = None
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+_decode_tokens = msgspec.json.Decoder(_Tokens, strict=False).decode
+_decode_any = msgspec.json.Decoder().decode
+_DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class Unreadable(Exception):
+    """A body that is no response object. `cause` is its sort."""
+
+    def __init__(self, cause: str, message: str) -> None:
+        self.cause = cause
+        super().__init__(message)
+
+
+def read_submit(status: int, headers: Mapping[str, str], body: bytes, now: float) -> SubmitOutcome:
+    """The meaning of an answer to a POST; `now` in Unix seconds, for a `Retry-After` that is a date."""
+    if 200 <= status < 300:
+        try:
+            head, body = _read(body)
+        except Unreadable as error:
+            return _unreadable(error, status, ambiguous=True)
+        ended = _done(status, headers, head, body)
+        return ended or Accepted(id=head.id or "")
+    return _refusal(status, headers, body, now) or _rejected(status, headers, body)
+
+
+def read_retrieve(status: int, headers: Mapping[str, str], body: bytes, now: float) -> RetrieveOutcome:
+    """The meaning of an answer to a GET; `now` in Unix seconds."""
+    if 200 <= status < 300:
+        try:
+            head, body = _read(body)
+        except Unreadable as error:
+            return _unreadable(error, status, ambiguous=False)
+        return _done(status, headers, head, body) or PENDING
+    return _refusal(status, headers, body, now) or Gone(read_failure(status, body)[0])
+
+
+def _read(body: bytes) -> tuple[_Head, bytes]:
+    """The head of a response object, and the object as JSON on one line. Raises `Unreadable`."""
+    if not body.strip():
+        raise Unreadable("empty", "the answer has an empty body")
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError:
+            raise Unreadable("not_utf8", "the answer is not UTF-8") from None
+    try:
+        head = _decode_head(body)
+    except msgspec.ValidationError as error:
+        raise Unreadable("not_object", f"the answer is not a response object: {error}") from None
+    except _DECODE_ERRORS:
+        body = _mended(body)
+        head = _decode_head(body)
+    if not head.id:
+        raise Unreadable("no_id", "the answer has no id")
+    if b"\n" in body or b"\r" in body:
+        body = msgspec.json.format(body, indent=-1)
+    return head, body
+
+
+def _mended(body: bytes) -> bytes:
+    """JSON as Python services write it (NaN, lone surrogates, a BOM) made strict. Raises `Unreadable`.
+
+    Half an emoji at the end of a cut answer is a lone surrogate. The job is done and paid for:
+    its text is kept with a replacement character rather than polled again for ever.
+    """
+    if body.lstrip()[:1] == b"<":
+        raise Unreadable("html", "the answer is a web page, not JSON: " + _snippet(body))
+    try:
+        value = json.loads(body.decode("utf-8-sig"), strict=False, parse_constant=lambda _: None)
+        strict = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+        _decode_head(strict)
+    except (ValueError, RecursionError):
+        raise Unreadable("not_json", "the answer is not JSON: " + _snippet(body)) from None
+    return strict
+
+
+def _done(status: int, headers: Mapping[str, str], head: _Head, body: bytes) -> Done | None:
+    ended = done_status(head.status or "")
+    if ended is None:
+        return None
+    reply = Reply(status_code=status, request_id=headers.get("x-request-id"), body=msgspec.Raw(body))
+    failure = None if ended == "completed" else _why(ended, status, head)
+    return Done(status=ended, reply=reply, usage=read_usage(head.usage), failure=failure)
+
+
+def _why(ended: str, status: int, head: _Head) -> Failure:
+    if ended == "incomplete":
+        details = _lenient(head.incomplete_details)
+        reason = details.get("reason") if isinstance(details, dict) else None
+        return Failure(type="incomplete", message=f"stopped by {reason or 'the service'}", status_code=status)
+    error = _lenient(head.error)
+    message, kind, code = _parts(error)
+    message = message or f"the job ended {ended}"
+    return Failure(type=kind or ended, message=message, status_code=status, code=code)
+
+
+def read_usage(raw: msgspec.Raw) -> Usage:
+    """The tokens of a response's usage object; zeros where it is absent, null or not as it should be."""
+    try:
+        tokens = _decode_tokens(raw)
+    except _DECODE_ERRORS:
+        return Usage()
+    inputs, outputs = tokens.input_tokens_details, tokens.output_tokens_details
+    return Usage(
+        input=tokens.input_tokens or 0,
+        cached=(inputs.cached_tokens or 0) if inputs else 0,
+        output=tokens.output_tokens or 0,
+        reasoning=(outputs.reasoning_tokens or 0) if outputs else 0,
+    )
+
+
+def _unreadable(error: Unreadable, status: int, *, ambiguous: bool) -> Transient:
+    failure = Failure(type=error.cause, message=str(error), status_code=status)
+    return Transient(cause=error.cause, failure=failure, ambiguous=ambiguous)
+
+
+def _refusal(
+    status: int, headers: Mapping[str, str], body: bytes, now: float
+) -> Throttled | Transient | Unauthorised | None:
+    """What a status other than 2xx means alike to POST and GET; None where it concerns this one job."""
+    failure, _ = read_failure(status, body)
+    wait_s = read_retry_after(headers, now)
+    if status in (401, 402, 403) or (status == 429 and {failure.code, failure.type} & _ACCOUNT_CODES):
+        return Unauthorised(failure)
+    if status in (429, 529) or (status == 503 and wait_s is not None):
+        return Throttled(cause=str(status), wait_s=wait_s, failure=failure)
+    if status < 400:
+        target = headers.get("location", "nowhere")
+        moved = Failure(type="redirect", message=f"HTTP {status}: redirected to {target}", status_code=status)
+        return Transient(cause="redirect", failure=moved, ambiguous=False)
+    if status >= 500 or status in (408, 409, 425):
+        # A 500 is a definite no. Of what a gateway could not hear from behind it, nothing is known.
+        ambiguous = status in (408, 409, 502, 504) or 520 <= status <= 527
+        return Transient(cause=str(status), failure=failure, ambiguous=ambiguous, wait_s=wait_s)
+    return None
+
+
+def _rejected(status: int, headers: Mapping[str, str], body: bytes) -> Rejected:
+    failure, has_envelope = read_failure(status, body)
+    reply = None
+    if has_envelope:
+        one_line = msgspec.json.format(body, indent=-1)
+        reply = Reply(status_code=status, request_id=headers.get("x-request-id"), body=msgspec.Raw(one_line))
+    return Rejected(failure=failure, reply=reply, has_envelope=has_envelope)
+
+
+def read_failure(status: int, body: bytes) -> tuple[Failure, bool]:
+    """The service's own message, and whether it came in a JSON envelope at all."""
+    try:
+        value = _decode_any(body)
+    except _DECODE_ERRORS:
+        value = None
+    if isinstance(value, dict):
+        message, kind, code = _parts(value.get("error", value))
+        return Failure(
+            type=kind or "error",
+            message=message or f"HTTP {status}: {_snippet(body)}",
+            status_code=status,
+            code=code,
+        ), True
+    said = _snippet(body) or "an empty body"
+    return Failure(type="error", message=f"HTTP {status}: {said}", status_code=status), False
+
+
+def _parts(error: Any) -> tuple[str | None, str | None, str | int | None]:
+    """(message, type, code) of an error in any of the shapes that services use."""
+    if isinstance(error, str):
+        return error[:MESSAGE_CHARS], None, None
+    if not isinstance(error, dict):
+        return None, None, None
+    message = error.get("message") or error.get("detail")
+    if message is not None and not isinstance(message, str):
+        message = msgspec.json.encode(message).decode()
+    kind, code = error.get("type"), error.get("code")
+    return (
+        message[:MESSAGE_CHARS] if message else None,
+        kind if isinstance(kind, str) else None,
+        code if isinstance(code, str | int) and not isinstance(code, bool) else None,
+    )
+
+
+def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds to wait, from `retry-after-ms`, or `Retry-After` as seconds or as a date; None without either."""
+    try:
+        if (millis := headers.get("retry-after-ms")) is not None:
+            return _not_negative(float(millis) / 1000)
+        said = headers.get("retry-after")
+        if said is None:
+            return None
+        try:
+            return _not_negative(float(said))
+        except ValueError:
+            return _not_negative(parsedate_to_datetime(said).timestamp() - now)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _not_negative(seconds: float) -> float | None:
+    return max(seconds, 0.0) if seconds == seconds and seconds != float("inf") else None
+
+
+def _lenient(raw: msgspec.Raw) -> Any:
+    try:
+        return _decode_any(raw)
+    except _DECODE_ERRORS:
+        return None
+
+
+def _snippet(body: bytes) -> str:
+    text = " ".join(body[:400].decode("utf-8", "replace").split())
+    return text if len(text) <= 160 else text[:159] + "…"

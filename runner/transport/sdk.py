@@ -1,0 +1,71 @@
+"""The openai SDK on its aiohttp client, for those who need its exact behaviour. Its own retries are off."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from urllib.parse import quote
+
+import aiohttp
+import httpx2
+import openai
+
+from runner.config.sections import RunConfig
+from runner.transport.faults import Scrubber, transient
+from runner.transport.outcomes import RetrieveOutcome, SubmitOutcome, Transient
+from runner.transport.reading import read_retrieve, read_submit
+
+_NETWORK_ERRORS = (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError)
+
+
+class Sdk:
+    """Sends the request's own bytes through the SDK, and reads the bytes that it received."""
+
+    def __init__(self, config: RunConfig, base_url: str, key: str) -> None:
+        self._idempotency_header = config.target.idempotency_header
+        self._timeout_s = config.target.timeout_s
+        self._scrub = Scrubber(key)
+        # Given as a number: the SDK's default is 1000 connections, and no number becomes aiohttp's 100.
+        connections = config.submit.concurrency + config.poll.concurrency
+        self._client = openai.AsyncOpenAI(
+            base_url=base_url,
+            api_key=key,
+            max_retries=0,
+            timeout=self._timeout_s,
+            http_client=openai.DefaultAioHttpClient(
+                limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
+                follow_redirects=False,
+            ),
+        )
+
+    async def submit(self, body: bytes, idempotency_key: str) -> SubmitOutcome:
+        headers = {self._idempotency_header: idempotency_key} if self._idempotency_header else {}
+        answer = await self._exchange(
+            self._client.post(
+                "/responses", cast_to=httpx2.Response, content=body, options={"headers": headers}
+            )
+        )
+        if isinstance(answer, Transient):
+            return answer
+        return read_submit(answer.status_code, answer.headers, self._scrub(answer.content), time.time())
+
+    async def retrieve(self, job_id: str) -> RetrieveOutcome:
+        path = f"/responses/{quote(job_id, safe='')}"
+        answer = await self._exchange(self._client.get(path, cast_to=httpx2.Response))
+        if isinstance(answer, Transient):
+            return answer
+        return read_retrieve(answer.status_code, answer.headers, self._scrub(answer.content), time.time())
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _exchange(self, call: Awaitable[httpx2.Response]) -> httpx2.Response | Transient:
+        """Await one call within the whole deadline; the SDK's own timeouts are per read."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await call
+        except openai.APIStatusError as error:
+            return error.response
+        except _NETWORK_ERRORS as error:
+            return transient(error)
