@@ -11,7 +11,7 @@ from runner.errors import RunnerError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code. What a user can mend ends in a message, never in a traceback."""
+    """Run one command and return its exit code. What a user can mend ends in a message, no traceback."""
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="runner",
-        description="Send thousands of background requests to a Responses API, follow them, keep every result.",
+        description="Send thousands of background requests to a Responses API and keep every result.",
     )
     parser.add_argument("--version", action="version", version=f"runner {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -90,7 +90,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from runner.engine.local import Options, execute
 
     config = load(arguments.config, arguments.overrides)
-    return execute(config, Options(new=arguments.new, limit=arguments.limit, quiet=arguments.quiet))
+    code = execute(config, Options(new=arguments.new, limit=arguments.limit, quiet=arguments.quiet))
+    if not arguments.quiet:
+        from runner.report import report
+
+        print(report([f"{config.sink.dir}/{config.name}"], as_json=False))
+    return code
 
 
 def _check(arguments: argparse.Namespace) -> int:

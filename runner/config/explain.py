@@ -15,6 +15,11 @@ from runner.errors import Problem
 Path_ = tuple[str | int, ...]
 
 
+def dotted(path: Path_) -> str:
+    """A path as users write it."""
+    return ".".join(map(str, path))
+
+
 @dataclass(slots=True)
 class Origin:
     """Where each value came from: a line of the file, or an override."""
@@ -49,32 +54,32 @@ def _place(problem: Problem) -> tuple[str, int]:
 
 def _problem(detail: ErrorDetails, data: Any, origin: Origin, model: type[BaseModel]) -> Problem:
     path = _path_in_data(detail["loc"], data, missing=detail["type"] == "missing")
-    dotted = ".".join(map(str, path))
+    name = dotted(path)
     where = origin.where(path)
     match detail["type"]:
         case "missing":
-            return Problem(f"{dotted} is required", where)
+            return Problem(f"{name} is required", where)
         case "extra_forbidden":
             near = _nearest(path, data, model)
-            return Problem(f"unknown key {dotted}", where, f"did you mean {near}?" if near else "")
+            return Problem(f"unknown key {name}", where, f"did you mean {near}?" if near else "")
         case "value_error":
             said = str(detail["ctx"]["error"])
-            return Problem(f"{dotted}: {said}" if dotted else said, where)
+            return Problem(f"{name}: {said}" if name else said, where)
         case "union_tag_not_found":
-            return Problem(f"{dotted}.type is required", where, _tags(detail))
+            return Problem(f"{name}.type is required", where, _tags(detail))
         case "union_tag_invalid":
-            return Problem(f"{dotted}.type is not known", where, _tags(detail))
+            return Problem(f"{name}.type is not known", where, _tags(detail))
         case "model_type" | "model_attributes_type":
-            return Problem(f"{dotted} must be a section with keys of its own, not {_shown(detail)}", where)
+            return Problem(f"{name} must be a section with keys of its own, not {_shown(detail)}", where)
         case "string_pattern_mismatch":
             pattern = detail["ctx"]["pattern"]
-            return Problem(f"{dotted}: {_shown(detail)} does not fit {pattern}", where)
+            return Problem(f"{name}: {_shown(detail)} does not fit {pattern}", where)
     said = detail["msg"][0].lower() + detail["msg"][1:]
-    return Problem(f"{dotted}: {said}, not {_shown(detail)}", where)
+    return Problem(f"{name}: {said}, not {_shown(detail)}", where)
 
 
 def _tags(detail: ErrorDetails) -> str:
-    return "one of " + detail.get("ctx", {}).get("expected_tags", "constant, exponential").replace("'", "")
+    return "one of " + str(detail["ctx"].get("expected_tags", "")).replace("'", "")
 
 
 def _shown(detail: ErrorDetails) -> str:
@@ -87,15 +92,19 @@ def _path_in_data(loc: tuple[str | int, ...], data: Any, *, missing: bool) -> Pa
     path: list[str | int] = []
     inner = data
     for index, step in enumerate(loc):
-        last = index == len(loc) - 1
-        if isinstance(inner, dict) and step in inner:
+        is_last = index == len(loc) - 1
+        if _has(inner, step):
             inner = inner[step]
-        elif isinstance(inner, list) and isinstance(step, int) and step < len(inner):
-            inner = inner[step]
-        elif not (last and missing):
+        elif not (is_last and missing):
             continue
         path.append(step)
     return tuple(path)
+
+
+def _has(value: Any, step: str | int) -> bool:
+    if isinstance(value, list):
+        return isinstance(step, int) and step < len(value)
+    return isinstance(value, dict) and step in value
 
 
 def _nearest(path: Path_, data: Any, model: type[BaseModel]) -> str | None:

@@ -1,9 +1,8 @@
-"""YAML file → `RunConfig`: expansion of ${NAME}, overrides, and every error at once with file, line and path."""
+"""YAML file → `RunConfig`: overrides, variables, and every error at once with file, line and path."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from runner.config.explain import Origin, explain
+from runner.config.expand import Expander
+from runner.config.explain import Origin, Path_, dotted, explain
 from runner.config.sections import RunConfig
 from runner.errors import ConfigError, Problem
-
-_VARIABLE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
-
-Path_ = tuple[str | int, ...]
 
 
 def load(
@@ -31,8 +27,10 @@ def load(
     """
     environ = os.environ if environ is None else environ
     data, origin = _read(Path(path))
+    expander = Expander(environ, origin)
     problems = list(_override(data, origin, overrides))
-    expanded = _expand(data, environ, origin, problems)
+    expanded = expander.expand(data)
+    problems += expander.problems
     try:
         config = RunConfig.model_validate(expanded)
     except ValidationError as error:
@@ -86,7 +84,7 @@ def _mark(node: yaml.Node, path: Path_, origin: Origin) -> Iterator[Problem]:
             name = str(key.value)
             line = key.start_mark.line + 1
             if name in seen and key.tag != "tag:yaml.org,2002:merge":
-                yield Problem(f"{_dotted((*path, name))} is given twice", f"{origin.file}:{line}")
+                yield Problem(f"{dotted((*path, name))} is given twice", f"{origin.file}:{line}")
             seen.add(name)
             origin.lines[(*path, name)] = line
             yield from _mark(value, (*path, name), origin)
@@ -119,48 +117,6 @@ def _override(data: dict[Any, Any], origin: Origin, overrides: Sequence[str]) ->
         origin.overrides[tuple(keys)] = where
 
 
-def _expand(value: Any, environ: Mapping[str, str], origin: Origin, problems: list[Problem]) -> Any:
-    def visit(value: Any, path: Path_) -> Any:
-        if isinstance(value, dict):
-            # YAML reads `500:` as a number; every key of ours and of JSON is a string.
-            named = {str(key) if type(key) is int else key: inner for key, inner in value.items()}
-            return {key: visit(inner, (*path, key)) for key, inner in named.items()}
-        if isinstance(value, list):
-            return [visit(inner, (*path, index)) for index, inner in enumerate(value)]
-        if isinstance(value, str) and "$" in value:
-            return _substitute(value, path)
-        return value
-
-    def _substitute(text: str, path: Path_) -> Any:
-        def replace(match: re.Match[str]) -> str:
-            name = match["name"]
-            if name is None:
-                return "$"
-            found = environ.get(name) or match["default"]
-            if found is None:
-                problems.append(
-                    Problem(
-                        f"{_dotted(path)} needs the environment variable {name}, which is not set",
-                        origin.where(path),
-                        f"set it, or write ${{{name}:-default}}",
-                    )
-                )
-                return ""
-            return found
-
-        expanded = _VARIABLE.sub(replace, text)
-        whole = _VARIABLE.fullmatch(text)
-        if whole and whole["name"]:
-            try:
-                scalar = yaml.safe_load(expanded)
-            except yaml.YAMLError:
-                return expanded
-            return scalar if isinstance(scalar, int | float | bool) else expanded
-        return expanded
-
-    return visit(value, ())
-
-
 def _keep_the_key_out(config: RunConfig, environ: Mapping[str, str], origin: Origin) -> None:
     """The resolved config is written into the run directory, so the key must not be in it."""
     key = environ.get(config.target.api_key_env, "")
@@ -172,7 +128,3 @@ def _keep_the_key_out(config: RunConfig, environ: Mapping[str, str], origin: Ori
                 f"name its variable in target.api_key_env ({config.target.api_key_env}) instead",
             )
         )
-
-
-def _dotted(path: Path_) -> str:
-    return ".".join(map(str, path))

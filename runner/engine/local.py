@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
-import signal
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import uvloop
@@ -20,12 +17,12 @@ import uvloop
 from runner.config import EMBEDDED, RunConfig
 from runner.errors import ConfigError, Interrupted, Problem, RunDirError, RunnerError, StorageError
 from runner.measure.history import History, recall
-from runner.measure.meter import Meter
-from runner.measure.progress import Progress, open_progress
+from runner.measure.progress import open_progress
 from runner.measure.summary import RunStatus, summarise
 from runner.measure.vitals import Vitals
 from runner.pipeline.run import Assignment, run
-from runner.source import Source, Survey
+from runner.pipeline.signals import Signals
+from runner.source import Source
 from runner.store import Manifest, RunDir, check_unchanged, replace_atomically
 
 GC_THRESHOLD: Final = 50_000
@@ -43,21 +40,13 @@ class Options:
 
 def execute(config: RunConfig, options: Options) -> int:
     """Start the run or continue it; return the exit code. Raises `RunnerError` before anything is sent."""
-    with _signals_raise():
-        key = read_key(config)
-        source = Source(config)
+    with Signals() as signals:
         run_dir = RunDir(Path(config.sink.dir) / config.name)
         try:
-            prepared = _prepare(config, options, source, run_dir, key)
-            if prepared.meter.done >= prepared.meter.total:
-                return _nothing_to_do(prepared, run_dir)
-        except BaseException:
+            local = _Local(config, options, run_dir, signals)
+            return local.execute()
+        finally:
             run_dir.unlock()
-            raise
-    try:
-        return _work(prepared, config, options, run_dir, source, key)
-    finally:
-        run_dir.unlock()
 
 
 def read_key(config: RunConfig) -> str:
@@ -65,7 +54,7 @@ def read_key(config: RunConfig) -> str:
     name = config.target.api_key_env
     key = os.environ.get(name, "").strip()
     if config.target.base_url == EMBEDDED and config.simulator.api_key_env is None:
-        return key or EMBEDDED
+        return EMBEDDED
     if not key:
         raise ConfigError(
             Problem(
@@ -79,138 +68,142 @@ def read_key(config: RunConfig) -> str:
     return key
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    manifest: Manifest
-    history: History
-    notes: tuple[str, ...]
+class _Local:
+    """Preparation and end of one session; the middle is `pipeline.run`."""
 
-    @property
-    def meter(self) -> Meter:
-        return self.history.meter
+    def __init__(self, config: RunConfig, options: Options, run_dir: RunDir, signals: Signals) -> None:
+        self._config = config
+        self._options = options
+        self._run_dir = run_dir
+        self._signals = signals
+        self._key = read_key(config)
+        self._source = Source(config)
+        self._notes: list[str] = []
 
+    def execute(self) -> int:
+        manifest, continued = self._open_run_dir()
+        rows = min(manifest.rows, self._options.limit or manifest.rows)
+        history = recall(self._run_dir, manifest, rows, repair=True)
+        if continued:
+            self._note_continuing(history)
+        if history.meter.done >= history.meter.total:
+            return self._nothing_to_do(history)
+        vitals = Vitals()
+        ended_by = self._work(manifest, history, rows, vitals)
+        return self._sum_up(history, vitals, ended_by)
 
-def _prepare(config: RunConfig, options: Options, source: Source, run_dir: RunDir, key: str) -> _Prepared:
-    """A new run directory, or the state that an earlier session left. Raises before anything is sent."""
-    notes: list[str] = []
-    fresh = options.new or config.sink.on_existing == "new"
-    survey: Survey | None = None
-    if fresh or not run_dir.exists:
-        survey = source.survey()  # before the directory is made: bad input leaves nothing behind
-    run_dir.lock()
-    if run_dir.exists and fresh:
-        notes.append(f"the earlier run is kept in {run_dir.set_aside()}")
-    elif run_dir.exists and config.sink.on_existing == "fail":
-        raise RunDirError(Problem("there is a run already", str(run_dir.path), "sink.on_existing is fail"))
-    continued = run_dir.exists
-    if continued:
+    def _open_run_dir(self) -> tuple[Manifest, bool]:
+        """The manifest, and whether it is that of an earlier session. Raises before anything is sent."""
+        config, run_dir = self._config, self._run_dir
+        fresh = self._options.new or config.sink.on_existing == "new"
+        # Bad input is told before a directory is made, so that it leaves nothing behind.
+        survey = self._source.survey() if fresh or not run_dir.exists else None
+        run_dir.lock()
+        if run_dir.exists and fresh:
+            self._notes.append(f"the earlier run is kept in {run_dir.set_aside()}")
+        if not run_dir.exists:
+            return run_dir.create(config, survey or self._source.survey(), self._key), False
+        if config.sink.on_existing == "fail":
+            raise RunDirError(
+                Problem("there is a run already", str(run_dir.path), "sink.on_existing is fail")
+            )
         manifest = run_dir.read_manifest()
-        check_unchanged(manifest, config, source.fingerprint(), key, run_dir.path)
-    else:
-        manifest = run_dir.create(config, survey or source.survey(), key)
-    history = recall(run_dir, manifest, min(manifest.rows, options.limit or manifest.rows), repair=True)
-    recovery = history.recovery
-    if continued:
+        check_unchanged(manifest, config, self._source.fingerprint(), self._key, run_dir.path)
+        return manifest, True
+
+    def _note_continuing(self, history: History) -> None:
+        recovery = history.recovery
         history.session.continued += 1
-        notes.append(
-            f"continuing {run_dir.path}: {recovery.done.count:,} done, {len(recovery.open):,} open, "
+        self._notes.append(
+            f"continuing {self._run_dir.path}: {recovery.done.count:,} done, {len(recovery.open):,} open, "
             f"{len(recovery.unacknowledged):,} to be confirmed"
         )
-    for name, count in recovery.torn_bytes.items():
-        notes.append(f"cut {count} bytes of a torn last line of {name}")
-    return _Prepared(manifest, history, tuple(notes))
+        for name, count in recovery.torn_bytes.items():
+            self._notes.append(f"cut {count} bytes of a torn last line of {name}")
 
+    def _nothing_to_do(self, history: History) -> int:
+        _say(f"{self._run_dir.path} is complete: nothing was sent; --new starts it afresh")
+        return 1 if history.meter.not_completed else 0
 
-def _nothing_to_do(prepared: _Prepared, run_dir: RunDir) -> int:
-    print(f"{run_dir.path} is complete: nothing was sent. --new starts it afresh.", file=sys.stderr)
-    run_dir.unlock()
-    return 1 if prepared.meter.not_completed else 0
+    def _work(self, manifest: Manifest, history: History, rows: int, vitals: Vitals) -> RunnerError | None:
+        """Run the event loop until the session ends; return what ended it early."""
+        progress = open_progress(history.meter, quiet=self._options.quiet)
+        for note in self._notes:
+            progress.say(note)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD, 20, 100)
 
-
-def _work(
-    prepared: _Prepared, config: RunConfig, options: Options, run_dir: RunDir, source: Source, key: str
-) -> int:
-    progress = open_progress(prepared.meter, quiet=options.quiet)
-    for note in prepared.notes:
-        progress.say(note)
-    vitals = Vitals()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 20, 100)
-
-    async def session() -> RunnerError | None:
-        async with AsyncExitStack() as stack:
-            base_url = config.target.base_url
-            if base_url == EMBEDDED:
-                from runner.simulator.embedded import Embedded  # needed by runs against it alone
-
-                base_url = (
-                    await stack.enter_async_context(Embedded(config.simulator, run_dir.simulator))
-                ).base_url
-            return await run(
-                Assignment(
-                    config=config,
-                    run_id=prepared.manifest.run_id,
-                    base_url=base_url,
-                    key=key,
-                    total=prepared.meter.total,
-                    source=source,
-                    run_dir=run_dir,
-                    recovery=prepared.history.recovery,
-                    meter=prepared.meter,
-                    session=prepared.history.session,
-                    vitals=vitals,
-                    progress=progress,
+        async def session() -> RunnerError | None:
+            async with AsyncExitStack() as stack:
+                return await run(
+                    Assignment(
+                        config=self._config,
+                        run_id=manifest.run_id,
+                        base_url=await self._base_url(stack),
+                        key=self._key,
+                        rows=rows,
+                        source=self._source,
+                        run_dir=self._run_dir,
+                        recovery=history.recovery,
+                        meter=history.meter,
+                        session=history.session,
+                        vitals=vitals,
+                        progress=progress,
+                        signals=self._signals,
+                    )
                 )
-            )
 
-    try:
-        ended_by = uvloop.run(session())
-    except RunnerError as error:
-        ended_by = error
-    progress.close()
-    return _sum_up(prepared, config, run_dir, vitals, ended_by)
+        try:
+            return uvloop.run(session())
+        except RunnerError as error:
+            return error
+        finally:
+            self._signals.handler = Signals.ignore
+            progress.close()
 
+    async def _base_url(self, stack: AsyncExitStack) -> str:
+        """The address to send to; starts the simulator where that is it. Raises `Interrupted` on a signal."""
+        if self._config.target.base_url != EMBEDDED:
+            return self._config.target.base_url
+        from runner.simulator.embedded import Embedded
 
-def _sum_up(
-    prepared: _Prepared, config: RunConfig, run_dir: RunDir, vitals: Vitals, ended_by: RunnerError | None
-) -> int:
-    """Write `summary.json`, say how the run ended and how it goes on; return the exit code."""
-    meter = prepared.meter
-    status: RunStatus = "complete"
-    if ended_by:
-        status = "interrupted" if isinstance(ended_by, Interrupted) else "stopped"
-    summary = summarise(meter, prepared.history.session, status, config.prices, vitals)
-    try:
-        replace_atomically(
-            run_dir.summary, msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"
+        starting = asyncio.ensure_future(
+            stack.enter_async_context(Embedded(self._config.simulator, self._run_dir.simulator))
         )
-    except StorageError as error:
-        ended_by = ended_by or error
-    if ended_by is None:
-        return 1 if meter.not_completed else 0
-    print(f"runner: {ended_by}", file=sys.stderr)
-    if meter.open:
-        print(
-            f"runner: {meter.open:,} jobs are still open at the service and may be billed; "
-            "the same command continues with them",
-            file=sys.stderr,
-        )
-    else:
-        print("runner: the same command continues this run", file=sys.stderr)
-    return ended_by.exit_code
+        received: list[int] = []
+
+        def cancel(signum: int) -> None:
+            received.append(signum)
+            starting.cancel()
+
+        self._signals.handler = cancel
+        try:
+            return (await starting).base_url
+        except asyncio.CancelledError:
+            raise Interrupted(received[0]) from None
+
+    def _sum_up(self, history: History, vitals: Vitals, ended_by: RunnerError | None) -> int:
+        """Write `summary.json`, say how the run ended and how it goes on; return the exit code."""
+        meter = history.meter
+        status: RunStatus = "complete"
+        if ended_by:
+            status = "interrupted" if isinstance(ended_by, Interrupted) else "stopped"
+        summary = summarise(meter, history.session, status, self._config.prices, vitals)
+        text = msgspec.json.format(msgspec.json.encode(summary), indent=2)
+        try:
+            replace_atomically(self._run_dir.summary, text + b"\n")
+        except StorageError as error:
+            ended_by = ended_by or error
+        if ended_by is None:
+            return 1 if meter.not_completed else 0
+        _say(str(ended_by))
+        if meter.open:
+            _say(f"{meter.open:,} jobs are still open at the service, and billable")
+        _say(f"continue with the same command; what is done is in {self._run_dir.results}")
+        return ended_by.exit_code
 
 
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """While nothing is sent yet, SIGTERM ends the command as Ctrl-C does."""
-
-    def handler(signum: int, frame: FrameType | None) -> None:
-        raise Interrupted(signum)
-
-    before = {signum: signal.signal(signum, handler) for signum in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for signum, old in before.items():
-            signal.signal(signum, old)
+def _say(text: str) -> None:
+    for line in text.splitlines():
+        print(f"runner: {line}", file=sys.stderr, flush=True)

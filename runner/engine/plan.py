@@ -18,7 +18,7 @@ CHARACTERS_PER_TOKEN = 4
 
 
 def plan(config: RunConfig, limit: int | None) -> str:
-    """Read all of the input and say what would be sent. Raises `ConfigError` and `InputError` with all errors."""
+    """Read all of the input and say what would be sent. Raises `ConfigError`, `InputError`: all errors."""
     source = Source(config)
     survey = source.survey()
     rows = min(survey.rows, limit or survey.rows)

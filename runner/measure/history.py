@@ -20,16 +20,17 @@ class History(msgspec.Struct):
     recovery: Recovery
 
 
-def recall(run_dir: RunDir, manifest: Manifest, total: int, *, repair: bool) -> History:
+def recall(run_dir: RunDir, manifest: Manifest, limit: int, *, repair: bool) -> History:
     """Read the run directory back. Raises `RunDirError` for a damaged line.
 
-    `total` may be less than what was sent already under a larger `--limit`; what was sent counts.
+    The run is about the first `limit` rows, and about what was sent before under a larger limit.
     """
-    meter = Meter(total)
+    meter = Meter(limit)
     recovery = recover(run_dir, manifest.rows, meter.recall, repair=repair)
     sample = last_sample(run_dir.metrics)
     meter.recall_counters(sample)
-    meter.total = max(total, recovery.done.count + len(recovery.open))
+    done_beyond = recovery.done.count - recovery.done.count_below(limit)
+    meter.total = limit + done_beyond + sum(row >= limit for row in recovery.open)
     session = Session(manifest.name, manifest.created, _number(sample, "wall_s"), _number(sample, "cpu_s"))
     session.continued = _continued(run_dir)
     return History(meter=meter, session=session, recovery=recovery)

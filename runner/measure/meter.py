@@ -28,7 +28,7 @@ class Latencies:
         self.poll = Histogram()
 
     def record(self, status: str, timing: Timing) -> None:
-        """Count one finished request. Only a completed one has a completion: a refusal is not a fast answer."""
+        """Count one finished request. Only a completed one has a latency: a refusal is not a fast answer."""
         if timing.sent is not None:
             self.schedule_delay.record(timing.sent - timing.due)
             if timing.accepted is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Final, Protocol, TextIO
+from typing import Final, NoReturn, Protocol, TextIO
 
 from tqdm import tqdm
 
@@ -34,15 +34,21 @@ class Bars:
         self._meter = meter
         self._stream = stream
         layout = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} {rate_fmt}{postfix}"
-        common = {
-            "total": meter.total,
-            "file": stream,
-            "bar_format": layout,
-            "dynamic_ncols": True,
-            "unit": "",
-        }
-        self._submitted = tqdm(desc="submitted", position=0, initial=meter.submitted, **common)
-        self._completed = tqdm(desc="completed", position=1, initial=meter.done, **common)
+
+        def bar(name: str, position: int, initial: int) -> tqdm[NoReturn]:
+            return tqdm(
+                desc=name,
+                position=position,
+                initial=initial,
+                total=meter.total,
+                file=stream,
+                bar_format=layout,
+                dynamic_ncols=True,
+                unit="",
+            )
+
+        self._submitted = bar("submitted", 0, meter.submitted)
+        self._completed = bar("completed", 1, meter.done)
 
     def draw(self) -> None:
         meter = self._meter
@@ -85,12 +91,13 @@ class Lines:
     def _print(self) -> None:
         meter, now = self._meter, time.monotonic()
         elapsed_s = max(now - self._drawn_at, 1e-9)
-        submitted, done = self._drawn
+        submit_rate = (meter.submitted - self._drawn[0]) / elapsed_s
+        rate = (meter.done - self._drawn[1]) / elapsed_s
         self._drawn_at, self._drawn = now, (meter.submitted, meter.done)
         self.say(
             f"{time.strftime('%H:%M:%S')}  "
-            f"submitted {meter.submitted:,}/{meter.total:,} ({(meter.submitted - submitted) / elapsed_s:,.0f}/s)  "
-            f"completed {meter.done:,} ({(meter.done - done) / elapsed_s:,.0f}/s)  "
+            f"submitted {meter.submitted:,}/{meter.total:,} ({submit_rate:,.0f}/s)  "
+            f"completed {meter.done:,} ({rate:,.0f}/s)  "
             f"in flight {meter.open:,}  retries {meter.retries:,}  failed {meter.not_completed:,}"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,7 @@ class Series:
 
 def last_sample(path: Path) -> dict[str, Any]:
     """The last whole line of an earlier session's metrics; empty where there is none."""
-    last = b"{}"
-    for last in read_lines(path):
-        pass
+    last = next(iter(deque(read_lines(path), maxlen=1)), b"{}")
     try:
         sample = msgspec.json.decode(last)
     except (msgspec.DecodeError, UnicodeDecodeError):

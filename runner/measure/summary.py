@@ -44,7 +44,7 @@ def cost_usd(tokens: Mapping[str, int], prices: Prices | None) -> float | None:
 def summarise(
     meter: Meter, session: Session, status: RunStatus, prices: Prices | None, vitals: Vitals | None
 ) -> dict[str, Any]:
-    """`summary.json` as in the contract. Without `vitals` (a run that was killed) nothing is said of the client."""
+    """`summary.json`. Without `vitals` (the run was killed, or runs now) it says nothing of the client."""
     wall_s = session.total_wall_s
     per_s = (lambda count: round(count / wall_s, 3)) if wall_s > 0 else (lambda count: 0.0)
     completed = meter.statuses["completed"]

@@ -1,4 +1,4 @@
-"""Is there a Responses API at the address at all? Decided by the first answers, before rows are spent on it."""
+"""Is there a Responses API at the address? Decided by the first answers, before rows are spent on it."""
 
 from __future__ import annotations
 

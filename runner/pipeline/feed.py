@@ -41,7 +41,7 @@ class Feed:
         return line
 
     async def fill(self) -> None:
-        """Read to the end, whenever there is room. Raises `InputError`, `StoppedEarly` when rows went missing."""
+        """Read to the end, as there is room. Raises `InputError`; `StoppedEarly` if rows are missing."""
         blocks = self._source.blocks()
         reached = 0
         while reached < self._total:

@@ -20,6 +20,7 @@ from runner.pipeline.contact import Contact
 from runner.pipeline.feed import Feed
 from runner.pipeline.parts import Parts
 from runner.pipeline.poller import Poller
+from runner.pipeline.signals import Signals
 from runner.pipeline.sink import Sink
 from runner.pipeline.submitter import Submitter
 from runner.source import Source
@@ -27,7 +28,6 @@ from runner.store import Journal, Recovery, Results, RunDir
 from runner.transport import open_transport
 
 SAMPLE_S: Final = 1.0
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,8 @@ class Assignment:
     run_id: str
     base_url: str
     key: str
-    total: int
+    rows: int
+    """Rows of the input to send: all, or the first of them."""
     source: Source
     run_dir: RunDir
     recovery: Recovery
@@ -46,6 +47,7 @@ class Assignment:
     session: Session
     vitals: Vitals
     progress: Progress
+    signals: Signals
 
 
 async def run(assignment: Assignment) -> RunnerError | None:
@@ -82,7 +84,7 @@ class _Run:
             warn=a.progress.say,
         )
         self._followed = frozenset(a.recovery.open)
-        self._feed = Feed(a.source, a.total, self._needs_no_post)
+        self._feed = Feed(a.source, a.rows, self._needs_no_post)
         self._poller = Poller(parts)
         self._submitter = Submitter(
             parts, a.source, self._feed, a.recovery.unacknowledged, self._poller.follow
@@ -95,17 +97,13 @@ class _Run:
         self._started = self._clock.now()
 
     async def run(self) -> RunnerError | None:
-        loop = asyncio.get_running_loop()
-        for signum in _SIGNALS:
-            loop.add_signal_handler(signum, self._signalled, signum)
+        self._a.signals.handler = self._signalled
         try:
             async with asyncio.TaskGroup() as tasks:
                 await self._supervise(tasks)
         except* RunnerError as group:
             self._ended_by = _first(group)
-        finally:
-            for signum in _SIGNALS:
-                loop.remove_signal_handler(signum)
+        self._a.signals.handler = Signals.ignore
         return self._ended_by or (self._interrupted if self._unfinished else None)
 
     async def close(self) -> None:
@@ -121,7 +119,7 @@ class _Run:
 
     @property
     def _unfinished(self) -> bool:
-        return self._a.meter.done < self._a.total
+        return self._a.meter.done < self._a.meter.total
 
     async def _supervise(self, tasks: asyncio.TaskGroup) -> None:
         """Start everything; when the run is over, or drained, bring everything home."""
@@ -158,7 +156,7 @@ class _Run:
     def _check_whether_over(self) -> None:
         meter = self._a.meter
         drained = self._interrupted and not meter.open and not meter.posting
-        if drained or meter.done >= self._a.total:
+        if drained or meter.done >= meter.total:
             self._over.set()
 
     def _signalled(self, signum: int) -> None:

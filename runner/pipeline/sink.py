@@ -99,9 +99,9 @@ class Sink:
 
 
 def text_only(body: msgspec.Raw) -> bytes:
-    """A response object cut down to id, status, model, its text, usage and error, in the object's own shape."""
+    """A response object cut down to id, status, model, text, usage and error, in the object's own shape."""
     whole: dict[str, Any] = msgspec.json.decode(body)
-    kept = {key: whole[key] for key in ("id", "object", "status", "model") if key in whole}
+    kept: dict[str, Any] = {key: whole[key] for key in ("id", "object", "status", "model") if key in whole}
     kept["output"] = [
         {"type": "message", "content": [{"type": "output_text", "text": output_text(whole.get("output"))}]}
     ]

@@ -95,7 +95,7 @@ class Submitter:
                 self.turnstile.close()
 
     def _more(self) -> None:
-        """More rows were read, or the last."""
+        """More rows were read, or the last one was."""
         if self.finished:
             self.turnstile.close()
         else:
@@ -141,7 +141,7 @@ class Submitter:
                 Problem(
                     "makes other bytes now than when it was first sent",
                     line.where,
-                    "was this tool or a library under it changed? Use the old one, or start afresh with --new",
+                    "was this tool or a library under it changed? use the old one, or --new",
                 )
             )
         return Submission(

@@ -1,4 +1,4 @@
-"""Workers wait here for work that is due later, or not yet allowed: one list of waiters and one timer for all."""
+"""Where workers wait for work that is due later, or not yet allowed: one list and one timer for all."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""How fast exchanges of one sort may start: one gate for all workers, closed and slowed by what the service says."""
+"""How fast exchanges may start: one gate for all workers, closed and slowed by what the service says."""
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from runner.policy.retry import LONGEST_RETRY_AFTER_S
@@ -78,7 +79,7 @@ class Gate:
             if calm_s > FORGET_AFTER_S:
                 self._learned_per_s = learned = None
             else:
-                learned *= GROWTH_PER_S**calm_s
+                learned *= math.pow(GROWTH_PER_S, calm_s)
         if learned is None or self._max_rate_per_s is None:
             return learned or self._max_rate_per_s
         return min(learned, self._max_rate_per_s)

@@ -66,7 +66,7 @@ class Source:
 
     def fingerprint(self) -> str:
         """SHA-256 over the input and the templates that requests are made with. Raises `InputError`."""
-        parts = "\0".join((self._input.fingerprint(), self._prompt_text, self._id_text))
+        parts = f"{self._input.fingerprint()}\0{self._prompt_text}\0{self._id_text}"
         return hashlib.sha256(parts.encode()).hexdigest()
 
     def survey(self) -> Survey:
@@ -83,8 +83,8 @@ class Source:
                 except RowError as error:
                     problems.append(Problem(str(error), line.where))
                     if len(problems) >= MOST_PROBLEMS:
-                        problems.append(Problem("and perhaps more: reading stopped here"))
-                        raise InputError(*problems)
+                        more = Problem("and perhaps more: reading stopped here")
+                        raise InputError(*problems, more) from None
             problems.extend(self._doubled(seen.doubled(MOST_PROBLEMS)))
         if problems:
             raise InputError(*problems)

@@ -58,18 +58,16 @@ class Synthetic:
 
 
 class JsonLines:
-    """The lines of one file, or of all files that a glob names, in the order of their names. Blank lines are no rows."""
+    """The lines of one file, or of all files that a glob names, by name. Blank lines are no rows."""
 
     def __init__(self, pattern: str) -> None:
-        self.files = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]
+        found = glob.glob(pattern, recursive=True) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207 - absolute patterns
+        self.files = sorted(found)
         missing = [file for file in self.files if not Path(file).is_file()]
         if not self.files:
             raise InputError(Problem(f"no file fits source.path {pattern!r}", hint=_FROM_HERE))
         if missing:
-            problems = [
-                Problem("is a directory, not a file" if Path(file).is_dir() else "there is no such input file", file, _FROM_HERE)
-                for file in missing
-            ]  # fmt: skip
+            problems = [Problem(_what_is_wrong_with(file), file, _FROM_HERE) for file in missing]
             raise InputError(*problems)
 
     def blocks(self) -> Iterator[list[Line]]:
@@ -104,6 +102,10 @@ class JsonLines:
 
 
 _FROM_HERE: Final = "paths are relative to the current directory"
+
+
+def _what_is_wrong_with(file: str) -> str:
+    return "is a directory, not a file" if Path(file).is_dir() else "there is no such input file"
 
 
 def open_input(section: SourceSection) -> Input:

@@ -8,7 +8,7 @@ import tempfile
 from array import array
 from collections.abc import Iterator
 from types import TracebackType
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Self
 
 CHUNK_IDS: Final = 1 << 18
 """Ids held in memory before they are sorted and spilled: 2 MB as an array, about 12 MB while sorting."""
@@ -28,7 +28,7 @@ class Seen:
         self._chunk = array("Q")
         self._spills: list[BinaryIO] = []
 
-    def __enter__(self) -> Seen:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

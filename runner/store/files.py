@@ -13,7 +13,7 @@ _BLOCK_BYTES: Final = 1 << 18
 
 
 class AppendLog:
-    """A file that only grows, by whole lines. A line is with the kernel when `append` returns: kill -9 keeps it.
+    """A file that only grows, by whole lines. Once `append` returns, kill -9 keeps them: the kernel has them.
 
     `sync` makes it survive a power cut too. After a write error the file is cut back to its last whole
     line, and the log takes no more.
@@ -107,7 +107,7 @@ def cut_torn_tail(path: Path) -> int:
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """The whole lines of a file, without their newlines; a torn one at the end is left out. No file, no lines."""
+    """The whole lines of a file, without newlines; a torn one at the end is left out. No file, no lines."""
     try:
         with path.open("rb", buffering=_BLOCK_BYTES) as file:
             for line in file:

@@ -27,6 +27,12 @@ class Rows:
             self._bits[byte] |= bit
             self.count += 1
 
+    def count_below(self, row: int) -> int:
+        """How many of the rows before `row` are in."""
+        whole, rest = divmod(row, 8)
+        count = int.from_bytes(self._bits[:whole], "little").bit_count()
+        return count + (self._bits[whole] & ((1 << rest) - 1)).bit_count() if rest else count
+
     def __contains__(self, row: int) -> bool:
         return row >> 3 < len(self._bits) and bool(self._bits[row >> 3] & (1 << (row & 7)))
 
@@ -59,7 +65,7 @@ class Recovery:
 def recover(
     run_dir: RunDir, total: int, on_result: Callable[[Line], None], *, repair: bool = True
 ) -> Recovery:
-    """Read results and journal. `on_result` is shown every result once; torn last lines are cut with `repair`.
+    """Read results and journal; cut torn last lines with `repair`. `on_result` is shown every result once.
 
     Raises `RunDirError` for a damaged line, `StorageError` where a file cannot be read.
     """

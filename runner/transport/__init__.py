@@ -17,7 +17,7 @@ _TRANSPORTS: Final = {
 
 
 class Transport(Protocol):
-    """Never raises for what a network or a service does. Retries nothing, waits for nothing but its exchange."""
+    """Never raises for what a network or a service does; retries nothing, waits for nothing else."""
 
     async def submit(self, body: bytes, idempotency_key: str) -> SubmitOutcome:
         """POST exactly these bytes."""

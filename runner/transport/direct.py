@@ -67,7 +67,7 @@ class Direct:
 
 
 def _proxy_for(base_url: str) -> str | None:
-    """The proxy of the environment, looked up once: aiohttp's own `trust_env` asks anew, in a thread, each time."""
+    """The proxy of the environment, asked once: aiohttp's own `trust_env` asks each time, in a thread."""
     address = urlsplit(base_url)
     proxies: Mapping[str, str] = getproxies()
     if address.hostname is None or proxy_bypass(address.hostname):

@@ -1,4 +1,4 @@
-"""Exceptions of the HTTP library → `Transient`, the same for both transports; and how to keep the key out of text."""
+"""Exceptions of the HTTP library → `Transient`, the same for both transports; the key kept out of text."""
 
 from __future__ import annotations
 

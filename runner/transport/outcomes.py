@@ -47,7 +47,7 @@ class Transient(msgspec.Struct, frozen=True, gc=False):
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """POST: a definite no to this one request. `has_envelope`: the service itself said so, in its error format."""
+    """POST: a definite no to this one request. `has_envelope`: said in a JSON error format."""
 
     failure: Failure
     reply: Reply | None

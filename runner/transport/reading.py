@@ -1,4 +1,4 @@
-"""Status, headers and bytes of an answer → a typed outcome. Decodes no more than id, status, usage and error."""
+"""Status, headers and bytes of an answer → a typed outcome. Decodes only id, status, usage and error."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def _parts(error: Any) -> tuple[str | None, str | None, str | int | None]:
 
 
 def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds to wait, from `retry-after-ms`, or `Retry-After` as seconds or as a date; None without either."""
+    """Seconds to wait: `retry-after-ms`, or `Retry-After` as seconds or as a date; None without either."""
     try:
         if (millis := headers.get("retry-after-ms")) is not None:
             return _not_negative(float(millis) / 1000)

@@ -1,0 +1,47 @@
+"""SIGINT and SIGTERM, from before the first row is read until the summary is written."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Final, Self
+
+from runner.errors import Interrupted
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class Signals:
+    """Calls `handler` for each signal; who is at work sets it.
+
+    Python runs handlers in the main thread between two bytecodes, an event loop between two callbacks:
+    a handler may raise where no loop runs, and may touch the loop where one does.
+    """
+
+    def __init__(self) -> None:
+        self.handler: Callable[[int], None] = self.interrupt
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        for signum in SIGNALS:
+            self._before[signum] = signal.signal(signum, self._received)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for signum, before in self._before.items():
+            signal.signal(signum, before)
+
+    @staticmethod
+    def interrupt(signum: int) -> None:
+        """Where there is nothing to bring home: end the command."""
+        raise Interrupted(signum)
+
+    @staticmethod
+    def ignore(signum: int) -> None:
+        """Where what is left takes a moment, and must not be torn."""
+
+    def _received(self, signum: int, frame: FrameType | None) -> None:
+        self.handler(signum)

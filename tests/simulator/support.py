@@ -1,0 +1,200 @@
+"""What the tests of the simulator share: settings, a virtual clock, a client, a server process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from runner.config.sections import Simulator
+from runner.simulator import serving
+from runner.simulator.api import Api
+from runner.simulator.reply import Reply
+from runner.simulator.service import Service
+from runner.simulator.wire import Request
+
+KEY = "sk-a-key-that-must-not-be-kept"
+OPENAPI = Path(__file__).resolve().parents[2].parent / "shared" / "spec" / "sail-openapi.json"
+
+
+def settings(**values: Any) -> Simulator:
+    """Settings under which a job takes no time, unless told otherwise."""
+    return Simulator.model_validate({"latency": {"type": "constant", "mean_s": 0.0}, **values})
+
+
+def body_of(prompt: object = "What is a fun fact about 7?", **values: Any) -> dict[str, Any]:
+    return {"model": "zai-org/GLM-5", "input": prompt, "background": True, **values}
+
+
+class Clock:
+    def __init__(self, now: float = 1_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Virtual:
+    """The API without sockets, in virtual time."""
+
+    def __init__(self, configured: Simulator | None = None) -> None:
+        self.clock = Clock()
+        configured = configured or settings()
+        self.service = Service(configured, self.clock)
+        self.api = Api(configured, self.service, None)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | bytes | None = None,
+        key: str | None = None,
+        api_key: str | None = KEY,
+    ) -> Reply:
+        raw = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
+        headers = {} if key is None else {b"idempotency-key": key.encode()}
+        if api_key is not None:
+            headers[b"authorization"] = b"Bearer " + api_key.encode()
+        reply = self.api.answer(Request(method, path, headers, keep_alive=True, chunks=True, body=raw))
+        self.api.served(reply, sent=reply.waits_for is None and reply.manner == "whole")
+        return reply
+
+    def post(self, body: dict[str, Any] | bytes | None = None, key: str | None = None, **more: Any) -> Reply:
+        return self.call("POST", "/v1/responses", body_of() if body is None else body, key, **more)
+
+    def create(self, prompt: object, **values: Any) -> str:
+        reply = self.post(body_of(prompt, **values))
+        assert reply.status_code == 202, reply.body
+        return str(content(reply)["id"])
+
+    def get(self, job_id: str) -> dict[str, Any]:
+        return content(self.call("GET", f"/v1/responses/{job_id}"))
+
+
+def content(reply: Reply) -> dict[str, Any]:
+    decoded: dict[str, Any] = json.loads(reply.body)
+    return decoded
+
+
+class Client:
+    """A plain HTTP client of a running simulator."""
+
+    def __init__(self, base_url: str, session: aiohttp.ClientSession) -> None:
+        self.base_url = base_url
+        self.root = base_url.removesuffix("/v1")
+        self.session = session
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        key: str | None = None,
+        api_key: str | None = KEY,
+    ) -> tuple[int, dict[str, Any]]:
+        headers = {"Content-Type": "application/json"}
+        if api_key is not None:
+            headers["Authorization"] = f"Bearer {api_key}"
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        async with self.session.request(method, self.base_url + path, data=data, headers=headers) as answer:
+            return answer.status, json.loads(await answer.read())
+
+    async def post(self, body: object = None, key: str | None = None) -> tuple[int, dict[str, Any]]:
+        return await self.call("POST", "/responses", body_of() if body is None else body, key=key)
+
+    async def get(self, job_id: str) -> tuple[int, dict[str, Any]]:
+        return await self.call("GET", f"/responses/{job_id}")
+
+    async def until_done(self, job_id: str) -> dict[str, Any]:
+        while True:
+            _, response = await self.get(job_id)
+            if response["status"] not in ("pending", "running", "queued", "in_progress"):
+                return response
+            await asyncio.sleep(0.01)
+
+    async def account(self) -> dict[str, Any]:
+        async with self.session.get(f"{self.root}/simulator/account") as answer:
+            account: dict[str, Any] = json.loads(await answer.read())
+            return account
+
+    async def jobs(self) -> list[dict[str, Any]]:
+        async with self.session.get(f"{self.root}/simulator/jobs") as answer:
+            return [json.loads(line) for line in (await answer.read()).splitlines()]
+
+
+@asynccontextmanager
+async def client_of(base_url: str) -> AsyncIterator[Client]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(20)) as session:
+        yield Client(base_url, session)
+
+
+@asynccontextmanager
+async def simulator(configured: Simulator | None = None, state: Path | None = None) -> AsyncIterator[Client]:
+    """A simulator on this loop, and a client of it."""
+    async with serving(configured or settings(), state_path=state) as base_url, client_of(base_url) as client:
+        yield client
+
+
+@asynccontextmanager
+async def raw_connection(base_url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    host, port = base_url.removeprefix("http://").removesuffix("/v1").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+_SERVE = """
+import sys
+from pathlib import Path
+from runner.config.sections import Simulator
+from runner.errors import RunnerError
+from runner.simulator import serve_forever
+settings, port, state, parent_pipe = sys.argv[1:]
+try:
+    code = serve_forever(
+        Simulator.model_validate_json(settings), "127.0.0.1", int(port), Path(state) if state else None,
+        parent_pipe == "yes",
+    )
+except RunnerError as error:
+    sys.exit(str(error))
+sys.exit(code)
+"""
+
+
+@contextmanager
+def server_process(
+    configured: Simulator | None = None, state: Path | None = None, port: int = 0, parent_pipe: bool = False
+) -> Iterator[subprocess.Popen[str]]:
+    """serve_forever in a process of its own."""
+    process = subprocess.Popen(
+        [
+            sys.executable, "-c", _SERVE, (configured or settings()).model_dump_json(), str(port),
+            str(state or ""), "yes" if parent_pipe else "no",
+        ],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def base_url_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("simulator listening on http://127.0.0.1:"), line
+    return line.split()[-1]
