@@ -13,7 +13,8 @@ from runner.simulator.answers import Prompt, prompt_digest, prompt_text
 from runner.simulator.refusals import Refusal
 
 _INTERNED_AT_MOST = 4096
-_PARAM = re.compile(r"at `\$\.?([^`]*)`|field `([^`]*)`")
+_PLACE = re.compile(r" at `\$\.?([^`]*)`")
+_FIELD = re.compile(r" field `([^`]*)`")
 
 
 class TextFormat(msgspec.Struct, tag_field="type", tag="text"):
@@ -177,5 +178,6 @@ class OrderReader:
 
 
 def _param(message: str) -> str | None:
-    found = _PARAM.search(message)
-    return (found[1] or found[2] or None) if found else None
+    """The path of what is wrong, from msgspec's message: `… field `a` - at `$.b`` is about b.a."""
+    place, field = _PLACE.search(message), _FIELD.search(message)
+    return ".".join(found[1] for found in (place, field) if found and found[1]) or None

@@ -123,6 +123,10 @@ class Client:
                 return response
             await asyncio.sleep(0.01)
 
+    async def until_posts_now(self, count: int) -> None:
+        while (await self.account())["posts_now"] != count:  # noqa: ASYNC110  # it is the server that knows
+            await asyncio.sleep(0.005)
+
     async def account(self) -> dict[str, Any]:
         async with self.session.get(f"{self.root}/simulator/account") as answer:
             account: dict[str, Any] = json.loads(await answer.read())
@@ -146,6 +150,16 @@ async def simulator(configured: Simulator | None = None, state: Path | None = No
         yield client
 
 
+def request(method: str, path: str, body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: h", f"Authorization: Bearer {KEY}", *headers]
+    if body:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+BODY = json.dumps(body_of()).encode()
+
+
 @asynccontextmanager
 async def raw_connection(base_url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     host, port = base_url.removeprefix("http://").removesuffix("/v1").split(":")
@@ -156,7 +170,7 @@ async def raw_connection(base_url: str) -> AsyncIterator[tuple[asyncio.StreamRea
         writer.transport.abort()
 
 
-_SERVE = """
+SERVE = """
 import sys
 from pathlib import Path
 from runner.config.sections import Simulator
@@ -181,7 +195,7 @@ def server_process(
     """serve_forever in a process of its own."""
     process = subprocess.Popen(
         [
-            sys.executable, "-c", _SERVE, (configured or settings()).model_dump_json(), str(port),
+            sys.executable, "-c", SERVE, (configured or settings()).model_dump_json(), str(port),
             str(state or ""), "yes" if parent_pipe else "no",
         ],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

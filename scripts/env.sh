@@ -1,0 +1,31 @@
+# Sourced by the other scripts: makes .venv if it is missing or out of date, and puts it first in PATH.
+# usage: . scripts/env.sh [EXTRA]     EXTRA is an extra of pyproject.toml, such as test
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+find_python() {
+  for candidate in "${PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11 python; do
+    [ -n "$candidate" ] || continue
+    if "$candidate" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  echo "$0: needs Python 3.11 or newer with the venv module; set PYTHON to one" >&2
+  return 1
+}
+
+# What an environment was made of: an environment with an extra serves those who need none.
+made_of="$(cat pyproject.toml scripts/env.sh | cksum) $PWD"
+have="$(cat .venv/made-of 2>/dev/null)"
+extra="${1:-}"
+if [ "$have" = "$made_of all" ] || { [ -z "$extra" ] && [ "$have" = "$made_of plain" ]; }; then
+  echo "$0: using the environment in .venv" >&2
+else
+  python="$(find_python)" || exit 1
+  echo "$0: installing into .venv with $("$python" --version)${extra:+ (extra: $extra)}" >&2
+  "$python" -m venv --clear .venv || exit 1
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extra:+[$extra]}" || exit 1
+  echo "$made_of $([ -n "$extra" ] && echo all || echo plain)" > .venv/made-of
+fi
+export PATH="$PWD/.venv/bin:$PATH"

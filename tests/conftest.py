@@ -1,0 +1,132 @@
+"""Real processes for the tests: the command `runner`, and a simulator beside it."""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+KEY = "sk-test-3f9a1c7e5b"
+PATIENCE_S = 100
+
+
+@dataclass
+class Simulator:
+    """A simulator in another process."""
+
+    process: subprocess.Popen[str]
+    base_url: str
+
+    def get(self, path: str) -> bytes:
+        root = self.base_url.removesuffix("/v1")
+        with urllib.request.urlopen(root + path, timeout=10) as answer:
+            content: bytes = answer.read()
+        return content
+
+    def account(self) -> Any:
+        return json.loads(self.get("/simulator/account"))
+
+    def jobs(self) -> list[Any]:
+        return [json.loads(line) for line in self.get("/simulator/jobs").splitlines()]
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.communicate(timeout=10)
+
+
+@pytest.fixture
+def simulate() -> Iterator[Callable[..., Simulator]]:
+    """`simulate(latency=…, state=…)` starts one with these settings; all are stopped at the end."""
+    started: list[Simulator] = []
+
+    def start(state: Path | None = None, port: int = 0, **settings: Any) -> Simulator:
+        settings.setdefault("latency", {"type": "constant", "mean_s": 0.05})
+        command = [sys.executable, "-m", "runner", "simulate", "--port", str(port)]
+        command += ["--settings-json", json.dumps(settings)]
+        command += ["--state", str(state)] if state else []
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout
+        line = process.stdout.readline()
+        assert line.startswith("simulator listening on "), line
+        simulator = Simulator(process, line.split()[-1])
+        started.append(simulator)
+        return simulator
+
+    yield start
+    for simulator in started:
+        simulator.stop()
+
+
+@dataclass
+class Runner:
+    """The command, run in a directory of its own with a key in the environment."""
+
+    cwd: Path
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def config(self, **sections: Any) -> Path:
+        """Write a config with what is given, a name and a model; small limits where none are given."""
+        config: dict[str, Any] = {
+            "name": "t",
+            "request": {"model": "m"},
+            "source": {"count": 50},
+            "submit": {"concurrency": 20, "retry": {"base_s": 0.02, "cap_s": 0.2}},
+            "poll": {"concurrency": 20, "interval_s": 0.05, "max_interval_s": 0.5},
+        }
+        for name, section in sections.items():
+            old = config.get(name)
+            config[name] = {**old, **section} if isinstance(old, dict) and isinstance(section, dict) else section
+        path = self.cwd / "config.yaml"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        return [sys.executable, "-m", "runner", *map(str, arguments)]
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {**os.environ, "SAIL_API_KEY": KEY, "PYTHONPATH": str(ROOT), **self.environ}
+
+    def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=self.cwd,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            stdin=subprocess.DEVNULL,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.cwd,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def results(self, name: str = "t") -> list[Any]:
+        path = self.cwd / "runs" / name / "results.jsonl"
+        return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+    def summary(self, name: str = "t") -> Any:
+        return json.loads((self.cwd / "runs" / name / "summary.json").read_text())
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Runner:
+    return Runner(tmp_path)

@@ -1,0 +1,234 @@
+"""A run that was stopped, killed, or is complete, and then the same command again."""
+
+import json
+import signal
+import subprocess
+from collections import Counter
+
+import pytest
+
+
+def wait_for_results(runner, process, least, name="t"):
+    """Return once the run has written `least` results. The wait ends with the process at the latest."""
+    path = runner.cwd / "runs" / name / "results.jsonl"
+    while process.poll() is None:
+        if path.exists() and path.read_bytes().count(b"\n") >= least:
+            return
+        try:
+            process.wait(0.02)
+        except subprocess.TimeoutExpired:
+            continue
+    pytest.fail(f"the run ended too soon: {process.communicate()}")
+
+
+def slow_config(runner, simulator, **sections):
+    return runner.config(
+        **{
+            "target": {"base_url": simulator.base_url},
+            "source": {"count": 600},
+            "submit": {"max_in_flight": 100},
+            **sections,
+        }
+    )
+
+
+def assert_each_row_once(runner, count, name="t"):
+    results = runner.results(name)
+    assert Counter(line["row"] for line in results) == dict.fromkeys(range(count), 1)
+    assert {line["status"] for line in results} == {"completed"}
+
+
+SLOW = {"type": "lognormal", "mean_s": 0.4, "sigma": 0.5}
+
+
+def test_killed_half_way_and_run_again_each_row_ends_once_and_ran_once(simulate, runner):
+    simulator = simulate(latency=SLOW)
+    config = slow_config(runner, simulator)
+    for least in (100, 250):
+        process = runner.start("run", config)
+        wait_for_results(runner, process, least)
+        process.kill()
+        process.communicate()
+    done = runner("run", config)
+    assert done.returncode == 0, done.stderr
+    assert "continuing" in done.stderr
+    assert_each_row_once(runner, 600)
+    account = simulator.account()
+    assert account["executed"] == account["accepted"] == 600
+    assert runner.summary()["run"]["continued"] >= 1
+    assert runner.summary()["requests"]["completed"] == 600
+
+
+def test_killed_on_the_embedded_simulator_it_continues_and_leaves_no_process(runner):
+    config = runner.config(
+        target={"base_url": "simulator"},
+        source={"count": 400},
+        submit={"max_in_flight": 60},
+        simulator={"latency": SLOW},
+    )
+    process = runner.start("run", config)
+    wait_for_results(runner, process, 60)
+    children = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert children
+    process.kill()
+    process.communicate()
+    done = runner("run", config)
+    assert done.returncode == 0, done.stderr
+    assert_each_row_once(runner, 400)
+    for child in children:
+        assert subprocess.run(["kill", "-0", child], capture_output=True).returncode != 0
+
+
+def test_a_finished_run_run_again_sends_nothing(simulate, runner):
+    simulator = simulate()
+    config = runner.config(target={"base_url": simulator.base_url})
+    assert runner("run", config).returncode == 0
+    posts = simulator.account()["posts"]
+    before = (runner.cwd / "runs/t/results.jsonl").read_bytes()
+    again = runner("run", config)
+    assert again.returncode == 0
+    assert "nothing was sent" in again.stderr
+    assert simulator.account()["posts"] == posts
+    assert (runner.cwd / "runs/t/results.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_first_signal_drains_writes_the_summary_and_tells_how_to_continue(simulate, runner, signum, code):
+    simulator = simulate(latency={"type": "constant", "mean_s": 0.5})
+    config = slow_config(runner, simulator)
+    process = runner.start("run", config)
+    wait_for_results(runner, process, 50)
+    process.send_signal(signum)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code, errors
+    assert "continue with the same command" in errors
+    summary = runner.summary()
+    assert summary["run"]["status"] == "interrupted"
+    assert summary["requests"]["open"] == 0, "drained: constant latency is shorter than drain_s"
+    assert summary["requests"]["completed"] == len(runner.results()) < 600
+    assert summary["requests"]["unsent"] == 600 - len(runner.results())
+    assert runner("run", config).returncode == 0
+    assert_each_row_once(runner, 600)
+    assert simulator.account()["executed"] == 600
+
+
+def test_what_is_open_when_the_drain_ends_is_told_and_continued_without_a_new_post(simulate, runner):
+    simulator = simulate(latency={"type": "bimodal", "fast_s": 0.05, "slow_s": 8, "slow_share": 0.3})
+    config = slow_config(runner, simulator, limits={"drain_s": 0.2}, source={"count": 100})
+    process = runner.start("run", config)
+    wait_for_results(runner, process, 30)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    still_open = runner.summary()["requests"]["open"]
+    assert still_open > 0
+    assert f"{still_open:,} jobs are still open at the service" in errors
+    assert runner("run", config).returncode == 0
+    assert_each_row_once(runner, 100)
+    account = simulator.account()
+    assert account["posts"] == account["executed"] == 100
+
+
+def test_a_second_signal_stops_at_once_and_loses_nothing(simulate, runner):
+    simulator = simulate(latency={"type": "bimodal", "fast_s": 0.05, "slow_s": 5, "slow_share": 0.3})
+    config = slow_config(runner, simulator, limits={"drain_s": 1000}, source={"count": 100})
+    process = runner.start("run", config)
+    wait_for_results(runner, process, 30)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr
+    while "no more is sent" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert runner("run", config).returncode == 0
+    assert_each_row_once(runner, 100)
+    assert simulator.account()["executed"] == 100
+
+
+def test_a_limit_sends_the_first_rows_and_a_later_run_the_rest(simulate, runner):
+    simulator = simulate()
+    config = runner.config(target={"base_url": simulator.base_url}, source={"count": 60})
+    assert runner("run", config, "--limit", "15").returncode == 0
+    assert sorted(line["row"] for line in runner.results()) == list(range(15))
+    assert runner("run", config, "--limit", "7").returncode == 0
+    assert simulator.account()["posts"] == 15
+    assert runner("run", config).returncode == 0
+    assert_each_row_once(runner, 60)
+    assert simulator.account()["posts"] == 60
+
+
+def test_new_sets_the_earlier_run_aside_whole(simulate, runner):
+    simulator = simulate()
+    config = runner.config(target={"base_url": simulator.base_url}, source={"count": 10})
+    assert runner("run", config).returncode == 0
+    first = (runner.cwd / "runs/t/results.jsonl").read_bytes()
+    again = runner("run", config, "--new")
+    assert again.returncode == 0
+    assert "t.1" in again.stderr
+    assert (runner.cwd / "runs/t.1/results.jsonl").read_bytes() == first
+    assert_each_row_once(runner, 10)
+    assert simulator.account()["executed"] == 20
+
+
+def test_on_existing_fail_refuses_and_sends_nothing(simulate, runner):
+    simulator = simulate()
+    config = runner.config(target={"base_url": simulator.base_url}, sink={"on_existing": "fail"})
+    assert runner("run", config).returncode == 0
+    posts = simulator.account()["posts"]
+    assert runner("run", config).returncode == 2
+    assert simulator.account()["posts"] == posts
+
+
+def test_two_processes_cannot_run_the_same_run(simulate, runner):
+    simulator = simulate(latency={"type": "constant", "mean_s": 1.0})
+    config = slow_config(runner, simulator)
+    process = runner.start("run", config)
+    wait_for_results(runner, process, 1)
+    second = runner("run", config)
+    assert second.returncode == 2
+    assert f"pid {process.pid}" in second.stderr
+    process.kill()
+    process.communicate()
+
+
+def test_what_changed_is_named_and_nothing_is_sent(simulate, runner):
+    simulator = simulate()
+    base = {"target": {"base_url": simulator.base_url}, "source": {"count": 5}}
+    assert runner("run", runner.config(**base)).returncode == 0
+    posts = simulator.account()["posts"]
+    changes = {
+        "the input (source)": {"source": {"count": 5, "prompt": "Other {{ i }}"}},
+        "request": {"request": {"model": "other"}},
+        "target.idempotency_header": {"target": {**base["target"], "idempotency_header": None}},
+    }
+    for name, change in changes.items():
+        done = runner("run", runner.config(**{**base, **change}))
+        assert done.returncode == 2
+        assert f"changed since this run began: {name}" in done.stderr
+        assert "--new" in done.stderr
+    runner.environ["SAIL_API_KEY"] = "another-key-entirely"
+    done = runner("run", runner.config(**base))
+    assert done.returncode == 2
+    assert "the API key (SAIL_API_KEY)" in done.stderr
+    assert simulator.account()["posts"] == posts
+    del runner.environ["SAIL_API_KEY"]
+    changed_limits = runner.config(**base, submit={"concurrency": 3}, limits={"drain_s": 1})
+    assert runner("run", changed_limits).returncode == 0
+
+
+def test_a_report_on_a_killed_run_counts_what_is_there(simulate, runner):
+    simulator = simulate(latency=SLOW)
+    config = slow_config(runner, simulator)
+    process = runner.start("run", config)
+    wait_for_results(runner, process, 50)
+    live = json.loads(runner("report", "runs/t", "--json").stdout)
+    assert live["run"]["status"] == "running"
+    process.kill()
+    process.communicate()
+    summary = json.loads(runner("report", "runs/t", "--json").stdout)
+    assert summary["run"]["status"] == "stopped"
+    assert summary["requests"]["completed"] == len(runner.results())
+    assert summary["requests"]["total"] == 600

@@ -1,0 +1,188 @@
+"""The simulator as a process: its one line, its signals, its parent, its memory over a kill."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from runner.config.sections import Simulator
+from runner.errors import ConfigError
+from runner.simulator import Embedded, serving
+
+from .support import SERVE, base_url_of, body_of, client_of, server_process, settings, simulator
+
+SLOW: dict[str, Any] = {"latency": {"type": "constant", "mean_s": 3600.0}}
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_0_and_it_says_nothing_more(signum: int) -> None:
+    with server_process() as process:
+        base_url_of(process)
+        process.send_signal(signum)
+        rest, errors = process.communicate(timeout=20)
+        assert (process.returncode, rest, errors) == (0, "", "")
+
+
+def test_it_ends_with_its_parent_even_when_that_is_killed() -> None:
+    parent_code = (
+        "import sys, subprocess\n"
+        "child = subprocess.Popen([sys.executable, '-c', *sys.argv[1:]], stdin=subprocess.PIPE)\n"
+        "child.wait()\n"
+    )
+    arguments = [settings().model_dump_json(), "0", "", "yes"]
+    command = [sys.executable, "-c", parent_code, SERVE, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        base_url_of(parent)
+        assert parent.stdout is not None
+        parent.send_signal(signal.SIGKILL)
+        # The child holds the other end of this pipe: it ends when the child does.
+        assert parent.stdout.read() == ""
+
+
+def test_a_port_that_is_taken_is_said_so() -> None:
+    with server_process() as first:
+        port = int(base_url_of(first).removesuffix("/v1").rsplit(":", 1)[1])
+        with server_process(port=port) as second:
+            _, errors = second.communicate(timeout=20)
+            assert second.returncode == 1
+            assert "the port is taken (choose another port, or 0 for any" in errors
+
+
+def test_a_key_that_is_not_in_the_environment_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+
+    async def scenario() -> None:
+        async with serving(settings(api_key_env="NO_SUCH_KEY")):
+            pass
+
+    with pytest.raises(ConfigError, match="NO_SUCH_KEY is not set"):
+        asyncio.run(scenario())
+
+
+def test_a_killed_simulator_remembers_jobs_keys_cancels_and_deletes(tmp_path: Path) -> None:
+    state = tmp_path / "deep" / "state.jsonl"
+
+    async def before(base_url: str) -> dict[str, str]:
+        async with client_of(base_url) as client:
+            ids = {}
+            for name in ("running", "cancelled", "deleted"):
+                status, created = await client.post(body_of(name), key=name)
+                assert status == 202
+                ids[name] = created["id"]
+            await client.call("POST", f"/responses/{ids['cancelled']}/cancel")
+            await client.call("DELETE", f"/responses/{ids['deleted']}")
+            return ids
+
+    async def after(base_url: str, ids: dict[str, str]) -> None:
+        async with client_of(base_url) as client:
+            assert (await client.get(ids["running"]))[1]["status"] == "running"
+            assert (await client.get(ids["cancelled"]))[1]["status"] == "cancelled"
+            assert (await client.get(ids["deleted"]))[0] == 404
+            _, again = await client.post(body_of("running"), key="running")
+            assert again["id"] == ids["running"]
+            status, refused = await client.post(body_of("other"), key="running")
+            assert (status, refused["error"]["type"]) == (400, "idempotency_error")
+            _, second = await client.post(body_of("running"), key="new")
+            assert second["id"] not in ids.values()
+            account = await client.account()
+            assert (account["accepted"], account["restored"], account["replayed"]) == (4, 3, 1)
+
+    with server_process(settings(**SLOW), state) as process:
+        ids = asyncio.run(before(base_url_of(process)))
+        process.kill()
+    with state.open("ab") as torn:
+        torn.write(b'{"event":"accepted","id":"resp_to')
+    with server_process(settings(**SLOW), state) as process:
+        asyncio.run(after(base_url_of(process), ids))
+    assert all(json.loads(line) for line in state.read_bytes().splitlines())
+
+
+def test_jobs_go_on_while_the_simulator_is_down(tmp_path: Path) -> None:
+    state = tmp_path / "state.jsonl"
+    configured = settings(latency={"type": "constant", "mean_s": 0.2}, capacity=1)
+
+    async def scenario() -> None:
+        async with simulator(configured, state) as client:
+            ids = [(await client.post(body_of(f"p{i}")))[1]["id"] for i in range(3)]
+            jobs = await client.jobs()
+        # Nothing tells of the end of a job while nobody runs: this is the one thing to wait for by the clock.
+        await asyncio.sleep(jobs[0]["created_at"] + 3 * 0.2 - time.time() + 0.05)
+        async with simulator(configured, state) as client:
+            restored = await client.jobs()
+            assert [job["status"] for job in restored] == ["completed"] * 3
+            finishes = [job["finish_at"] for job in restored]
+            assert finishes[1] - finishes[0] == pytest.approx(0.2)
+            assert finishes[2] - finishes[1] == pytest.approx(0.2)
+            assert [job["id"] for job in restored] == ids
+
+    asyncio.run(scenario())
+
+
+def test_what_was_delivered_is_remembered(tmp_path: Path) -> None:
+    state = tmp_path / "state.jsonl"
+
+    async def scenario() -> None:
+        async with simulator(state=state) as client:
+            _, created = await client.post()
+            await client.until_done(created["id"])
+        async with simulator(state=state) as client:
+            await client.get(created["id"])
+            account = await client.account()
+            assert (account["delivered"], account["open"], account["polls_after_delivery"]) == (1, 0, 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_file_that_is_no_state_is_refused_by_line_and_left_as_it_is(tmp_path: Path) -> None:
+    other = tmp_path / "notes.txt"
+    other.write_text("dear diary\n")
+
+    async def scenario() -> None:
+        async with simulator(state=other):
+            pass
+
+    with pytest.raises(ConfigError, match=r"notes.txt:1: is no simulator state"):
+        asyncio.run(scenario())
+    assert other.read_text() == "dear diary\n"
+
+
+def test_the_embedded_simulator_is_there_for_the_block_and_gone_after_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        state = tmp_path / "state.jsonl"
+        async with Embedded(settings(seed=7), state) as embedded, client_of(embedded.base_url) as client:
+            pid = embedded.pid
+            assert pid is not None
+            assert os.getsid(pid) == pid  # a session of its own: Ctrl-C at our terminal does not reach it
+            status, created = await client.post(key="k")
+            assert status == 202
+            base_url = embedded.base_url
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+        async with client_of(base_url) as client:
+            with pytest.raises(aiohttp.ClientConnectorError):
+                await client.account()
+        async with Embedded(settings(seed=7), state) as embedded, client_of(embedded.base_url) as client:
+            assert (await client.post(key="k"))[1]["id"] == created["id"]
+
+    asyncio.run(scenario())
+
+
+def test_an_embedded_simulator_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+
+    async def scenario() -> None:
+        async with Embedded(Simulator(api_key_env="NO_SUCH_KEY")):
+            pass
+
+    with pytest.raises(ConfigError, match=r"did not start: .*NO_SUCH_KEY is not set"):
+        asyncio.run(scenario())

@@ -1,0 +1,203 @@
+"""Append whole lines, or replace atomically: full disks, torn ends and kill -9 included."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runner.errors import StorageError
+from runner.store.files import AppendLog, cut_torn_tail, read_lines, replace_atomically
+
+needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+
+
+def test_lines_are_in_the_file_when_append_returns_and_later_sessions_add_to_it(tmp_path):
+    log = AppendLog(tmp_path / "log")
+    log.append(b"one\n")
+    assert (tmp_path / "log").read_bytes() == b"one\n"
+    log.append(b"two\nthree\n")
+    log.sync()
+    log.sync()
+    log.close()
+
+    again = AppendLog(tmp_path / "log")
+    again.append(b"four\n")
+    assert again.size_bytes == 19
+    again.close()
+    assert list(read_lines(tmp_path / "log")) == [b"one", b"two", b"three", b"four"]
+
+
+def test_lines_survive_a_kill_without_a_sync(tmp_path):
+    program = (
+        "import os, signal, sys; from pathlib import Path; from runner.store.files import AppendLog\n"
+        "log = AppendLog(Path(sys.argv[1]))\n"
+        "for n in range(1000): log.append(b'%d\\n' % n)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program, tmp_path / "log"])
+
+    assert ran.returncode == -signal.SIGKILL
+    assert list(read_lines(tmp_path / "log")) == [b"%d" % n for n in range(1000)]
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from runner.errors import StorageError
+from runner.store.files import AppendLog
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+log = AppendLog(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+try:
+    while True:
+        log.append(b"x" * 299 + b"\\n")
+except StorageError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+try:
+    log.append(b"later\\n")
+except StorageError as error:
+    print("refused")
+"""
+
+
+def test_a_write_error_cuts_the_file_back_to_its_last_whole_line_and_the_log_takes_no_more(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tmp_path / "log"], capture_output=True, text=True, check=True
+    )
+    said, after = ran.stdout.splitlines()
+
+    assert list(read_lines(tmp_path / "log"))[:3] == [b"x" * 299] * 3
+    assert (tmp_path / "log").read_bytes().startswith(b"".join([b"x" * 299 + b"\n"] * 3))
+    assert "xlater" not in (tmp_path / "log").read_text()
+    assert str(tmp_path / "log") in said
+    assert "run the same command again" in said
+    assert (tmp_path / "log").stat().st_size == 900
+    assert after == "refused"
+
+
+@needs_dev_full
+def test_a_full_disk_is_a_storage_error_that_ends_the_run_with_3():
+    log = AppendLog(Path("/dev/full"))
+    with pytest.raises(StorageError, match="/dev/full: cannot be written: No space left") as told:
+        log.append(b"x\n")
+    log.close()
+    assert told.value.exit_code == 3
+
+
+def test_a_log_that_cannot_be_opened_is_a_storage_error(tmp_path):
+    with pytest.raises(StorageError, match="cannot be opened"):
+        AppendLog(tmp_path / "no" / "log")
+    with pytest.raises(StorageError, match="cannot be opened"):
+        AppendLog(tmp_path)
+
+
+def test_replacing_leaves_the_new_content_and_nothing_else(tmp_path):
+    path = tmp_path / "summary.json"
+    replace_atomically(path, b"one")
+    replace_atomically(path, b"two")
+
+    assert path.read_bytes() == b"two"
+    assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_a_reader_of_the_old_file_keeps_the_old_content(tmp_path):
+    path = tmp_path / "summary.json"
+    replace_atomically(path, b"one")
+    with path.open("rb") as reader:
+        replace_atomically(path, b"two")
+        assert reader.read() == b"one"
+
+
+def test_where_it_cannot_be_replaced_the_old_file_stays(tmp_path):
+    path = tmp_path / "summary.json"
+    path.mkdir()
+    with pytest.raises(StorageError, match="cannot be written"):
+        replace_atomically(path, b"two")
+    assert path.is_dir()
+
+
+def test_a_kill_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_path):
+    path = tmp_path / "summary.json"
+    program = (
+        "import sys; from pathlib import Path; from runner.store.files import replace_atomically\n"
+        "n = 0\n"
+        "while True:\n"
+        "    n += 1\n"
+        "    replace_atomically(Path(sys.argv[1]), b'%d ' % n * 20_000)\n"
+        "    if n == 1: print('going', flush=True)\n"
+    )
+    for round_ in range(6):
+        with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE) as writer:
+            assert writer.stdout.readline() == b"going\n"
+            for _ in range(50 * round_):  # the kill comes at another point of its work each time
+                numbers = path.read_bytes().split()
+                assert len(numbers) == 20_000
+                assert len(set(numbers)) == 1
+            writer.send_signal(signal.SIGKILL)
+        numbers = path.read_bytes().split()
+        assert len(numbers) == 20_000
+        assert len(set(numbers)) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "left"),
+    [
+        (b"", b""),
+        (b"whole\n", b"whole\n"),
+        (b"whole\ntorn", b"whole\n"),
+        (b"torn", b""),
+        (b"\n\ntorn", b"\n\n"),
+        (b"a\n" + b"t" * 700_000, b"a\n"),
+        (b"t" * 700_000, b""),
+        (b"a\n" * 300_000 + b"torn", b"a\n" * 300_000),
+    ],
+    ids=lambda content: f"{content[:6]!r}-{len(content)}",
+)
+def test_a_torn_end_is_cut_back_to_the_last_whole_line(tmp_path, content, left):
+    path = tmp_path / "log"
+    path.write_bytes(content)
+    whole = list(read_lines(path))
+
+    assert cut_torn_tail(path) == len(content) - len(left)
+    assert path.read_bytes() == left
+    assert cut_torn_tail(path) == 0
+    assert list(read_lines(path)) == whole == left.split(b"\n")[:-1]
+
+
+def test_a_file_that_is_not_there_has_no_lines_and_no_torn_end(tmp_path):
+    assert list(read_lines(tmp_path / "none")) == []
+    assert cut_torn_tail(tmp_path / "none") == 0
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_cannot_be_read_is_a_storage_error(tmp_path):
+    with pytest.raises(StorageError, match="cannot be read"):
+        list(read_lines(tmp_path))
+    with pytest.raises(StorageError, match="cannot be repaired"):
+        cut_torn_tail(tmp_path)
+
+
+@given(
+    lines=st.lists(st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"")), max_size=8), data=st.data()
+)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_cut_anywhere_a_log_reads_as_a_prefix_of_its_lines_and_goes_on(tmp_path, lines, data):
+    whole = b"".join(line + b"\n" for line in lines)
+    path = tmp_path / "log"
+    path.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    kept = list(read_lines(path))
+    assert kept == lines[: len(kept)]
+
+    cut_torn_tail(path)
+    log = AppendLog(path)
+    log.append(b"next\n")
+    log.close()
+    assert list(read_lines(path)) == [*kept, b"next"]
+    path.unlink()

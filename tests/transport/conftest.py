@@ -1,0 +1,236 @@
+"""A raw-socket service that answers from a script and records what it received; and conversations with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, Self
+
+import pytest
+import uvloop
+
+from runner.config.sections import RunConfig
+from runner.transport import Transport, open_transport
+
+API_KEY = "sk-secret/of+the=customer"
+WHOLE_S = 20.0
+"""`timeout_s` of exchanges that are not about timeouts: never reached."""
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+After = Literal["keep", "close", "reset", "hang"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the service does with one request: send these bytes, then something with the connection."""
+
+    data: bytes = b""
+    after: After = "keep"
+    drip: bytes = b""
+    """Sent a byte at a time, for ever, once `data` is out."""
+    gate: asyncio.Event | None = None
+    """Waited for before anything is sent."""
+
+
+@dataclass(frozen=True)
+class Received:
+    method: str
+    target: str
+    headers: dict[str, list[str]]
+    body: bytes
+    connection: int
+
+    def header(self, name: str) -> str | None:
+        values = self.headers.get(name.lower(), [])
+        assert len(values) <= 1, f"{name} was sent {len(values)} times"
+        return values[0] if values else None
+
+
+@dataclass
+class Service:
+    """Answers the n-th request with the n-th step, and all further ones with the last."""
+
+    steps: tuple[Step, ...]
+    received: list[Received] = field(default_factory=list)
+    connections: int = 0
+    on_request: Callable[[Received], None] | None = None
+    root: str = ""
+
+    async def __aenter__(self) -> Self:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.all_closed = asyncio.Event()
+        self.all_closed.set()
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
+        self.root = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self.connections += 1
+        number = self.connections
+        self.all_closed.clear()
+        try:
+            while (request := await _read_request(reader, number)) is not None:
+                self.received.append(request)
+                if self.on_request:
+                    self.on_request(request)
+                step = self.steps[min(len(self.received), len(self.steps)) - 1]
+                if not await _perform(step, writer):
+                    return
+        except OSError:
+            pass  # the client went away
+        finally:
+            writer.transport.abort()
+            if self._tasks == {task}:
+                self.all_closed.set()
+
+
+async def _read_request(reader: asyncio.StreamReader, connection: int) -> Received | None:
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
+        headers: dict[str, list[str]] = {}
+        for line in lines:
+            name, _, value = line.partition(":")
+            headers.setdefault(name.lower(), []).append(value.strip())
+        body = await reader.readexactly(int(headers.get("content-length", ["0"])[0]))
+    except asyncio.IncompleteReadError:
+        return None
+    method, target, _ = first.split(" ")
+    return Received(method, target, headers, body, connection)
+
+
+async def _perform(step: Step, writer: asyncio.StreamWriter) -> bool:
+    """Whether the connection is kept."""
+    if step.gate:
+        await step.gate.wait()
+    writer.write(step.data)
+    await writer.drain()
+    while step.drip:
+        writer.write(step.drip)
+        await writer.drain()
+        await asyncio.sleep(0.02)  # the fault itself, not a wait for something
+    match step.after:
+        case "hang":
+            await asyncio.Event().wait()
+        case "close":
+            writer.close()
+            await writer.wait_closed()
+        case "reset":
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.transport.abort()
+    return step.after == "keep"
+
+
+class Http:
+    """Builds the answers of a script."""
+
+    step = Step
+
+    @staticmethod
+    def raw(body: bytes, status: int = 200, headers: dict[str, str] | None = None, **step: Any) -> Step:
+        fields = {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})}
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        return Step(f"HTTP/1.1 {status} Said\r\n{head}\r\n".encode("latin-1") + body, **step)
+
+    @classmethod
+    def json(cls, value: Any, status: int = 200, headers: dict[str, str] | None = None, **step: Any) -> Step:
+        return cls.raw(json.dumps(value).encode(), status, headers, **step)
+
+    @classmethod
+    def job(cls, word: str | None, status: int = 200, **step: Any) -> Step:
+        return cls.json({"id": "resp_1", "object": "response", "status": word}, status, **step)
+
+
+@pytest.fixture(scope="session")
+def http() -> type[Http]:
+    return Http
+
+
+@pytest.fixture(scope="session")
+def api_key() -> str:
+    return API_KEY
+
+
+@pytest.fixture(autouse=True)
+def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PROXY_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def dead_port() -> Iterator[int]:
+    """A port that is taken, so that nobody else listens there, and on which nobody listens."""
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+Conversation = Callable[[Transport, Service], Awaitable[Any]]
+
+
+@pytest.fixture(params=["aiohttp", "openai"])
+def talk(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Runs one conversation of the transport under test with a service that answers by the steps given."""
+
+    def talk(conversation: Conversation, *steps: Step, **options: Any) -> Any:
+        async def main() -> Any:
+            service = Service(steps or (Step(after="hang"),))
+            async with service:
+                transport = _open(request.param, service.root, **options)
+                try:
+                    return await conversation(transport, service)
+                finally:
+                    await transport.close()
+
+        return uvloop.run(main())
+
+    talk.open = partial(_open, request.param, "")  # type: ignore[attr-defined]
+    return talk
+
+
+def _open(
+    name: str, root: str, *, path: str = "/v1", base_url: str | None = None, key: str = API_KEY,
+    concurrency: int = 200, timeout_s: float = WHOLE_S, **target: Any,
+) -> Transport:  # fmt: skip
+    config = RunConfig.model_validate(
+        {
+            "name": "contract",
+            "target": {"transport": name, "timeout_s": timeout_s, **target},
+            "submit": {"concurrency": concurrency},
+            "poll": {"concurrency": concurrency},
+        }
+    )
+    return open_transport(config, base_url or root + path, key)
+
+
+@pytest.fixture
+def ask(talk: Callable[..., Any]) -> Callable[..., Any]:
+    """One exchange, POST or GET, against one scripted step → its outcome."""
+
+    def ask(method: str, step: Step | None = None, **options: Any) -> Any:
+        async def exchange(transport: Transport, service: Service) -> Any:
+            if method == "POST":
+                return await transport.submit(b'{"model":"m","input":"hi"}', "key-1")
+            return await transport.retrieve("resp_1")
+
+        return talk(exchange, *((step,) if step else ()), **options)
+
+    return ask

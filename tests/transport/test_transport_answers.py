@@ -1,0 +1,145 @@
+"""Answers as a service means them: accepted, pending, done; and bodies that are mended and kept."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+
+import msgspec
+import pytest
+
+from runner.records import Usage
+from runner.transport.outcomes import Accepted, Done, Pending
+
+WORDS = {
+    "completed": "completed",
+    "COMPLETED": "completed",
+    "incomplete": "incomplete",
+    "Failed": "failed",
+    "cancelled": "cancelled",
+    "CANCELED": "cancelled",
+    "EXPIRED": "expired",
+}
+PENDING_WORDS = ["queued", "in_progress", "pending", "RUNNING", "a word never seen before", "", None]
+VERBS = pytest.mark.parametrize("verb", ["POST", "GET"])
+
+
+@pytest.mark.parametrize("word", PENDING_WORDS)
+def test_a_job_that_is_not_done_is_accepted_and_then_pending(ask, http, word):
+    assert ask("POST", http.job(word, 202)) == Accepted(id="resp_1")
+    assert ask("GET", http.job(word)) == Pending()
+
+
+@VERBS
+@pytest.mark.parametrize("word", WORDS)
+def test_a_done_word_in_any_case_is_done_at_once(ask, http, verb, word):
+    outcome = ask(verb, http.job(word))
+    assert isinstance(outcome, Done)
+    assert outcome.status == WORDS[word]
+    assert (outcome.failure is None) == (outcome.status == "completed")
+
+
+@pytest.mark.parametrize("status", [200, 201, 202])
+def test_a_post_may_be_answered_with_any_success(ask, http, status):
+    assert ask("POST", http.job("queued", status)) == Accepted(id="resp_1")
+
+
+@VERBS
+def test_the_reply_holds_status_request_id_and_the_bytes_as_received(ask, http, verb):
+    body = b'{"object" : "response","id":"r","status":"completed", "x":1.50,"y":"\\u00e9\\/"}'
+    outcome = ask(verb, http.raw(body, headers={"X-Request-Id": "req_7"}))
+    assert outcome.reply.status_code == 200
+    assert outcome.reply.request_id == "req_7"
+    assert bytes(outcome.reply.body) == body
+
+
+def test_without_a_request_id_the_reply_has_none(ask, http):
+    assert ask("GET", http.job("completed")).reply.request_id is None
+
+
+@VERBS
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_a_pretty_printed_body_becomes_one_line(ask, http, verb, newline):
+    value = {"id": "r", "status": "completed", "output": [{"text": "two\nlines"}]}
+    pretty = json.dumps(value, indent=4).replace("\n", newline) + newline
+    line = bytes(ask(verb, http.raw(pretty.encode())).reply.body)
+    assert b"\n" not in line
+    assert b"\r" not in line
+    assert json.loads(line) == value
+
+
+MENDED = {
+    "lone surrogate": (b'{"id":"r","status":"completed","t":"half \\ud83d"}', "t", "half ?"),
+    "NaN": (b'{"id":"r","status":"completed","t":NaN}', "t", None),
+    "Infinity": (b'{"id":"r","status":"completed","t":[-Infinity,1]}', "t", [None, 1]),
+    "BOM": (b'\xef\xbb\xbf{"id":"r","status":"completed","t":"\xc3\xab"}', "t", "ë"),
+    "raw control character": (b'{"id":"r","status":"completed","t":"a\tb\nc"}', "t", "a\tb\nc"),
+}
+
+
+@VERBS
+@pytest.mark.parametrize("name", MENDED)
+def test_json_as_python_services_write_it_is_mended_and_kept(ask, http, verb, name):
+    body, key, value = MENDED[name]
+    outcome = ask(verb, http.raw(body))
+    assert isinstance(outcome, Done)
+    assert msgspec.json.decode(outcome.reply.body)[key] == value
+
+
+@VERBS
+def test_ten_megabytes_arrive_whole(ask, http, verb):
+    body = json.dumps({"id": "r", "status": "completed", "text": "x" * 10_000_000}).encode()
+    assert bytes(ask(verb, http.raw(body)).reply.body) == body
+
+
+@VERBS
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_a_compressed_answer_is_read(ask, http, verb, coding):
+    body = b'{"id":"r","status":"completed"}'
+    packed = gzip.compress(body) if coding == "gzip" else zlib.compress(body)
+    outcome = ask(verb, http.raw(packed, headers={"Content-Encoding": coding}))
+    assert bytes(outcome.reply.body) == body
+
+
+@pytest.mark.parametrize("content_type", ["text/html", "text/plain; charset=latin-1", "application/octet-stream"])
+def test_the_content_type_of_a_success_is_not_believed(ask, http, content_type):
+    body = '{"id":"r","status":"completed","t":"Zoë"}'.encode()
+    outcome = ask("GET", http.raw(body, headers={"Content-Type": content_type}))
+    assert bytes(outcome.reply.body) == body
+
+
+@VERBS
+def test_an_answer_without_a_length_ends_with_its_connection(ask, http, verb):
+    body = b'{"id":"r","status":"completed"}'
+    outcome = ask(verb, http.step(b"HTTP/1.1 200 OK\r\n\r\n" + body, "close"))
+    assert bytes(outcome.reply.body) == body
+
+
+@VERBS
+def test_chunks_are_put_together(ask, http, verb):
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    outcome = ask(verb, http.step(head + b'8\r\n{"id":"r\r\n17\r\n","status":"completed"}\r\n0\r\n\r\n'))
+    assert bytes(outcome.reply.body) == b'{"id":"r","status":"completed"}'
+
+
+def test_usage_is_read_from_a_done_job(ask, http):
+    usage = {
+        "input_tokens": 100,
+        "input_tokens_details": {"cached_tokens": 40},
+        "output_tokens": 20,
+        "output_tokens_details": {"reasoning_tokens": 5},
+        "total_tokens": 120,
+    }
+    outcome = ask("GET", http.json({"id": "r", "status": "completed", "usage": usage}))
+    assert outcome.usage == Usage(input=100, cached=40, output=20, reasoning=5)
+
+
+@pytest.mark.parametrize("octets", [b"\xff", b"caf\xc3\xa9", b"\x80\xfe"])
+def test_a_request_id_of_any_bytes_can_be_written_to_the_results(ask, http, octets):
+    answer = http.raw(
+        b'{"id":"r","status":"completed"}', headers={"X-Request-Id": "req-" + octets.decode("latin-1")}
+    )
+    outcome = ask("GET", answer)
+    assert isinstance(outcome, Done)
+    assert b"req-" in msgspec.json.encode(outcome)
