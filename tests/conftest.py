@@ -83,7 +83,10 @@ class Runner:
         }
         for name, section in sections.items():
             old = config.get(name)
-            config[name] = {**old, **section} if isinstance(old, dict) and isinstance(section, dict) else section
+            both = isinstance(old, dict) and isinstance(section, dict)
+            merged = {**old, **section} if both else section
+            # None takes a default of the helper out again.
+            config[name] = {k: v for k, v in merged.items() if v is not None or k == "idempotency_header"} if both else merged
         path = self.cwd / "config.yaml"
         path.write_text(yaml.safe_dump(config))
         return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Final, NoReturn, Protocol, TextIO
@@ -12,6 +13,7 @@ from runner.measure.meter import Meter
 
 REDRAW_S: Final = 0.25
 PLAIN_LINE_S: Final = 5.0
+PLAIN_COLUMNS: Final = 100
 
 
 class Progress(Protocol):
@@ -33,6 +35,8 @@ class Bars:
     def __init__(self, meter: Meter, stream: TextIO) -> None:
         self._meter = meter
         self._stream = stream
+        # A pseudo-terminal that was never given a size says 0 columns, and tqdm would draw nothing.
+        has_size = os.get_terminal_size(stream.fileno()).columns > 0
         layout = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} {rate_fmt}{postfix}"
 
         def bar(name: str, position: int, initial: int) -> tqdm[NoReturn]:
@@ -43,7 +47,8 @@ class Bars:
                 total=meter.total,
                 file=stream,
                 bar_format=layout,
-                dynamic_ncols=True,
+                dynamic_ncols=has_size,
+                ncols=None if has_size else PLAIN_COLUMNS,
                 unit="",
             )
 

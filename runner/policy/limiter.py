@@ -14,7 +14,7 @@ OVERLOAD_SHARE: Final = 0.5
 FAST_GROWTH_PER_S: Final = 2.0
 FAST_DECREASE: Final = 0.5
 """While a new rate is sought: it doubles every second until it is refused, and goes back one step."""
-SLOW_GROWTH_PER_S: Final = 1.05
+SLOW_GROWTH_PER_S: Final = 1.02
 SLOW_DECREASE: Final = 0.9
 """Once it is found: probing upwards every second, down a little at each further episode."""
 FORGET_AFTER_S: Final = 60.0
@@ -93,7 +93,8 @@ class Gate:
             decrease = FAST_DECREASE if self._growth_per_s == FAST_GROWTH_PER_S else SLOW_DECREASE
             self._learned_per_s = max(rate * decrease, measured)
             self._growth_per_s = SLOW_GROWTH_PER_S
-        self._learned_at = self._began = at
+        # The wait is no arrears: what was not sent in it is not sent all at once after it.
+        self._learned_at = self._began = self._next_at = at + BURST_S
         self._is_closed = False
         self._accepted = self._refused = 0
 

@@ -237,8 +237,13 @@ def test_a_key_is_found_whatever_characters_it_has(read, key):
 
 @pytest.mark.parametrize(
     "text",
-    ["name: '${SAIL_API_KEY} !'", "name: a\nsource: {count: '${SAIL_API_KEY}'}", "name: a\nsubmit: sekret-123456"],
-)  # fmt: skip
+    [
+        "name: '${SAIL_API_KEY} !'",
+        "name: a\nsource: {count: '${SAIL_API_KEY}'}",
+        "name: a\nsubmit: sekret-123456",
+        "name: a\nsekret-123456: 1",
+    ],
+)
 def test_the_api_key_appears_in_no_error_even_where_the_key_is_the_wrong_value(problems, text):
     told = problems(f"{text}\n", environ={"SAIL_API_KEY": "sekret-123456"})
 

@@ -85,7 +85,7 @@ def test_with_faults_of_every_kind_every_row_still_completes_exactly_once(simula
     account = simulator.account()
     assert account["executed"] == 400
     retries = runner.summary()["retries"]
-    assert {"reset", "timeout", "html", "500"} <= set(retries["submit"]) | set(retries["poll"])
+    assert {"reset", "timeout", "empty", "500"} <= set(retries["submit"]) | set(retries["poll"])
 
 
 def test_a_rate_limit_is_found_and_kept_to_with_few_refusals(simulate, runner):

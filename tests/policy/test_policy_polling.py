@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -188,7 +189,7 @@ def test_an_older_job_is_never_looked_at_before_a_younger_one_would_be(history, 
             (policy.saw_pending if what == "pending" else policy.saw_done)("k", min(a, b), max(a, b))
     looks = [policy.next_look("k", age, 5) for age in sorted(ages)]
 
-    assert all(later >= earlier * (1 - 1e-9) for earlier, later in zip(looks, looks[1:], strict=False))
+    assert all(later >= earlier * (1 - 1e-9) for earlier, later in pairwise(looks))
 
 
 def test_clocks_that_disagree_do_no_harm():

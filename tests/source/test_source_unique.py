@@ -40,9 +40,7 @@ def test_duplicates_are_found_across_files_and_each_repetition_names_the_first(w
 
 
 def test_duplicates_and_bad_rows_are_told_together(wrong):
-    said = wrong(
-        '{"custom_id": "a", "input": "x"}\n{"custom_id": "a", "input": ""}\n{"custom_id": "a", "input": "x"}\n'
-    )
+    said = wrong('{"custom_id": "a", "input": "x"}\n{"input": ""}\n{"custom_id": "a", "input": "x"}\n')
 
     assert any("its input is empty" in line for line in said)
     assert any(line.startswith("in.jsonl:3: custom_id 'a'") for line in said)

@@ -43,12 +43,12 @@ class Entries:
         return Retraction(row=row, cause="429", at=2.5 + row)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def entries() -> Entries:
     return Entries()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def line() -> Callable[..., Result]:
     """A result of row n; keyword arguments change fields."""
     return _line

@@ -103,7 +103,7 @@ def test_a_directory_that_cannot_be_set_aside_is_told(tmp_path):
         RunDir(tmp_path / "none").set_aside()
 
 
-def test_a_new_run_has_its_config_and_a_manifest_that_is_read_back(run_dir, config, survey, monkeypatch):
+def test_a_new_run_has_its_config_and_a_manifest_that_is_read_back(run_dir, config, survey):
     made = run_dir.create(config, survey, "sekret-123456")
 
     assert run_dir.exists

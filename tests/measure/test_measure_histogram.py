@@ -1,0 +1,82 @@
+"""Latencies in constant memory, to a tenth of a percent."""
+
+from __future__ import annotations
+
+import math
+import random
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.measure.histogram import QUANTILES, Histogram
+
+DAY_S = 86_400.0
+
+
+def _exact(values: list[float], percent: float) -> float:
+    """The value at the nearest rank."""
+    ordered = sorted(values)
+    return ordered[max(math.floor(percent / 100 * len(ordered) + 0.5), 1) - 1]
+
+
+def test_quantiles_of_ten_thousand_latencies_are_right_within_a_tenth_of_a_percent():
+    chance = random.Random(5)
+    values = [chance.lognormvariate(3, 1.5) for _ in range(10_000)]
+    histogram = Histogram()
+    for value in values:
+        histogram.record(value)
+    summary = histogram.summary()
+
+    for name, percent in QUANTILES.items():
+        assert summary[name] == pytest.approx(_exact(values, percent), rel=1e-3)
+    assert summary["max"] == pytest.approx(max(values), rel=1e-3)
+    assert summary["mean"] == pytest.approx(sum(values) / len(values), rel=1e-6)
+
+
+@given(
+    st.lists(st.floats(0.01, 40 * DAY_S), min_size=1, max_size=10),
+    st.sampled_from([*QUANTILES.values(), 100.0]),
+)
+@settings(deadline=None, max_examples=15)
+def test_any_quantile_of_any_values_is_right_within_a_tenth_of_a_percent(values, percent):
+    histogram = Histogram()
+    for value in values:
+        histogram.record(value)
+
+    assert histogram.quantile(percent) == pytest.approx(_exact(values, percent), rel=1e-3)
+
+
+def test_an_empty_histogram_has_no_values_rather_than_zeros():
+    assert set(Histogram().summary().values()) == {None}
+    assert Histogram().quantile(50) is None
+
+
+def test_the_summary_has_the_names_of_the_contract():
+    assert list(Histogram().summary()) == ["mean", "p50", "p90", "p95", "p99", "p99_9", "max"]
+
+
+def test_a_clock_that_was_set_back_and_a_job_of_months_do_no_harm():
+    histogram = Histogram()
+    for seconds in (-5.0, 0.0, 1000 * DAY_S):
+        histogram.record(seconds)
+    summary = histogram.summary()
+
+    assert histogram.count == 3
+    assert summary["p50"] == 0
+    assert summary["max"] == pytest.approx(40 * DAY_S, rel=1e-3)
+
+
+def test_memory_does_not_grow_with_what_is_recorded():
+    histogram = Histogram()
+    histogram.record(1.0)
+    tracemalloc.start()
+    try:
+        for n in range(20_000):
+            histogram.record(n * 0.37)
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert grown < 20_000

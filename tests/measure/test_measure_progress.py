@@ -1,0 +1,77 @@
+"""What a person sees: two bars on a terminal, plain lines elsewhere, only what stays with --quiet."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from runner.measure import progress
+from runner.measure.meter import Meter
+from runner.measure.progress import Bars, Lines, Silent, open_progress
+from runner.records import Usage
+
+
+@pytest.fixture
+def meter(timing):
+    """2,000 requests: one completed, one failed, three open, two retries."""
+    meter = Meter(2000)
+    meter.finished("completed", timing(), Usage())
+    meter.finished("failed", timing(), Usage())
+    meter.open = 3
+    meter.submit_retries["429"] += 2
+    return meter
+
+
+def test_two_bars_show_submitted_and_completed_with_the_rest_beside(meter):
+    stream = io.StringIO()
+    bars = Bars(meter, stream)
+    bars.say("a line that stays")
+    bars.close()
+    drawn = stream.getvalue()
+
+    assert "a line that stays\n" in drawn
+    assert "submitted" in drawn
+    assert "5/2000" in drawn
+    assert "2/2000" in drawn
+    assert "in flight 3 · retries 2 · failed 1" in drawn
+
+
+def test_a_plain_line_has_it_all_and_the_last_is_always_printed(meter):
+    stream = io.StringIO()
+    lines = Lines(meter, stream)
+    lines.draw()
+    assert stream.getvalue() == ""
+    lines.close()
+
+    (line,) = stream.getvalue().splitlines()
+    for part in ("submitted 5/2,000", "completed 2", "in flight 3", "retries 2", "failed 1"):
+        assert part in line
+    assert "\r" not in line
+
+
+def test_plain_lines_come_every_few_seconds(meter, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    lines = Lines(meter, stream)
+    for _ in range(4 * 21):
+        now[0] += 0.25
+        lines.draw()
+
+    assert stream.getvalue().count("\n") == 4
+
+
+def test_quiet_prints_only_what_stays(meter):
+    stream = io.StringIO()
+    silent = Silent(stream)
+    silent.draw()
+    silent.close()
+    assert stream.getvalue() == ""
+    silent.say("kept")
+    assert stream.getvalue() == "kept\n"
+
+
+def test_the_right_one_is_chosen_for_where_stderr_goes(meter):
+    assert isinstance(open_progress(meter, quiet=True), Silent)
+    assert isinstance(open_progress(meter, quiet=False), Lines)
