@@ -14,6 +14,7 @@ from runner.measure.meter import Meter
 REDRAW_S: Final = 0.25
 PLAIN_LINE_S: Final = 5.0
 PLAIN_COLUMNS: Final = 100
+PLAIN_ROWS: Final = 24
 
 
 class Progress(Protocol):
@@ -49,6 +50,7 @@ class Bars:
                 bar_format=layout,
                 dynamic_ncols=has_size,
                 ncols=None if has_size else PLAIN_COLUMNS,
+                nrows=None if has_size else PLAIN_ROWS,
                 unit="",
             )
 
