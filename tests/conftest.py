@@ -86,7 +86,11 @@ class Runner:
             both = isinstance(old, dict) and isinstance(section, dict)
             merged = {**old, **section} if both else section
             # None takes a default of the helper out again.
-            config[name] = {k: v for k, v in merged.items() if v is not None or k == "idempotency_header"} if both else merged
+            config[name] = (
+                {k: v for k, v in merged.items() if v is not None or k == "idempotency_header"}
+                if both
+                else merged
+            )
         path = self.cwd / "config.yaml"
         path.write_text(yaml.safe_dump(config))
         return path

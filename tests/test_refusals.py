@@ -74,7 +74,9 @@ def test_a_refused_key_stops_the_run_with_exit_3_said_once(simulate, runner, mon
     assert runner.results() == []
 
 
-def test_a_key_refused_half_way_keeps_what_is_done_and_continues_with_the_key_again(simulate, runner, monkeypatch, tmp_path):
+def test_a_key_refused_half_way_keeps_what_is_done_and_continues_with_the_key_again(
+    simulate, runner, monkeypatch, tmp_path
+):
     monkeypatch.setenv("SIMULATOR_KEY", KEY)
     state = tmp_path / "state.jsonl"
     first = simulate(api_key_env="SIMULATOR_KEY", state=state, latency={"type": "constant", "mean_s": 0.3})
@@ -119,7 +121,10 @@ def test_nobody_listening_is_told_once_with_exit_3(runner, transport):
 def test_an_address_that_is_no_responses_api_stops_before_a_second_row(simulate, runner):
     simulator = simulate()
     wrong = simulator.base_url.replace("/v1", "/nothing/here")
-    with serve_canned(b"HTTP/1.1 404 Not Found\r\nContent-Length: 13\r\n\r\n<h1>no</h1>\r\n") as (address, seen):
+    with serve_canned(b"HTTP/1.1 404 Not Found\r\nContent-Length: 13\r\n\r\n<h1>no</h1>\r\n") as (
+        address,
+        seen,
+    ):
         done = runner("run", runner.config(target={"base_url": address}))
         assert done.returncode == 3, done.stderr
         assert len(seen) == 1
@@ -132,7 +137,9 @@ def test_one_rejected_row_ends_with_the_services_own_message_and_exit_1(simulate
     rows = [{"custom_id": f"r{i}", "input": "hello"} for i in range(5)]
     rows[3]["temperature"] = 17
     (runner.cwd / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = runner.config(target={"base_url": simulator.base_url}, source={"type": "jsonl", "path": "rows.jsonl", "count": None})
+    config = runner.config(
+        target={"base_url": simulator.base_url}, source={"type": "jsonl", "path": "rows.jsonl", "count": None}
+    )
     done = runner("run", config)
     assert done.returncode == 1
     by_id = {line["custom_id"]: line for line in runner.results()}
@@ -234,7 +241,9 @@ class serve_canned:  # noqa: N801 - reads as a function
 def echo_the_key(head):
     authorization = re.search(rb"authorization: (.*?)\r\n", head, re.IGNORECASE)[1].decode()
     body = json.dumps({"error": {"message": f"you sent {authorization}", "type": "invalid_request_error"}})
-    return f"HTTP/1.1 400 Bad Request\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
+    return (
+        f"HTTP/1.1 400 Bad Request\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
+    )
 
 
 def test_the_key_appears_in_no_file_line_or_error_even_when_the_service_echoes_it(simulate, runner):

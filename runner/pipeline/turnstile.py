@@ -50,7 +50,11 @@ class Turnstile(Generic[Work]):
             if self._waiters[0].done():  # its worker was cancelled
                 self._waiters.popleft()
                 continue
-            work, ask_at = self._take(self._now())
+            try:
+                work, ask_at = self._take(self._now())
+            except Exception as error:  # noqa: BLE001 - raised in a worker, where the run hears of it
+                self._waiters.popleft().set_exception(error)
+                return
             if work is None:
                 self._arm(ask_at)
                 return

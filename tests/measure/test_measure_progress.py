@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
+import struct
+import termios
 
 import pytest
 
@@ -23,18 +27,38 @@ def meter(timing):
     return meter
 
 
-def test_two_bars_show_submitted_and_completed_with_the_rest_beside(meter):
-    stream = io.StringIO()
+@pytest.fixture(params=[0, 40, 160], ids=lambda columns: f"{columns} columns")
+def terminal(request):
+    """A pseudo-terminal of that width (0: it was never told), and a function that reads what was drawn."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(
+        theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24 if request.param else 0, request.param, 0, 0)
+    )
+    stream = os.fdopen(theirs, "w", encoding="utf-8")
+
+    def drawn() -> str:
+        stream.flush()
+        return os.read(ours, 1 << 16).decode(errors="replace")
+
+    yield stream, drawn, request.param
+    stream.close()
+    os.close(ours)
+
+
+def test_two_bars_show_submitted_and_completed_with_the_rest_beside(meter, terminal):
+    stream, drawn, columns = terminal
     bars = Bars(meter, stream)
     bars.say("a line that stays")
     bars.close()
-    drawn = stream.getvalue()
+    text = drawn()
 
-    assert "a line that stays\n" in drawn
-    assert "submitted" in drawn
-    assert "5/2000" in drawn
-    assert "2/2000" in drawn
-    assert "in flight 3 · retries 2 · failed 1" in drawn
+    assert "a line that stays\r\n" in text
+    assert "submitted" in text
+    assert "completed" in text
+    if columns != 40:
+        assert "5/2000" in text
+        assert "2/2000" in text
+        assert "in flight 3 · retries 2 · failed 1" in text
 
 
 def test_a_plain_line_has_it_all_and_the_last_is_always_printed(meter):
@@ -72,6 +96,11 @@ def test_quiet_prints_only_what_stays(meter):
     assert stream.getvalue() == "kept\n"
 
 
-def test_the_right_one_is_chosen_for_where_stderr_goes(meter):
+def test_the_right_one_is_chosen_for_where_stderr_goes(meter, terminal, monkeypatch):
     assert isinstance(open_progress(meter, quiet=True), Silent)
+    monkeypatch.setattr(progress.sys, "stderr", io.StringIO())
     assert isinstance(open_progress(meter, quiet=False), Lines)
+    monkeypatch.setattr(progress.sys, "stderr", terminal[0])
+    bars = open_progress(meter, quiet=False)
+    assert isinstance(bars, Bars)
+    bars.close()

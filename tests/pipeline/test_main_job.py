@@ -107,7 +107,16 @@ def test_a_result_line_and_its_times_are_as_the_contract_says(simulate, runner):
     config = runner.config(target={"base_url": simulator.base_url}, source={"count": 20})
     assert runner("run", config).returncode == 0
     for line in runner.results():
-        assert list(line) == ["custom_id", "row", "status", "response", "error", "timing", "attempts", "polls"]
+        assert list(line) == [
+            "custom_id",
+            "row",
+            "status",
+            "response",
+            "error",
+            "timing",
+            "attempts",
+            "polls",
+        ]
         assert list(line["response"]) == ["status_code", "request_id", "body"]
         assert line["error"] is None
         assert line["attempts"] == 1

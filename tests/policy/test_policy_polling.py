@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from runner.config.sections import Poll
 from runner.policy.polling import ENOUGH_COMPLETIONS, Adaptive, Exponential, Fixed, polling
 
-JOBS = 3000
+JOBS = 2000
 
 
 def _adaptive() -> Adaptive:
@@ -170,7 +170,7 @@ HISTORY = st.lists(
 
 
 @given(HISTORY, AGES, st.integers(0, 10**6))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_after_any_history_the_next_look_is_finite_and_later(history, age, looks):
     policy = _adaptive()
     for what, a, b, times in history:
@@ -181,7 +181,7 @@ def test_after_any_history_the_next_look_is_finite_and_later(history, age, looks
 
 
 @given(HISTORY, st.lists(st.floats(0, 3e6), min_size=2, max_size=20))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 def test_an_older_job_is_never_looked_at_before_a_younger_one_would_be(history, ages):
     policy = _adaptive()
     for what, a, b, times in history:

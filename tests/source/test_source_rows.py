@@ -87,7 +87,7 @@ def test_rows_are_merged_under_request_key_by_key_and_the_row_wins(bodies):
     defaults=st.dictionaries(st.sampled_from("abcd"), JSON),
     own=st.dictionaries(st.sampled_from("abcd"), JSON),
 )
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_what_a_row_says_is_in_its_body_and_what_it_leaves_out_is_the_configs(defaults, own):
     before = json.dumps(defaults)
     compiler = Compiler({"model": "m", **defaults}, None, None)
@@ -213,7 +213,7 @@ def test_all_bad_rows_are_told_together_up_to_a_bound(wrong):
 
 
 @given(row=JSON)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_any_json_is_a_request_or_a_row_error(row):
     compiler = Compiler({"model": "m"}, None, None)
     with suppress(RowError):
@@ -223,7 +223,7 @@ def test_any_json_is_a_request_or_a_row_error(row):
 
 
 @given(line=st.binary(max_size=60))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_any_bytes_are_an_object_or_a_row_error(line):
     compiler = Compiler({"model": "m"}, None, None)
     with suppress(RowError):

@@ -194,7 +194,7 @@ def histories(draw):
 
 
 @given(history=histories(), data=st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_cut_off_at_any_byte_each_row_is_in_exactly_one_state(entries, line, history, data):
     make = {"i": entries.intent, "r": entries.refused, "a": entries.accepted}
     files = {"journal": b"", "results": b""}
@@ -226,7 +226,7 @@ def test_cut_off_at_any_byte_each_row_is_in_exactly_one_state(entries, line, his
 
 
 @given(history=histories(), data=st.data())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 def test_after_a_power_cut_that_took_more_of_one_file_no_row_is_in_two_states(entries, line, history, data):
     make = {"i": entries.intent, "r": entries.refused, "a": entries.accepted}
     journal = [ENCODE(make[what](row)) + b"\n" for what, row in history if what != "d"]

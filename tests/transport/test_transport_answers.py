@@ -102,7 +102,9 @@ def test_a_compressed_answer_is_read(ask, http, verb, coding):
     assert bytes(outcome.reply.body) == body
 
 
-@pytest.mark.parametrize("content_type", ["text/html", "text/plain; charset=latin-1", "application/octet-stream"])
+@pytest.mark.parametrize(
+    "content_type", ["text/html", "text/plain; charset=latin-1", "application/octet-stream"]
+)
 def test_the_content_type_of_a_success_is_not_believed(ask, http, content_type):
     body = '{"id":"r","status":"completed","t":"Zoë"}'.encode()
     outcome = ask("GET", http.raw(body, headers={"Content-Type": content_type}))

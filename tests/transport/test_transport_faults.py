@@ -1,4 +1,4 @@
-"""Faults of the wire and of bodies: each ends as the same outcome on both transports, and none as an exception."""
+"""Faults of the wire and of bodies: each is the same outcome on both transports, none an exception."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ BODIES = {
     "half an object": (b'{"id":"r","status":"comp', "not_json"),
     "an object and more": (b'{"id":"r","status":"completed"}{}', "not_json"),
     "100,000 brackets": (b"[" * 100_000, "not_object"),
-    "an object with 100,000 brackets": (b'{"id":"r","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not_json"),
+    "an object with 100,000 brackets": (
+        b'{"id":"r","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        "not_json",
+    ),
     "a list": (b'[{"id":"r"}]', "not_object"),
     "a number": (b"17", "not_object"),
     "null": (b"null", "not_object"),

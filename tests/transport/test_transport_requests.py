@@ -14,7 +14,20 @@ BODIES = {
     "keys twice": b'{"a":1,"a":2}',
     "a megabyte": b'{"input":"' + b"x" * 1_000_000 + b'"}',
 }
-ODD_IDS = ["resp_1", "a/b", "a b", "a?b=c", "a#b", "a%2Fb", "a%b", "Zoë", "a+b&c;d:e@f", "a\\b", "a.b", "a\nb"]
+ODD_IDS = [
+    "resp_1",
+    "a/b",
+    "a b",
+    "a?b=c",
+    "a#b",
+    "a%2Fb",
+    "a%b",
+    "Zoë",
+    "a+b&c;d:e@f",
+    "a\\b",
+    "a.b",
+    "a\nb",
+]
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
@@ -99,7 +112,9 @@ def test_an_odd_job_id_stays_one_segment_of_the_path(talk, http, job_id):
     assert type(outcome).__name__ == "Pending"
 
 
-def test_keys_and_addresses_of_the_openai_environment_are_not_used(talk, http, monkeypatch, api_key, dead_port):
+def test_keys_and_addresses_of_the_openai_environment_are_not_used(
+    talk, http, monkeypatch, api_key, dead_port
+):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{dead_port}/v1")
 
