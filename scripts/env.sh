@@ -17,7 +17,7 @@ find_python() {
 
 # What an environment was made of: an environment with an extra serves those who need none.
 made_of="$(cat pyproject.toml scripts/env.sh | cksum) $PWD"
-have="$(cat .venv/made-of 2>/dev/null)"
+have="$(cat .venv/made-of 2>/dev/null || true)"
 extra="${1:-}"
 if [ "$have" = "$made_of all" ] || { [ -z "$extra" ] && [ "$have" = "$made_of plain" ]; }; then
   echo "$0: using the environment in .venv" >&2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -39,11 +40,14 @@ class Target(Section):
     def _address(cls, url: str) -> str:
         if url == EMBEDDED:
             return url
-        scheme, found, rest = url.partition("://")
-        host = rest.split("/", 1)[0]
-        if not found or scheme not in ("http", "https") or not host:
+        try:
+            address = urlsplit(url)
+            port_is_good = address.port is None or address.port > 0
+        except ValueError:
+            port_is_good = False
+        if not port_is_good or address.scheme not in ("http", "https") or not address.hostname:
             raise ValueError("must be an http:// or https:// address, or the word simulator")
-        if "@" in host:
+        if "@" in address.netloc:
             raise ValueError("must not hold a user name or password: name the key in target.api_key_env")
         if "?" in url or "#" in url:
             raise ValueError("must not hold a query or a fragment")

@@ -21,7 +21,7 @@ from runner.transport.outcomes import (
     Unauthorised,
 )
 
-LOOKS_BEFORE_GONE: Final = 3
+LOOKS_BEFORE_GONE: Final = 5
 """A job must be unknown this many times in a row: right after acceptance a replica may not have it yet."""
 
 

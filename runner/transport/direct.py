@@ -12,9 +12,10 @@ from yarl import URL
 
 from runner import __version__
 from runner.config.sections import RunConfig
-from runner.transport.faults import Scrubber, transient
+from runner.transport.faults import CONNECT_SHARE, transient
 from runner.transport.outcomes import RetrieveOutcome, SubmitOutcome
 from runner.transport.reading import read_retrieve, read_submit
+from runner.transport.scrub import Headers, Scrubber
 
 DNS_CACHE_S = 300
 
@@ -27,11 +28,12 @@ class Direct:
         self._job_url = f"{base_url}/responses/"
         self._idempotency_header = config.target.idempotency_header
         self._scrub = Scrubber(key)
+        timeout_s = config.target.timeout_s
         self._session = aiohttp.ClientSession(
             # Workers are the semaphore. A limit in the pool as well would only make them queue twice.
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_CACHE_S),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=config.target.timeout_s),
+            timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_SHARE * timeout_s),
             headers={
                 "Authorization": f"Bearer {key}",
                 "User-Agent": f"responses-runner/{__version__}",
@@ -39,6 +41,8 @@ class Direct:
             },
             proxy=_proxy_for(base_url),
         )
+        # aiohttp repeats a GET on a dropped connection, uncounted, and offers no public way to say no.
+        self._session._retry_connection = False  # noqa: SLF001 - see above
 
     async def submit(self, body: bytes, idempotency_key: str) -> SubmitOutcome:
         headers = {"Content-Type": "application/json"}
@@ -50,8 +54,10 @@ class Direct:
             ) as answer:
                 content = await answer.read()
         except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError) as error:
-            return transient(error)
-        return read_submit(answer.status, answer.headers, self._scrub(content), time.time())
+            return transient(error, self._scrub)
+        return read_submit(
+            answer.status, Headers(answer.headers, self._scrub), self._scrub.body(content), time.time()
+        )
 
     async def retrieve(self, job_id: str) -> RetrieveOutcome:
         url = URL(self._job_url + quote(job_id, safe=""), encoded=True)
@@ -59,8 +65,10 @@ class Direct:
             async with self._session.get(url, allow_redirects=False) as answer:
                 content = await answer.read()
         except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError) as error:
-            return transient(error)
-        return read_retrieve(answer.status, answer.headers, self._scrub(content), time.time())
+            return transient(error, self._scrub)
+        return read_retrieve(
+            answer.status, Headers(answer.headers, self._scrub), self._scrub.body(content), time.time()
+        )
 
     async def close(self) -> None:
         await self._session.close()
@@ -72,4 +80,5 @@ def _proxy_for(base_url: str) -> str | None:
     proxies: Mapping[str, str] = getproxies()
     if address.hostname is None or proxy_bypass(address.hostname):
         return None
-    return proxies.get(address.scheme) or proxies.get("all")
+    proxy = proxies.get(address.scheme) or proxies.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy

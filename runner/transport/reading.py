@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -27,11 +28,18 @@ MESSAGE_CHARS: Final = 1000
 _ACCOUNT_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "account_deactivated"})
 
 
+class Headers(Protocol):
+    """What is asked of an answer's headers, without regard to case."""
+
+    def get(self, name: str, /) -> str | None:
+        """The value, or None."""
+
+
 class _Head(msgspec.Struct, gc=False):
     """The few fields of a response object that a run acts on."""
 
-    id: str | None = None
-    status: str | None = None
+    id: str | int | None = None
+    status: Any = None
     usage: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
     incomplete_details: msgspec.Raw = msgspec.Raw()
@@ -63,7 +71,7 @@ class Unreadable(Exception):
         super().__init__(message)
 
 
-def read_submit(status: int, headers: Mapping[str, str], body: bytes, now: float) -> SubmitOutcome:
+def read_submit(status: int, headers: Headers, body: bytes, now: float) -> SubmitOutcome:
     """The meaning of an answer to a POST; `now` in Unix seconds, for a `Retry-After` that is a date."""
     if 200 <= status < 300:
         try:
@@ -71,11 +79,11 @@ def read_submit(status: int, headers: Mapping[str, str], body: bytes, now: float
         except Unreadable as error:
             return _unreadable(error, status, ambiguous=True)
         ended = _done(status, headers, head, body)
-        return ended or Accepted(id=head.id or "")
+        return ended or Accepted(id=str(head.id))
     return _refusal(status, headers, body, now) or _rejected(status, headers, body)
 
 
-def read_retrieve(status: int, headers: Mapping[str, str], body: bytes, now: float) -> RetrieveOutcome:
+def read_retrieve(status: int, headers: Headers, body: bytes, now: float) -> RetrieveOutcome:
     """The meaning of an answer to a GET; `now` in Unix seconds."""
     if 200 <= status < 300:
         try:
@@ -83,7 +91,7 @@ def read_retrieve(status: int, headers: Mapping[str, str], body: bytes, now: flo
         except Unreadable as error:
             return _unreadable(error, status, ambiguous=False)
         return _done(status, headers, head, body) or PENDING
-    return _refusal(status, headers, body, now) or Gone(read_failure(status, body)[0])
+    return _refusal(status, headers, body, now) or _gone(status, body)
 
 
 def _read(body: bytes) -> tuple[_Head, bytes]:
@@ -94,7 +102,7 @@ def _read(body: bytes) -> tuple[_Head, bytes]:
         try:
             body.decode()
         except UnicodeDecodeError:
-            raise Unreadable("not_utf8", "the answer is not UTF-8") from None
+            raise Unreadable("not_utf8", "the answer is not UTF-8: " + _snippet(body)) from None
     try:
         head = _decode_head(body)
     except msgspec.ValidationError as error:
@@ -102,8 +110,8 @@ def _read(body: bytes) -> tuple[_Head, bytes]:
     except _DECODE_ERRORS:
         body = _mended(body)
         head = _decode_head(body)
-    if not head.id:
-        raise Unreadable("no_id", "the answer has no id")
+    if head.id in (None, ""):
+        raise Unreadable("no_id", "the answer has no id: " + _snippet(body))
     if b"\n" in body or b"\r" in body:
         body = msgspec.json.format(body, indent=-1)
     return head, body
@@ -115,19 +123,20 @@ def _mended(body: bytes) -> bytes:
     Half an emoji at the end of a cut answer is a lone surrogate. The job is done and paid for:
     its text is kept with a replacement character rather than polled again for ever.
     """
-    if body.lstrip()[:1] == b"<":
+    if body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"<":
         raise Unreadable("html", "the answer is a web page, not JSON: " + _snippet(body))
     try:
         value = json.loads(body.decode("utf-8-sig"), strict=False, parse_constant=lambda _: None)
-        strict = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        strict = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
         _decode_head(strict)
     except (ValueError, RecursionError):
         raise Unreadable("not_json", "the answer is not JSON: " + _snippet(body)) from None
     return strict
 
 
-def _done(status: int, headers: Mapping[str, str], head: _Head, body: bytes) -> Done | None:
-    ended = done_status(head.status or "")
+def _done(status: int, headers: Headers, head: _Head, body: bytes) -> Done | None:
+    ended = done_status(head.status) if isinstance(head.status, str) else None
     if ended is None:
         return None
     reply = Reply(status_code=status, request_id=headers.get("x-request-id"), body=msgspec.Raw(body))
@@ -154,10 +163,10 @@ def read_usage(raw: msgspec.Raw) -> Usage:
         return Usage()
     inputs, outputs = tokens.input_tokens_details, tokens.output_tokens_details
     return Usage(
-        input=tokens.input_tokens or 0,
-        cached=(inputs.cached_tokens or 0) if inputs else 0,
-        output=tokens.output_tokens or 0,
-        reasoning=(outputs.reasoning_tokens or 0) if outputs else 0,
+        input=max(tokens.input_tokens or 0, 0),
+        cached=max(inputs.cached_tokens or 0, 0) if inputs else 0,
+        output=max(tokens.output_tokens or 0, 0),
+        reasoning=max(outputs.reasoning_tokens or 0, 0) if outputs else 0,
     )
 
 
@@ -167,7 +176,7 @@ def _unreadable(error: Unreadable, status: int, *, ambiguous: bool) -> Transient
 
 
 def _refusal(
-    status: int, headers: Mapping[str, str], body: bytes, now: float
+    status: int, headers: Headers, body: bytes, now: float
 ) -> Throttled | Transient | Unauthorised | None:
     """What a status other than 2xx means alike to POST and GET; None where it concerns this one job."""
     failure, _ = read_failure(status, body)
@@ -177,8 +186,9 @@ def _refusal(
     if status in (429, 529) or (status == 503 and wait_s is not None):
         return Throttled(cause=str(status), wait_s=wait_s, failure=failure)
     if status < 400:
-        target = headers.get("location", "nowhere")
-        moved = Failure(type="redirect", message=f"HTTP {status}: redirected to {target}", status_code=status)
+        target = headers.get("location")
+        said = f"HTTP {status}: redirected to {target}" if target else f"HTTP {status} is not an answer"
+        moved = Failure(type="redirect", message=said[:MESSAGE_CHARS], status_code=status)
         return Transient(cause="redirect", failure=moved, ambiguous=False)
     if status >= 500 or status in (408, 409, 425):
         # A 500 is a definite no. Of what a gateway could not hear from behind it, nothing is known.
@@ -187,11 +197,19 @@ def _refusal(
     return None
 
 
-def _rejected(status: int, headers: Mapping[str, str], body: bytes) -> Rejected:
+def _gone(status: int, body: bytes) -> Gone | Transient:
+    """A 404 is a job that is unknown; another 4xx is so only in the service's own words, not in a proxy's."""
+    failure, has_envelope = read_failure(status, body)
+    if has_envelope or status in (404, 410):
+        return Gone(failure)
+    return Transient(cause=str(status), failure=failure, ambiguous=False)
+
+
+def _rejected(status: int, headers: Headers, body: bytes) -> Rejected:
     failure, has_envelope = read_failure(status, body)
     reply = None
     if has_envelope:
-        one_line = msgspec.json.format(body, indent=-1)
+        one_line = msgspec.json.format(_strict(body), indent=-1)
         reply = Reply(status_code=status, request_id=headers.get("x-request-id"), body=msgspec.Raw(one_line))
     return Rejected(failure=failure, reply=reply, has_envelope=has_envelope)
 
@@ -199,11 +217,11 @@ def _rejected(status: int, headers: Mapping[str, str], body: bytes) -> Rejected:
 def read_failure(status: int, body: bytes) -> tuple[Failure, bool]:
     """The service's own message, and whether it came in a JSON envelope at all."""
     try:
-        value = _decode_any(body)
-    except _DECODE_ERRORS:
+        value = _decode_any(_strict(body))
+    except (Unreadable, *_DECODE_ERRORS):
         value = None
     if isinstance(value, dict):
-        message, kind, code = _parts(value.get("error", value))
+        message, kind, code = _parts(value.get("error") or value)
         return Failure(
             type=kind or "error",
             message=message or f"HTTP {status}: {_snippet(body)}",
@@ -212,6 +230,17 @@ def read_failure(status: int, body: bytes) -> tuple[Failure, bool]:
         ), True
     said = _snippet(body) or "an empty body"
     return Failure(type="error", message=f"HTTP {status}: {said}", status_code=status), False
+
+
+def _strict(body: bytes) -> bytes:
+    """`body` where it is strict JSON, else what can be mended of it. Raises `Unreadable`."""
+    try:
+        _decode_any(body)
+    except _DECODE_ERRORS:
+        if not body.strip():
+            raise Unreadable("empty", "the answer has an empty body") from None
+        return _mended(body)
+    return body
 
 
 def _parts(error: Any) -> tuple[str | None, str | None, str | int | None]:
@@ -231,24 +260,28 @@ def _parts(error: Any) -> tuple[str | None, str | None, str | int | None]:
     )
 
 
-def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
+def read_retry_after(headers: Headers, now: float) -> float | None:
     """Seconds to wait: `retry-after-ms`, or `Retry-After` as seconds or as a date; None without either."""
+    millis, said = headers.get("retry-after-ms"), headers.get("retry-after")
+    wait_s = _number(millis)
+    if wait_s is not None:
+        return wait_s / 1000
+    wait_s = _number(said)
+    if wait_s is not None or said is None:
+        return wait_s
     try:
-        if (millis := headers.get("retry-after-ms")) is not None:
-            return _not_negative(float(millis) / 1000)
-        said = headers.get("retry-after")
-        if said is None:
-            return None
-        try:
-            return _not_negative(float(said))
-        except ValueError:
-            return _not_negative(parsedate_to_datetime(said).timestamp() - now)
+        at = parsedate_to_datetime(said)
+        return max(at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now, 0.0)
     except (ValueError, TypeError, OverflowError):
         return None
 
 
-def _not_negative(seconds: float) -> float | None:
-    return max(seconds, 0.0) if seconds == seconds and seconds != float("inf") else None
+def _number(text: str | None) -> float | None:
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
 def _lenient(raw: msgspec.Raw) -> Any:

@@ -12,9 +12,10 @@ import httpx2
 import openai
 
 from runner.config.sections import RunConfig
-from runner.transport.faults import Scrubber, transient
+from runner.transport.faults import CONNECT_SHARE, transient
 from runner.transport.outcomes import RetrieveOutcome, SubmitOutcome, Transient
 from runner.transport.reading import read_retrieve, read_submit
+from runner.transport.scrub import Headers, Scrubber
 
 _NETWORK_ERRORS = (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError)
 
@@ -32,10 +33,11 @@ class Sdk:
             base_url=base_url,
             api_key=key,
             max_retries=0,
-            timeout=self._timeout_s,
+            timeout=httpx2.Timeout(self._timeout_s, connect=CONNECT_SHARE * self._timeout_s),
             http_client=openai.DefaultAioHttpClient(
                 limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
                 follow_redirects=False,
+                event_hooks={"response": [_forget_charset]},
             ),
         )
 
@@ -48,14 +50,16 @@ class Sdk:
         )
         if isinstance(answer, Transient):
             return answer
-        return read_submit(answer.status_code, answer.headers, self._scrub(answer.content), time.time())
+        headers, content = Headers(answer.headers, self._scrub), self._scrub.body(answer.content)
+        return read_submit(answer.status_code, headers, content, time.time())
 
     async def retrieve(self, job_id: str) -> RetrieveOutcome:
         path = f"/responses/{quote(job_id, safe='')}"
         answer = await self._exchange(self._client.get(path, cast_to=httpx2.Response))
         if isinstance(answer, Transient):
             return answer
-        return read_retrieve(answer.status_code, answer.headers, self._scrub(answer.content), time.time())
+        headers, content = Headers(answer.headers, self._scrub), self._scrub.body(answer.content)
+        return read_retrieve(answer.status_code, headers, content, time.time())
 
     async def close(self) -> None:
         await self._client.close()
@@ -68,4 +72,11 @@ class Sdk:
         except openai.APIStatusError as error:
             return error.response
         except _NETWORK_ERRORS as error:
-            return transient(error)
+            if isinstance(error.__cause__, httpx2.DecodingError):
+                error = aiohttp.ClientPayloadError(str(error.__cause__))
+            return transient(error, self._scrub)
+
+
+async def _forget_charset(response: httpx2.Response) -> None:
+    """Bodies are read as bytes; the SDK reads the text of an error, and raises on a charset that is none."""
+    response.headers["content-type"] = "application/json"
