@@ -22,9 +22,12 @@ extra="${1:-}"
 if [ "$have" = "$made_of all" ] || { [ -z "$extra" ] && [ "$have" = "$made_of plain" ]; }; then
   echo "$0: using the environment in .venv" >&2
 else
-  python="$(find_python)" || exit 1
-  echo "$0: installing into .venv with $("$python" --version)${extra:+ (extra: $extra)}" >&2
-  "$python" -m venv --clear .venv || exit 1
+  if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+    python="$(find_python)" || exit 1
+    echo "$0: making .venv with $("$python" --version)" >&2
+    "$python" -m venv --clear .venv || exit 1
+  fi
+  echo "$0: installing into .venv${extra:+ (extra: $extra)}" >&2
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extra:+[$extra]}" || exit 1
   echo "$made_of $([ -n "$extra" ] && echo all || echo plain)" > .venv/made-of
 fi

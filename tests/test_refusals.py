@@ -1,4 +1,4 @@
-"""Mistakes of a user and of a network: one clear message, the right exit code, and nothing sent that should not be."""
+"""Mistakes of a user and of a network: one clear message, the right exit code, nothing sent."""
 
 import json
 import os
@@ -26,16 +26,41 @@ def write(runner, text):
 
 JSONL = "name: t\nrequest: {model: m}\nsource: {type: jsonl, path: rows.jsonl}\n"
 BAD_INPUT = {
-    "an unknown key": ("name: t\nrequest: {model: m}\nsubmit: {concurency: 3}\n", "", r":3: unknown key submit\.concurency \(did you mean submit\.concurrency\?\)"),
-    "several wrong values": ("name: t\nsubmit: {concurrency: 0}\npoll: {factor: x}\n", "", r"config\.yaml:2: submit\.concurrency[^\n]*\n[^\n]*config\.yaml:3: poll\.factor"),
+    "an unknown key": (
+        "name: t\nrequest: {model: m}\nsubmit: {concurency: 3}\n",
+        "",
+        r":3: unknown key submit\.concurency \(did you mean submit\.concurrency\?\)",
+    ),
+    "several wrong values": (
+        "name: t\nsubmit: {concurrency: 0}\npoll: {factor: x}\n",
+        "",
+        r"config\.yaml:2: submit\.concurrency[^\n]*\n[^\n]*config\.yaml:3: poll\.factor",
+    ),
     "broken YAML": ("name: [t\n", "", r"config\.yaml:2: is not YAML"),
     "a missing input file": (JSONL, None, r"rows\.jsonl: there is no such input file"),
     "a torn line": (JSONL, '{"input": "a"}\n{"input": "b', r"rows\.jsonl:2: is not JSON"),
-    "a duplicate id": (JSONL, '{"input": "a", "custom_id": "x"}\n\n{"input": "b", "custom_id": "x"}\n', r"rows\.jsonl:3: custom_id 'x' is already that of rows\.jsonl:1"),
-    "an unknown field": ("name: t\nrequest: {model: m}\nsource: {prompt: 'About {{ topic }}'}\n", "", r"source\.prompt: 'topic' is undefined"),
+    "a duplicate id": (
+        JSONL,
+        '{"input": "a", "custom_id": "x"}\n\n{"input": "b", "custom_id": "x"}\n',
+        r"rows\.jsonl:3: custom_id 'x' is already that of rows\.jsonl:1",
+    ),
+    "an unknown field": (
+        "name: t\nrequest: {model: m}\nsource: {prompt: 'About {{ topic }}'}\n",
+        "",
+        r"source\.prompt: 'topic' is undefined",
+    ),
+    "a row that fails late": (
+        "name: t\nrequest: {model: m}\nsource: {prompt: '{{ 1 // (i - 7) }}'}\n",
+        "",
+        r"row 7: source\.prompt: ZeroDivisionError",
+    ),
     "no model": ("name: t\n", "", r"has no model"),
-    "an unset variable": ("name: ${UNSET_NAME_HERE}\nrequest: {model: m}\n", "", r":1: name needs the environment variable UNSET_NAME_HERE"),
-}  # fmt: skip
+    "an unset variable": (
+        "name: ${UNSET_NAME_HERE}\nrequest: {model: m}\n",
+        "",
+        r":1: name needs the environment variable UNSET_NAME_HERE",
+    ),
+}
 
 
 @pytest.mark.parametrize("command", ["run", "check"])

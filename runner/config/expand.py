@@ -15,12 +15,12 @@ _VARIABLE: Final = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?
 
 
 class Expander:
-    """Expands a whole config. `problems` gathers the variables that are not set."""
+    """Expands a whole config. `problems` gathers, by path, the variables that are not set."""
 
     def __init__(self, environ: Mapping[str, str], origin: Origin) -> None:
         self._environ = environ
         self._origin = origin
-        self.problems: list[Problem] = []
+        self.problems: dict[Path_, Problem] = {}
 
     def expand(self, value: Any, path: Path_ = ()) -> Any:
         """`value` with all strings in it expanded, and keys that YAML read as numbers made strings again."""
@@ -44,12 +44,11 @@ class Expander:
             return "$"
         found = self._environ.get(name) or match["default"]
         if found is None:
-            self.problems.append(
-                Problem(
-                    f"{dotted(path)} needs the environment variable {name}, which is not set",
-                    self._origin.where(path),
-                    f"set it, or write ${{{name}:-default}}",
-                )
+            state = "is empty" if name in self._environ else "is not set"
+            self.problems[path] = Problem(
+                f"{dotted(path)} needs the environment variable {name}, which {state}",
+                self._origin.where(path),
+                f"set it, or write ${{{name}:-default}}",
             )
         return found or ""
 

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from runner.config.sections import LATENCY_TYPES
 from runner.errors import Problem
 
 Path_ = tuple[str | int, ...]
+
+
+_REQUEST_KEYS: Final = frozenset(
+    (
+        "model",
+        "input",
+        "instructions",
+        "max_output_tokens",
+        "metadata",
+        "temperature",
+        "top_p",
+        "reasoning",
+        "text",
+    )
+)
+"""Keys of a request body, which users look for at the top."""
 
 
 def dotted(path: Path_) -> str:
@@ -41,10 +57,21 @@ class Origin:
         return made_by or f"{self.file}:1"
 
 
-def explain(error: ValidationError, data: Any, origin: Origin, model: type[BaseModel]) -> Iterator[Problem]:
-    """One `Problem` for each error of pydantic's, in the order of the file."""
-    problems = [_problem(detail, data, origin, model) for detail in error.errors(include_url=False)]
-    yield from sorted(problems, key=_place)
+def explain(
+    error: ValidationError,
+    data: Any,
+    origin: Origin,
+    model: type[BaseModel],
+    *,
+    already_told: frozenset[Path_] = frozenset(),
+) -> list[Problem]:
+    """One `Problem` for each error of pydantic's, in the order of the file; none for paths `already_told`."""
+    problems = []
+    for detail in error.errors(include_url=False):
+        path = _path_in_data(detail["loc"], data, missing=detail["type"] == "missing")
+        if path not in already_told:
+            problems.append(_problem(detail, path, data, origin, model))
+    return sorted(problems, key=_place)
 
 
 def _place(problem: Problem) -> tuple[str, int]:
@@ -52,8 +79,7 @@ def _place(problem: Problem) -> tuple[str, int]:
     return (file, int(line)) if line.isdigit() else (problem.where, 0)
 
 
-def _problem(detail: ErrorDetails, data: Any, origin: Origin, model: type[BaseModel]) -> Problem:
-    path = _path_in_data(detail["loc"], data, missing=detail["type"] == "missing")
+def _problem(detail: ErrorDetails, path: Path_, data: Any, origin: Origin, model: type[BaseModel]) -> Problem:
     name = dotted(path)
     where = origin.where(path)
     match detail["type"]:
@@ -66,9 +92,9 @@ def _problem(detail: ErrorDetails, data: Any, origin: Origin, model: type[BaseMo
             said = str(detail["ctx"]["error"])
             return Problem(f"{name}: {said}" if name else said, where)
         case "union_tag_not_found":
-            return Problem(f"{name}.type is required", where, _tags(detail))
+            return Problem(f"{name}.type is required", where, _tags())
         case "union_tag_invalid":
-            return Problem(f"{name}.type is not known", where, _tags(detail))
+            return Problem(f"{name}.type is not known", where, _tags())
         case "model_type" | "model_attributes_type":
             return Problem(f"{name} must be a section with keys of its own, not {_shown(detail)}", where)
         case "string_pattern_mismatch":
@@ -78,8 +104,8 @@ def _problem(detail: ErrorDetails, data: Any, origin: Origin, model: type[BaseMo
     return Problem(f"{name}: {said}, not {_shown(detail)}", where)
 
 
-def _tags(detail: ErrorDetails) -> str:
-    return "one of " + str(detail["ctx"].get("expected_tags", "")).replace("'", "")
+def _tags() -> str:
+    return "one of " + ", ".join(LATENCY_TYPES)
 
 
 def _shown(detail: ErrorDetails) -> str:
@@ -117,8 +143,10 @@ def _nearest(path: Path_, data: Any, model: type[BaseModel]) -> str | None:
     if close:
         return ".".join(siblings[close[0]])
     elsewhere = [".".join(where) for where in known if where[-1] == wrong]
-    if elsewhere:
+    if elsewhere and wrong not in _REQUEST_KEYS:
         return " or ".join(elsewhere)
+    if wrong in _REQUEST_KEYS:
+        return f"request.{wrong}"
     close = difflib.get_close_matches(wrong, {where[-1] for where in known}, n=1, cutoff=0.75)
     return " or ".join(".".join(where) for where in known if where[-1] in close) or None
 

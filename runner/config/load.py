@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from pydantic import ValidationError
 
 from runner.config.expand import Expander
-from runner.config.explain import Origin, Path_, dotted, explain
-from runner.config.sections import RunConfig
+from runner.config.explain import Origin, explain
+from runner.config.sections import RunConfig, Target
+from runner.config.yaml_marks import read
 from runner.errors import ConfigError, Problem
+
+SHORTEST_SECRET: Final = 8
+"""Shorter keys are placeholders of local services, and may be ordinary words of a config."""
 
 
 def load(
@@ -26,79 +30,27 @@ def load(
     `count: ${ROWS:-100}` is a number.
     """
     environ = os.environ if environ is None else environ
-    data, origin = _read(Path(path))
+    data, origin = read(Path(path))
     expander = Expander(environ, origin)
     problems = list(_override(data, origin, overrides))
     expanded = expander.expand(data)
-    problems += expander.problems
+    _keep_keys_out(expanded, environ, origin)
+    problems += expander.problems.values()
     try:
         config = RunConfig.model_validate(expanded)
     except ValidationError as error:
-        raise ConfigError(*problems, *explain(error, expanded, origin, RunConfig)) from None
+        more = explain(error, expanded, origin, RunConfig, already_told=frozenset(expander.problems))
+        raise ConfigError(*problems, *more) from None
     if problems:
         raise ConfigError(*problems)
-    _keep_the_key_out(config, environ, origin)
     return config
-
-
-def _read(path: Path) -> tuple[dict[Any, Any], Origin]:
-    name = str(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(Problem("there is no such config file", name)) from None
-    except IsADirectoryError:
-        raise ConfigError(Problem("is a directory, not a config file", name)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(Problem(f"the config cannot be read: {reason}", name)) from None
-    loader = yaml.SafeLoader(text)
-    try:
-        node = loader.get_single_node()
-        origin = Origin(name)
-        if node is None:
-            raise ConfigError(
-                Problem("the config is empty", name, "it needs at least name and request.model")
-            )
-        doubled = list(_mark(node, (), origin))
-        data = loader.construct_document(node)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(Problem(f"is not YAML: {error.problem}", f"{name}:{line}")) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(Problem(f"is not YAML: {error}", name)) from None
-    finally:
-        loader.dispose()
-    if doubled:
-        raise ConfigError(*doubled)
-    if not isinstance(data, dict):
-        raise ConfigError(Problem("must be a mapping of sections", f"{name}:1"))
-    return data, origin
-
-
-def _mark(node: yaml.Node, path: Path_, origin: Origin) -> Iterator[Problem]:
-    """Remember the line of every key and item; yield keys that are given twice (YAML keeps the last)."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            name = str(key.value)
-            line = key.start_mark.line + 1
-            if name in seen and key.tag != "tag:yaml.org,2002:merge":
-                yield Problem(f"{dotted((*path, name))} is given twice", f"{origin.file}:{line}")
-            seen.add(name)
-            origin.lines[(*path, name)] = line
-            yield from _mark(value, (*path, name), origin)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            origin.lines[(*path, index)] = value.start_mark.line + 1
-            yield from _mark(value, (*path, index), origin)
 
 
 def _override(data: dict[Any, Any], origin: Origin, overrides: Sequence[str]) -> Iterator[Problem]:
     for text in overrides:
         where = f"--set {text}"
-        dotted, equals, raw = text.partition("=")
-        keys = dotted.strip().split(".")
+        path, equals, raw = text.partition("=")
+        keys = path.strip().split(".")
         if not equals or not all(keys):
             yield Problem("an override is written section.key=value", where)
             continue
@@ -117,14 +69,32 @@ def _override(data: dict[Any, Any], origin: Origin, overrides: Sequence[str]) ->
         origin.overrides[tuple(keys)] = where
 
 
-def _keep_the_key_out(config: RunConfig, environ: Mapping[str, str], origin: Origin) -> None:
-    """The resolved config is written into the run directory, so the key must not be in it."""
-    key = environ.get(config.target.api_key_env, "")
-    if len(key) >= 8 and key in config.model_dump_json():
-        raise ConfigError(
-            Problem(
-                "the API key itself stands in the config, and the config is copied into the run directory",
-                origin.file,
-                f"name its variable in target.api_key_env ({config.target.api_key_env}) instead",
+def _keep_keys_out(data: dict[str, Any], environ: Mapping[str, str], origin: Origin) -> None:
+    """The config is copied into the run directory, and errors quote it: no API key may stand in it."""
+    for section in ("target", "simulator"):
+        named = data.get(section)
+        name = named.get("api_key_env") if isinstance(named, dict) else None
+        if not isinstance(name, str):
+            name = Target.model_fields["api_key_env"].default if section == "target" else ""
+        key = environ.get(name, "").strip()
+        if len(key) >= SHORTEST_SECRET and any(key in text for text in _strings(data)):
+            raise ConfigError(
+                Problem(
+                    "the API key itself stands in the config, which is copied into the run directory",
+                    origin.file,
+                    f"name its variable in {section}.api_key_env ({name}) instead",
+                )
             )
-        )
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every string in `value`, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield str(key)
+            yield from _strings(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, strict=True)]
 
 EMBEDDED = "simulator"
 """`target.base_url: simulator` starts the simulator with the run and stops it with the run."""
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Target(Section):
@@ -104,10 +106,10 @@ class Poll(Section):
     strategy: Literal["adaptive", "exponential", "fixed"] = "adaptive"
     interval_s: Seconds = 1.0
     """`fixed`: the interval. `exponential`, and `adaptive` until it has learned: the first."""
-    factor: float = Field(1.5, ge=1, allow_inf_nan=False)
+    factor: float = Field(1.5, ge=1)
     max_interval_s: Seconds = 30.0
     """The longest interval of `exponential`, and of `adaptive` until it has learned."""
-    max_rate: float | None = Field(None, gt=0, allow_inf_nan=False)
+    max_rate: float | None = Field(None, gt=0)
     """GETs per second, at most."""
     deadline_s: Seconds = 86_400.0
     """Give up on one job this long after it was accepted."""
@@ -128,7 +130,7 @@ class Sink(Section):
 class Limits(Section):
     """When to stop."""
 
-    drain_s: float = Field(30.0, ge=0, allow_inf_nan=False)
+    drain_s: float = Field(30.0, ge=0)
     """After a first Ctrl-C: how long open jobs are still polled."""
 
 
@@ -180,6 +182,8 @@ class Bimodal(Section):
 
 
 Latency = Annotated[Constant | Exponential | Lognormal | Uniform | Bimodal, Field(discriminator="type")]
+
+LATENCY_TYPES = ("constant", "exponential", "lognormal", "uniform", "bimodal")
 
 FaultKind = Literal[
     "400", "404", "429", "500", "502", "503", "504", "529",
@@ -243,7 +247,7 @@ class Simulator(Section):
     """The share of input tokens that usage reports as cached."""
     reasoning_share: Share = 0.0
     """The share of output tokens that usage reports as reasoning; the answer is shorter by as much."""
-    exchange_s: float = Field(0.0, ge=0, allow_inf_nan=False)
+    exchange_s: float = Field(0.0, ge=0)
     """How long every answer to a POST or a GET of a response takes, apart from the job."""
     retention_s: Seconds | None = None
     """How long a response is kept after it was first delivered, then 404; null: for ever."""
@@ -284,6 +288,22 @@ class RunConfig(Section):
     prices: Prices | None = None
     simulator: Simulator = Simulator()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _an_empty_section_is_none(cls, data: Any) -> Any:
+        """`source:` with nothing under it is a section left at its defaults."""
+        if not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if value is not None or key == "name"}
+
+    @field_validator("request")
+    @classmethod
+    def _only_what_is_json(cls, request: dict[str, Any]) -> dict[str, Any]:
+        strange = next(_not_json(request), None)
+        if strange is not None:
+            raise ValueError(f"{strange!r} cannot be written as JSON: quote it")
+        return request
+
     @field_validator("request")
     @classmethod
     def _only_what_can_be_polled(cls, request: dict[str, Any]) -> dict[str, Any]:
@@ -292,3 +312,17 @@ class RunConfig(Section):
         if request.get("background", True) is not True:
             raise ValueError("background must be true, or absent: every request is a background job")
         return request
+
+
+def _not_json(value: Any) -> Iterator[Any]:
+    """What in `value` YAML can say and JSON cannot: dates, bytes, sets, numbers without end."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _not_json(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _not_json(inner)
+    elif not (value is None or isinstance(value, str | int)) and not (
+        isinstance(value, float) and math.isfinite(value)
+    ):
+        yield value

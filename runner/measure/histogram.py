@@ -27,7 +27,7 @@ class Histogram:
         self.count += 1
 
     def quantile(self, percent: float) -> float | None:
-        """The value that `percent` of all are at or below, in seconds; None while there are none."""
+        """The value at the nearest rank to `percent` of all, in seconds; None while there are none."""
         return self._histogram.get_value_at_percentile(percent) / 1e6 if self.count else None
 
     def summary(self) -> dict[str, float | None]:

@@ -29,6 +29,7 @@ def recall(run_dir: RunDir, manifest: Manifest, limit: int, *, repair: bool) -> 
     recovery = recover(run_dir, manifest.rows, meter.recall, repair=repair)
     sample = last_sample(run_dir.metrics)
     meter.recall_counters(sample)
+    meter.accepted += len(recovery.open)
     done_beyond = recovery.done.count - recovery.done.count_below(limit)
     meter.total = limit + done_beyond + sum(row >= limit for row in recovery.open)
     session = Session(manifest.name, manifest.created, _number(sample, "wall_s"), _number(sample, "cpu_s"))

@@ -105,6 +105,8 @@ class Meter:
 
     def recall_counters(self, last_sample: Mapping[str, Any]) -> None:
         """What results do not tell, from the last line of an earlier session's `metrics.jsonl`."""
+        retries = last_sample.get("retries")
         for counter, name in ((self.submit_retries, "submit"), (self.poll_retries, "poll")):
-            causes = last_sample.get("retries", {}).get(name, {})
-            counter.update({cause: count for cause, count in causes.items() if isinstance(count, int)})
+            causes = retries.get(name) if isinstance(retries, dict) else None
+            if isinstance(causes, dict):
+                counter.update({cause: count for cause, count in causes.items() if isinstance(count, int)})

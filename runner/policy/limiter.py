@@ -53,8 +53,7 @@ class Gate:
 
     def opens_at(self, now: float) -> float:
         """The time from which the next exchange may start; not after `now` means at once."""
-        if self._is_closed and now >= self._closed_until:
-            self._reopen()
+        self._reopen_if_due(now)
         return max(self._closed_until, self._next_at if self._rate(now) else self._closed_until)
 
     def started(self, now: float) -> None:
@@ -72,16 +71,20 @@ class Gate:
 
     def throttled(self, now: float, sent: float, wait_s: float | None) -> None:
         """The service throttled an exchange that was sent at `sent`, and asks to wait `wait_s`."""
+        self._reopen_if_due(now)
         wait = min(max(DEFAULT_WAIT_S if wait_s is None else wait_s, 0.0), LONGEST_RETRY_AFTER_S)
         self._closed_until = max(self._closed_until, now + wait)
-        self._refused += 1
+        if self._began is None or sent >= self._began:  # else it belongs to an episode that is judged already
+            self._refused += 1
         if not self._is_closed and sent > self._closed_at:
             self._is_closed = True
             self._closed_at = now
             self.episodes += 1
 
-    def _reopen(self) -> None:
-        """The wait is over: what did the episode show?"""
+    def _reopen_if_due(self, now: float) -> None:
+        """When the wait is over: what did the episode show?"""
+        if not self._is_closed or now < self._closed_until:
+            return
         at = self._closed_until
         began = at if self._began is None else self._began
         measured = max(self._accepted / max(at - began, 1e-3), SLOWEST_PER_S)
@@ -93,8 +96,8 @@ class Gate:
             decrease = FAST_DECREASE if self._growth_per_s == FAST_GROWTH_PER_S else SLOW_DECREASE
             self._learned_per_s = max(rate * decrease, measured)
             self._growth_per_s = SLOW_GROWTH_PER_S
-        # The wait is no arrears: what was not sent in it is not sent all at once after it.
-        self._learned_at = self._began = self._next_at = at + BURST_S
+        self._learned_at = self._began = at
+        self._next_at = at + BURST_S  # the wait is no arrears: what was not sent in it is not made up for
         self._is_closed = False
         self._accepted = self._refused = 0
 

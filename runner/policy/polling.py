@@ -91,7 +91,11 @@ class Adaptive:
         hazard = self._kinds.get(kind)
         if hazard is None or not hazard.densities:
             return self._fallback.next_look(kind, age_s, looks)
-        return max(hazard.next_look(age_s), age_s + SHORTEST_GAP_S)
+        look_s = hazard.next_look(age_s)
+        if look_s > hazard.known_s:
+            # No job has been watched to there yet: early completions say nothing of late ones.
+            look_s = min(look_s, max(self._fallback.next_look(kind, age_s, looks), hazard.known_s))
+        return max(look_s, age_s + SHORTEST_GAP_S)
 
     def saw_pending(self, kind: str, before_s: float, age_s: float) -> None:
         self._of(kind).expose(before_s, age_s)
@@ -116,6 +120,8 @@ class _Hazard:
         self.fresh = 0
         self.seen = 0.0
         self.densities: list[float] = []
+        self.known_s = 0.0
+        """The age up to which jobs were watched."""
         self._events = [0.0] * _BINS
         self._exposed_s = [0.0] * _BINS
         self._passed = [0.0] * (_BINS + 1)  # differences: bins that a job went through from end to end
@@ -149,10 +155,12 @@ class _Hazard:
     def learn(self, lag_share: float) -> None:
         """Make the schedule anew from all that was seen, then let it fade a little."""
         hazards = []
-        passed = 0.0
+        passed = self.known_s = 0.0
         for k in range(_BINS):
             passed += self._passed[k]
             exposed_s = self._exposed_s[k] + passed * _WIDTHS[k]
+            if exposed_s >= _WIDTHS[k]:
+                self.known_s = _EDGES[k + 1]
             hazards.append((self._events[k] + PRIOR_EVENTS) / (exposed_s + PRIOR_EVENTS * _MIDDLES[k]))
         alive, mean_s, root_of_lag = 1.0, 0.0, 0.0
         for hazard, width_s in zip(hazards, _WIDTHS, strict=True):
@@ -166,8 +174,8 @@ class _Hazard:
         self.fresh = 0
 
     def next_look(self, age_s: float) -> float:
-        """The age by which the density, summed from `age_s`, has made up one look."""
-        k = _bin(age_s)
+        """The age by which the density, summed from `age_s`, has made up one look; infinite past all bins."""
+        k = _bin(age_s) if age_s < LAST_EDGE_S else _BINS
         left = 1.0
         while k < _BINS:
             density = self.densities[k]
@@ -177,7 +185,7 @@ class _Hazard:
             left -= density * room_s
             age_s = _EDGES[k + 1]
             k += 1
-        return age_s
+        return math.inf
 
     def _fade(self, keep: float) -> None:
         self.seen *= keep

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import yaml
 
+from runner.config.sections import Prices
 from runner.errors import Problem, RunDirError
 from runner.measure.history import recall
 from runner.measure.summary import summarise
@@ -37,17 +39,31 @@ def read_summary(path: Path) -> dict[str, Any]:
     if not held and _is_up_to_date(run_dir):
         try:
             summary: dict[str, Any] = msgspec.json.decode(run_dir.summary.read_bytes(), type=dict[str, Any])
+            render([summary])  # whoever edited it has left all of it there
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise RunDirError(Problem(f"cannot be read: {error}", str(run_dir.summary))) from None
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise RunDirError(
+                Problem(f"is not the summary of a run: {error!r}", str(run_dir.summary), "delete it")
+            ) from None
         return summary
     manifest = run_dir.read_manifest()
     history = recall(run_dir, manifest, manifest.rows, repair=False)
     history.meter.open = len(history.recovery.open)
-    return summarise(history.meter, history.session, "running" if held else "stopped", None, None)
+    return summarise(history.meter, history.session, "running" if held else "stopped", _prices(run_dir), None)
 
 
 def _is_up_to_date(run_dir: RunDir) -> bool:
+    """Whether nothing was written after the summary: a run continued and then killed has an old one."""
     try:
-        return run_dir.summary.stat().st_mtime_ns >= run_dir.results.stat().st_mtime_ns
+        written = [path.stat().st_mtime_ns for path in (run_dir.results, run_dir.journal)]
+        return run_dir.summary.stat().st_mtime_ns >= max(written)
     except FileNotFoundError:
         return False
+
+
+def _prices(run_dir: RunDir) -> Prices | None:
+    try:
+        return Prices.model_validate(yaml.safe_load(run_dir.config.read_bytes())["prices"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return None

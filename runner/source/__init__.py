@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -71,7 +72,7 @@ class Source:
 
     def survey(self) -> Survey:
         """Read everything once and check every row and id. Raises `InputError` with what is wrong."""
-        if isinstance(self._input, Synthetic) and not self._id_text:
+        if isinstance(self._input, Synthetic) and self._prompt_text == GUIDE_PROMPT and not self._id_text:
             return self._survey_of_like_rows(self._input.count)
         problems: list[Problem] = []
         rows = 0
@@ -79,13 +80,15 @@ class Source:
             for line in self._all():
                 rows += 1
                 try:
-                    seen.add(self._checked_id(line))
+                    seen.add(self._compile(line).custom_id)
                 except RowError as error:
                     problems.append(Problem(str(error), line.where))
                     if len(problems) >= MOST_PROBLEMS:
                         more = Problem("and perhaps more: reading stopped here")
                         raise InputError(*problems, more) from None
-            problems.extend(self._doubled(seen.doubled(MOST_PROBLEMS)))
+            problems.extend(islice(self._doubled(seen.doubled(MOST_PROBLEMS)), MOST_PROBLEMS + 1))
+        if len(problems) > MOST_PROBLEMS:
+            problems[MOST_PROBLEMS:] = [Problem("and perhaps more")]
         if problems:
             raise InputError(*problems)
         if not rows:
@@ -109,12 +112,6 @@ class Source:
 
     def _compile(self, line: Line) -> Request:
         return self._compiler.compile(line.i, self._row(line))
-
-    def _checked_id(self, line: Line) -> str:
-        """The row's id, after a look at all of the row where rows differ in more than their number."""
-        if line.i == 0 or not isinstance(self._input, Synthetic):
-            return self._compile(line).custom_id
-        return self._compiler.name(line.i, {})
 
     def _doubled(self, digests: frozenset[int]) -> Iterator[Problem]:
         if not digests:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, meta
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from runner.errors import ConfigError, Problem
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+
+
+_RENDER_ERRORS: Final = (
+    TemplateError, ArithmeticError, AttributeError, TypeError, ValueError, LookupError, RecursionError,
+)  # fmt: skip
 
 
 class FieldError(Exception):
@@ -22,23 +27,41 @@ class Template:
 
     def __init__(self, text: str, name: str) -> None:
         try:
-            self.fields = frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(text)))
+            self.fields = _fields_of(_ENVIRONMENT.parse(text))
             self._render = _ENVIRONMENT.from_string(text).render
         except TemplateSyntaxError as error:
             raise ConfigError(
                 Problem(f"{name} is not a template: {error.message} (its line {error.lineno})")
             ) from None
+        except (ArithmeticError, ValueError, RecursionError) as error:
+            raise ConfigError(Problem(f"{name} is not a template: {error}")) from None
         self.name = name
 
     def render(self, i: int, fields: Mapping[str, Any]) -> str:
-        """The text for row `i`. Fields stand under their own names, all of them also under `row`.
+        """The text for row `i`. Fields stand under their own names, and all of them under `row`.
 
         Raises `FieldError`. A template is a user's code, so whatever it raises is the row's error.
         """
         try:
-            return self._render({"i": i, "row": fields, **fields})
+            return self._render({**fields, "i": i, "row": fields})
         except UndefinedError as error:
             known = ", ".join(sorted(map(str, {*fields, "i"}))[:12])
             raise FieldError(f"{self.name}: {error.message}; the row has: {known}") from None
-        except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError, RecursionError) as error:
+        except _RENDER_ERRORS as error:
             raise FieldError(f"{self.name}: {type(error).__name__}: {error}") from None
+
+
+def _fields_of(tree: nodes.Template) -> frozenset[str]:
+    """The names that a template takes from outside: plain ones, and those it takes from `row`."""
+    fields = set(meta.find_undeclared_variables(tree))
+    for attribute in tree.find_all(nodes.Getattr):
+        if _is_row(attribute.node):
+            fields.add(attribute.attr)
+    for item in tree.find_all(nodes.Getitem):
+        if _is_row(item.node) and isinstance(item.arg, nodes.Const) and isinstance(item.arg.value, str):
+            fields.add(item.arg.value)
+    return frozenset(fields)
+
+
+def _is_row(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Name) and node.name == "row"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,16 +28,20 @@ class AppendLog:
         except OSError as error:
             raise _storage_error("opened", path, error) from None
         self._unsynced = False
+        self._broken: StorageError | None = None
 
     def append(self, lines: bytes) -> None:
-        """Write `lines`, each ended by a newline. Raises `StorageError`."""
+        """Write `lines`, each ended by a newline. Raises `StorageError`, and after that for ever."""
+        if self._broken:
+            raise self._broken
         try:
             written = os.write(self._fd, lines)
             while written < len(lines):
                 written += os.write(self._fd, lines[written:])
         except OSError as error:
+            self._broken = _storage_error("written", self.path, error)
             self._cut_back()
-            raise _storage_error("written", self.path, error) from None
+            raise self._broken from None
         self.size_bytes += len(lines)
         self._unsynced = True
 
@@ -48,6 +53,7 @@ class AppendLog:
         try:
             os.fdatasync(self._fd)
         except OSError as error:
+            self._unsynced = True
             raise _storage_error("synced", self.path, error) from None
 
     def close(self) -> None:
@@ -78,6 +84,8 @@ def replace_atomically(path: Path, content: bytes) -> None:
         temporary.replace(path)
         sync_directory(path.parent)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise _storage_error("written", path, error) from None
 
 

@@ -84,9 +84,7 @@ class RunDir:
             raise RunDirError(
                 Problem(f"the run directory cannot be made: {error.strerror}", str(self.path), "see sink.dir")
             ) from None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _try_lock(fd):
             holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(fd)
             raise RunDirError(
@@ -173,6 +171,19 @@ def check_unchanged(manifest: Manifest, config: RunConfig, fingerprint: str, key
                 f"undo the change to continue, or {_AFRESH}",
             )
         )
+
+
+def _try_lock(fd: int) -> bool:
+    """Take the lock; more than once, because a report looks whether it is held by taking it for a moment."""
+    for attempt in range(3):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if attempt < 2:
+                time.sleep(0.02)
+        else:
+            return True
+    return False
 
 
 def _settings(config: RunConfig) -> dict[str, str]:

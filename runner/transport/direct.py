@@ -12,7 +12,7 @@ from yarl import URL
 
 from runner import __version__
 from runner.config.sections import RunConfig
-from runner.transport.faults import CONNECT_SHARE, transient
+from runner.transport.faults import CONNECT_SHARE, Faults
 from runner.transport.outcomes import RetrieveOutcome, SubmitOutcome
 from runner.transport.reading import read_retrieve, read_submit
 from runner.transport.scrub import Headers, Scrubber
@@ -28,6 +28,7 @@ class Direct:
         self._job_url = f"{base_url}/responses/"
         self._idempotency_header = config.target.idempotency_header
         self._scrub = Scrubber(key)
+        self._faults = Faults(self._scrub, config.target.timeout_s)
         timeout_s = config.target.timeout_s
         self._session = aiohttp.ClientSession(
             # Workers are the semaphore. A limit in the pool as well would only make them queue twice.
@@ -54,7 +55,7 @@ class Direct:
             ) as answer:
                 content = await answer.read()
         except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError) as error:
-            return transient(error, self._scrub)
+            return self._faults.transient(error)
         return read_submit(
             answer.status, Headers(answer.headers, self._scrub), self._scrub.body(content), time.time()
         )
@@ -65,7 +66,7 @@ class Direct:
             async with self._session.get(url, allow_redirects=False) as answer:
                 content = await answer.read()
         except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError) as error:
-            return transient(error, self._scrub)
+            return self._faults.transient(error)
         return read_retrieve(
             answer.status, Headers(answer.headers, self._scrub), self._scrub.body(content), time.time()
         )

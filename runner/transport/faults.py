@@ -11,32 +11,41 @@ from runner.transport.outcomes import Transient
 from runner.transport.scrub import Scrubber
 
 CONNECT_SHARE: Final = 0.9
-"""Of the whole deadline, for making a connection: so that one that was never made is told from a silent one."""
+"""Of the whole deadline, for making a connection: one that was never made is told from a silent one."""
 DETAIL_CHARS: Final = 160
 
 _SENTENCES: Final = {
     "connect": "no connection could be made",
-    "timeout": "no answer within target.timeout_s",
     "cut": "the answer was cut off",
     "not_http": "the answer is not HTTP",
     "reset": "the connection was closed before an answer came",
 }
 
 
-def transient(error: BaseException, scrub: Scrubber) -> Transient:
-    """The outcome of an exchange that ended in an exception instead of an answer.
+class Faults:
+    """Gives exceptions their meaning, in words that hold neither the key nor what was received."""
 
-    Only an exchange that never got a connection is known not to have reached the service.
-    """
-    root = _root(error)
-    cause = _cause(root)
-    # Some exceptions have no text of their own, and some quote what was received, over many lines.
-    detail = " ".join(scrub.text(str(root)).split())[:DETAIL_CHARS]
-    name = type(root).__name__
-    message = f"{_SENTENCES[cause]} ({name}: {detail})" if detail else f"{_SENTENCES[cause]} ({name})"
-    message = message.encode("utf-8", "replace").decode()
-    failure = Failure(type=cause, message=message)
-    return Transient(cause=cause, failure=failure, ambiguous=cause != "connect")
+    def __init__(self, scrub: Scrubber, timeout_s: float) -> None:
+        self._scrub = scrub
+        self._timeout_s = timeout_s
+
+    def transient(self, error: BaseException) -> Transient:
+        """The outcome of an exchange that ended in an exception instead of an answer.
+
+        Only an exchange that never got a connection is known not to have reached the service.
+        """
+        root = _root(error)
+        cause = _cause(root)
+        failure = Failure(type=cause, message=self._message(cause, root))
+        return Transient(cause=cause, failure=failure, ambiguous=cause != "connect")
+
+    def _message(self, cause: str, error: BaseException) -> str:
+        if cause == "timeout":
+            return f"no answer within {self._timeout_s:g} s (target.timeout_s)"
+        detail = " ".join(self._scrub.text(str(error)).split())[:DETAIL_CHARS]
+        if not detail or not detail.isprintable() or any(mark in detail for mark in ("<", "\\", "^")):
+            detail = type(error).__name__  # no text, or bytes that were received
+        return f"{_SENTENCES[cause]} ({detail})"
 
 
 def _cause(error: BaseException) -> str:

@@ -12,7 +12,7 @@ import httpx2
 import openai
 
 from runner.config.sections import RunConfig
-from runner.transport.faults import CONNECT_SHARE, transient
+from runner.transport.faults import CONNECT_SHARE, Faults
 from runner.transport.outcomes import RetrieveOutcome, SubmitOutcome, Transient
 from runner.transport.reading import read_retrieve, read_submit
 from runner.transport.scrub import Headers, Scrubber
@@ -27,6 +27,7 @@ class Sdk:
         self._idempotency_header = config.target.idempotency_header
         self._timeout_s = config.target.timeout_s
         self._scrub = Scrubber(key)
+        self._faults = Faults(self._scrub, config.target.timeout_s)
         # Given as a number: the SDK's default is 1000 connections, and no number becomes aiohttp's 100.
         connections = config.submit.concurrency + config.poll.concurrency
         self._client = openai.AsyncOpenAI(
@@ -50,16 +51,17 @@ class Sdk:
         )
         if isinstance(answer, Transient):
             return answer
-        headers, content = Headers(answer.headers, self._scrub), self._scrub.body(answer.content)
-        return read_submit(answer.status_code, headers, content, time.time())
+        return read_submit(answer.status_code, *self._clean(answer), time.time())
 
     async def retrieve(self, job_id: str) -> RetrieveOutcome:
         path = f"/responses/{quote(job_id, safe='')}"
         answer = await self._exchange(self._client.get(path, cast_to=httpx2.Response))
         if isinstance(answer, Transient):
             return answer
-        headers, content = Headers(answer.headers, self._scrub), self._scrub.body(answer.content)
-        return read_retrieve(answer.status_code, headers, content, time.time())
+        return read_retrieve(answer.status_code, *self._clean(answer), time.time())
+
+    def _clean(self, answer: httpx2.Response) -> tuple[Headers, bytes]:
+        return Headers(answer.headers, self._scrub), self._scrub.body(answer.content)
 
     async def close(self) -> None:
         await self._client.close()
@@ -74,7 +76,7 @@ class Sdk:
         except _NETWORK_ERRORS as error:
             if isinstance(error.__cause__, httpx2.DecodingError):
                 error = aiohttp.ClientPayloadError(str(error.__cause__))
-            return transient(error, self._scrub)
+            return self._faults.transient(error)
 
 
 async def _forget_charset(response: httpx2.Response) -> None:

@@ -119,10 +119,8 @@ def print_table(slopes: dict[str, list[float]], peaks: dict[str, float], small: 
         # Ratios within a round, then their median: a machine that slows down slows all of a round.
         over_bare = statistics.median(row[column] / row[bare] for row in rows)
         under_guide = statistics.median(row[guide] / row[column] for row in rows)
-        cpu_us = statistics.median(slopes[name])
-        print(
-            f"| {name:<21} | {cpu_us:>10,.0f} | {over_bare:>6.2f} | {under_guide:>13.1f} | {peaks[name]:>7,.0f} |"
-        )
+        cpu_us, peak = statistics.median(slopes[name]), peaks[name]
+        print(f"| {name:<21} | {cpu_us:>10,.0f} | {over_bare:>6.2f} | {under_guide:>13.1f} | {peak:>7,.0f} |")
 
 
 if __name__ == "__main__":
