@@ -1,4 +1,4 @@
-"""Is there a Responses API at the address? Decided by the first answers, before rows are spent on it."""
+"""Is the service there, and a Responses API at all? Asked before rows are spent on it, and ever after."""
 
 from __future__ import annotations
 
@@ -7,34 +7,47 @@ from typing import Final
 from runner.errors import EndpointUnreachable, Problem
 from runner.records import Failure
 
-PATIENCE_S: Final = 3.0
-LEAST_FAILURES: Final = 2
+FIRST_PATIENCE_S: Final = 3.0
+FIRST_FAILURES: Final = 2
+"""A wrong address is told within seconds."""
+PATIENCE_S: Final = 60.0
+FAILURES: Final = 5
+"""A service that did answer before may restart, or the network may have a bad minute."""
 
 
 class Contact:
-    """Until `made`, only one request is under way, and failing is the run's end instead of the row's."""
+    """Ends the run when nothing but silence has come back for some time, from POSTs and GETs together.
+
+    Until `made`, only one request is under way, and its failure is the run's, not the row's.
+    """
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
-        self._first_failure_at: float | None = None
+        self._silent_since: float | None = None
         self._failures = 0
         self.made = False
 
+    def answered(self) -> None:
+        """A Responses API answered."""
+        self.made = True
+        self._silent_since = None
+        self._failures = 0
+
     def failed(self, now: float, failure: Failure) -> None:
-        """An exchange found nobody. Raises `EndpointUnreachable` when that has gone on for too long."""
-        if self.made:
-            return
+        """An exchange brought nothing. Raises `EndpointUnreachable` when that has gone on for too long."""
         self._failures += 1
-        if self._first_failure_at is None:
-            self._first_failure_at = now
-        if self._failures >= LEAST_FAILURES and now - self._first_failure_at >= PATIENCE_S:
+        if self._silent_since is None:
+            self._silent_since = now
+        patience_s, failures = (PATIENCE_S, FAILURES) if self.made else (FIRST_PATIENCE_S, FIRST_FAILURES)
+        if self._failures >= failures and now - self._silent_since >= patience_s:
             raise self.unreachable(failure)
 
     def unreachable(self, failure: Failure) -> EndpointUnreachable:
-        """The end of a run that never reached its service."""
+        """The end of a run whose service is not there."""
+        what = "no answer any more" if self.made else "no Responses API answers there"
         return EndpointUnreachable(
             Problem(
-                f"no Responses API answers there: {failure.message}",
+                f"{what}: {failure.message}",
                 self._base_url,
                 "check target.base_url and the network, then run the same command again",
             )

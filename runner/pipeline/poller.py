@@ -12,6 +12,7 @@ from runner.policy.limiter import Gate
 from runner.policy.polling import polling
 from runner.records import Failure, Job
 from runner.transport.outcomes import (
+    SILENT,
     Done,
     Gone,
     Pending,
@@ -72,8 +73,8 @@ class Poller:
         self._settle(job, outcome, started, ended)
 
     def _settle(self, job: Job, outcome: RetrieveOutcome, started: float, ended: float) -> None:
-        contact = self._parts.contact
-        contact.made = contact.made or isinstance(outcome, Pending | Done | Gone | Throttled)
+        if not isinstance(outcome, Transient):
+            self._parts.contact.answered()
         match outcome:
             case Pending():
                 self.gate.accepted()
@@ -91,8 +92,8 @@ class Poller:
                 self.gate.throttled(ended, started, outcome.wait_s)
                 self._look_again(job, outcome.cause, outcome.failure, outcome.wait_s, ended)
             case Transient():
-                if not outcome.cause.isdigit():
-                    contact.failed(ended, outcome.failure)
+                if outcome.cause in SILENT:
+                    self._parts.contact.failed(ended, outcome.failure)
                 self._look_again(job, outcome.cause, outcome.failure, outcome.wait_s, ended)
             case Gone():
                 self.gate.accepted()

@@ -18,6 +18,7 @@ from runner.records import Failure, Job, Reply, Request, ResultStatus, Timing
 from runner.source import Line, Source
 from runner.store import Acceptance, Intent, Retraction, Unacknowledged
 from runner.transport.outcomes import (
+    SILENT,
     Accepted,
     Done,
     Rejected,
@@ -41,6 +42,8 @@ class Submission(msgspec.Struct, gc=False):
     due: float
     sent: float | None = None
     attempts: int = 0
+    unconnected: int = 0
+    """Of the attempts, those that found nobody: they end the run before they use up a row."""
     intended: bool = False
     """An intent stands in the journal: the service may know of this request."""
     in_doubt: bool = False
@@ -190,6 +193,7 @@ class Submitter:
                 self.gate.throttled(ended, started, outcome.wait_s)
                 self._try_again(submission, outcome.cause, outcome.failure, outcome.wait_s, ended)
             case Transient():
+                submission.unconnected += outcome.cause == "connect"
                 submission.in_doubt = submission.in_doubt or outcome.ambiguous
                 self._try_again(submission, outcome.cause, outcome.failure, outcome.wait_s, ended)
             case Rejected():
@@ -201,19 +205,23 @@ class Submitter:
     def _note_contact(self, outcome: SubmitOutcome, now: float) -> None:
         """Until the service has given one definite answer, rows are sent singly and none is spent."""
         contact = self._parts.contact
-        if contact.made:
-            return
+        first = not contact.made
         match outcome:
-            case Accepted() | Done() | Throttled():
-                contact.made = True
-            case Rejected(failure=failure, has_envelope=has_envelope):
+            case Unauthorised():
+                return
+            case Transient(cause=cause, failure=failure) if cause in SILENT or (
+                first and not cause.isdigit()
+            ):
+                contact.failed(now, failure)
+                return
+            case Transient() if first:
+                return  # a 5xx, perhaps of a proxy: not yet the service's own voice
+            case Rejected(failure=failure, has_envelope=has_envelope) if first:
                 if not has_envelope and failure.status_code in (404, 405):
                     raise contact.unreachable(failure)
-                contact.made = True
                 self._parts.warn(f"the first request was rejected: {failure.message}")
-            case Transient(cause=cause, failure=failure) if not cause.isdigit():
-                contact.failed(now, failure)
-        if contact.made:
+        contact.answered()
+        if first:
             self.turnstile.wake()
 
     def _accept(self, submission: Submission, job_id: str, now: float) -> None:
@@ -246,7 +254,7 @@ class Submitter:
             self._retract(submission, cause, now)
         if submission.in_doubt and not self._may_send_again(submission, self._parts.clock.unix(now)):
             self._end(submission, "uncertain", failure)
-        elif submission.attempts >= self._section.retry.max_attempts:
+        elif submission.attempts - submission.unconnected >= self._section.retry.max_attempts:
             if not self._parts.contact.made:
                 raise self._parts.contact.unreachable(failure)
             self._end(submission, "uncertain" if submission.in_doubt else "rejected", failure)

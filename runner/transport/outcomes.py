@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from runner.records import Failure, Reply, ResultStatus, Usage
+
+SILENT: Final = frozenset({"connect", "timeout", "reset", "cut", "not_http"})
+"""Causes of `Transient` that are no answer at all."""
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
