@@ -128,7 +128,7 @@ class _Local:
     def _work(self, manifest: Manifest, history: History, rows: int, vitals: Vitals) -> RunnerError | None:
         """Run the event loop until the session ends; return what ended it early."""
         progress = open_progress(history.meter, quiet=self._options.quiet)
-        for note in self._notes:
+        for note in self._notes if not self._options.quiet else ():
             progress.say(note)
         gc.collect()
         gc.freeze()
