@@ -9,7 +9,7 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from runner.config.sections import LATENCY_TYPES
+from runner.config.simulation import LATENCY_TYPES
 from runner.errors import Problem
 
 Path_ = tuple[str | int, ...]

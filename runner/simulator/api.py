@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Iterator
 from itertools import islice
 
-from runner.config.sections import FaultKind, Simulator
+from runner.config.simulation import FaultKind, Simulator
 from runner.simulator import bodies, faults
 from runner.simulator.account import Exchange
 from runner.simulator.chance import Draws

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from runner.config.sections import Simulator
+from runner.config.simulation import Simulator
 from runner.simulator.account import Account
 from runner.simulator.answers import answer
 from runner.simulator.job import Job, Terms

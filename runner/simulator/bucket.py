@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.config.sections import RateLimit
+from runner.config.simulation import RateLimit
 
 
 class Bucket:

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, Final, Self
 
-from runner.config.sections import Simulator
+from runner.config.simulation import Simulator
 from runner.errors import ConfigError, Problem
 
 _READY_S: Final = 30.0

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from runner.config.sections import FaultKind
+from runner.config.simulation import FaultKind
 from runner.simulator.bodies import error_body
 from runner.simulator.refusals import Refusal
 from runner.simulator.reply import Reply

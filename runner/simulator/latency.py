@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
-from runner.config.sections import Bimodal, Constant, Exponential, Latency, Lognormal, Uniform
+from runner.config.simulation import Bimodal, Constant, Exponential, Latency, Lognormal, Uniform
 from runner.simulator.chance import Draws
 
 _NORMAL = NormalDist()

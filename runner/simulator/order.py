@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from runner.config.sections import Simulator
+from runner.config.simulation import Simulator
 from runner.simulator.answers import Prompt, prompt_digest, prompt_text
 from runner.simulator.refusals import Refusal
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from runner.config.sections import FaultKind
+from runner.config.simulation import FaultKind
 from runner.simulator.account import Exchange
 from runner.simulator.job import Job
 

@@ -17,7 +17,7 @@ from typing import Final
 
 import uvloop
 
-from runner.config.sections import Simulator
+from runner.config.simulation import Simulator
 from runner.errors import ConfigError, Problem
 from runner.simulator.api import Api
 from runner.simulator.connection import Connections

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 
-from runner.config.sections import RateLimit, Simulator
+from runner.config.simulation import RateLimit, Simulator
 from runner.simulator.account import Account, Exchange
 from runner.simulator.answers import answer_words
 from runner.simulator.bucket import Bucket

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from runner.config.sections import Simulator
+from runner.config.simulation import Simulator
 from runner.simulator import serving
 from runner.simulator.api import Api
 from runner.simulator.reply import Reply
@@ -173,7 +173,7 @@ async def raw_connection(base_url: str) -> AsyncIterator[tuple[asyncio.StreamRea
 SERVE = """
 import sys
 from pathlib import Path
-from runner.config.sections import Simulator
+from runner.config.simulation import Simulator
 from runner.errors import RunnerError
 from runner.simulator import serve_forever
 settings, port, state, parent_pipe = sys.argv[1:]

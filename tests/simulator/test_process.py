@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from runner.config.sections import Simulator
+from runner.config.simulation import Simulator
 from runner.errors import ConfigError
 from runner.simulator import Embedded, serving
 

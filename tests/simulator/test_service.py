@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from runner.config.sections import RateLimit
+from runner.config.simulation import RateLimit
 from runner.simulator.bucket import Bucket
 
 from .support import Virtual, body_of, content, settings
