@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from runner.errors import EndpointUnreachable, Problem
+from runner.errors import EndpointUnreachable, KeyRefused, Problem
 from runner.records import Failure
 
 FIRST_PATIENCE_S: Final = 3.0
@@ -52,3 +52,14 @@ class Contact:
                 "check target.base_url and the network, then run the same command again",
             )
         )
+
+
+def refused(failure: Failure, api_key_env: str) -> KeyRefused:
+    """The end of a run whose key or account the service refuses."""
+    return KeyRefused(
+        Problem(
+            f"the service refuses the API key or its account: {failure.message}",
+            f"HTTP {failure.status_code}",
+            f"check the key in {api_key_env}, then run the same command again",
+        )
+    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import heapq
 from typing import Final
 
+from runner.pipeline.contact import refused
 from runner.pipeline.parts import Parts
-from runner.pipeline.submitter import refused
 from runner.pipeline.turnstile import Turnstile
 from runner.policy.limiter import Gate
 from runner.policy.polling import polling
@@ -84,10 +84,7 @@ class Poller:
                 seen_s = 0.0 if job.pending is None else job.pending - job.accepted
                 self._policy.saw_done(job.kind, seen_s, self._age_s(job, ended))
                 self._meter.open -= 1
-                done = self._parts.clock.unix(ended)
-                self._parts.sink.finish(
-                    job, done, outcome.status, outcome.reply, outcome.failure, outcome.usage
-                )
+                self._parts.sink.finish(job, self._parts.clock.unix(ended), outcome)
             case Throttled():
                 self.gate.throttled(ended, started, outcome.wait_s)
                 self._look_again(job, outcome.cause, outcome.failure, outcome.wait_s, ended)
@@ -129,7 +126,7 @@ class Poller:
 
     def _lose(self, job: Job, failure: Failure, now: float) -> None:
         self._meter.open -= 1
-        self._parts.sink.finish(job, self._parts.clock.unix(now), "expired", failure=failure)
+        self._parts.sink.lose(job, self._parts.clock.unix(now), failure)
 
     def _age_s(self, job: Job, now: float) -> float:
         return self._parts.clock.unix(now) - job.accepted

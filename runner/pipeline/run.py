@@ -28,6 +28,8 @@ from runner.store import Journal, Recovery, Results, RunDir
 from runner.transport import open_transport
 
 SAMPLE_S: Final = 1.0
+GRACE_S: Final = 2.0
+"""After the drain, for exchanges that are still under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class _Run:
         self._sink.on_finished = self._result_written
         self._over = asyncio.Event()
         self._interrupted: Interrupted | None = None
-        self._stop_at_once = False
+        self._workers: list[asyncio.Task[None]] = []
         self._ended_by: RunnerError | None = None
         self._started = self._clock.now()
 
@@ -126,7 +128,7 @@ class _Run:
         config = self._a.config
         while self._a.recovery.open:
             self._poller.follow_again(self._a.recovery.open.popitem()[1])
-        workers = [
+        self._workers = [
             *(tasks.create_task(self._submitter.work()) for _ in range(config.submit.concurrency)),
             *(tasks.create_task(self._poller.work()) for _ in range(config.poll.concurrency)),
         ]
@@ -141,9 +143,9 @@ class _Run:
         await self._over.wait()
         self._submitter.turnstile.close()
         self._poller.turnstile.close()
-        if not self._stop_at_once:
-            await asyncio.wait(workers)  # each ends with its exchange, and that has a deadline
-        for task in (*workers, *helping):
+        # What is under way may bring an acceptance or a result; the journal covers it where it does not.
+        await asyncio.wait(self._workers, timeout=GRACE_S)
+        for task in (*self._workers, *helping):
             task.cancel()
 
     def _needs_no_post(self, row: int) -> bool:
@@ -163,8 +165,9 @@ class _Run:
         """First: stop submitting, poll on for `drain_s`. Second: stop at once."""
         drain_s = self._a.config.limits.drain_s
         if self._interrupted:
-            self._stop_at_once = True
             self._over.set()
+            for worker in self._workers:
+                worker.cancel()
             return
         self._interrupted = Interrupted(signum)
         self._submitter.turnstile.close()

@@ -9,8 +9,10 @@ from typing import Any, Final, Literal
 import msgspec
 
 from runner.measure.meter import Meter
-from runner.records import Failure, Job, Reply, Request, Result, ResultStatus, Timing, Usage
+from runner.pipeline.submission import Submission
+from runner.records import Failure, Job, Reply, Result, ResultStatus, Timing, Usage
 from runner.store import Journal, Results
+from runner.transport.outcomes import Done
 
 NO_USAGE: Final = Usage()
 
@@ -28,49 +30,32 @@ class Sink:
         self._fsync_s = fsync_s
         self.on_finished: Callable[[], None] = lambda: None
 
-    def finish(
-        self,
-        job: Job,
-        done: float,
-        status: ResultStatus,
-        reply: Reply | None = None,
-        failure: Failure | None = None,
-        usage: Usage = NO_USAGE,
-    ) -> None:
-        """An accepted job ended, or was given up; `done` in Unix seconds. Raises `StorageError`."""
-        self._write(
-            Result(
-                custom_id=job.custom_id,
-                row=job.row,
-                status=status,
-                response=self._kept(reply) if reply else None,
-                error=failure,
-                timing=Timing(job.due, job.sent, job.accepted, job.pending, done),
-                attempts=job.attempts,
-                polls=job.polls,
-            ),
-            usage,
-        )
+    def finish(self, job: Job, done: float, outcome: Done) -> None:
+        """A job ended; seen at `done`, in Unix seconds. Raises `StorageError`."""
+        self._end_job(job, done, outcome.status, self._kept(outcome.reply), outcome.failure, outcome.usage)
+
+    def lose(self, job: Job, done: float, failure: Failure) -> None:
+        """An accepted job is given up as `expired`. Raises `StorageError`."""
+        self._end_job(job, done, "expired", None, failure, NO_USAGE)
 
     def refuse(
         self,
-        request: Request,
+        submission: Submission,
+        done: float,
         status: ResultStatus,
         failure: Failure,
         reply: Reply | None,
-        timing: Timing,
-        attempts: int,
     ) -> None:
         """A request ends without an accepted job. Raises `StorageError`."""
         self._write(
             Result(
-                custom_id=request.custom_id,
-                row=request.row,
+                custom_id=submission.request.custom_id,
+                row=submission.request.row,
                 status=status,
                 response=reply,
                 error=failure,
-                timing=timing,
-                attempts=attempts,
+                timing=submission.timing(done),
+                attempts=submission.attempts,
                 polls=0,
             ),
             NO_USAGE,
@@ -86,6 +71,19 @@ class Sink:
         """Blocking. Raises `StorageError`."""
         self._journal.log.sync()
         self._results.log.sync()
+
+    def _end_job(
+        self,
+        job: Job,
+        done: float,
+        status: ResultStatus,
+        reply: Reply | None,
+        failure: Failure | None,
+        usage: Usage,
+    ) -> None:
+        timing = Timing(job.due, job.sent, job.accepted, job.pending, done)
+        result = Result(job.custom_id, job.row, status, reply, failure, timing, job.attempts, job.polls)
+        self._write(result, usage)
 
     def _write(self, result: Result, usage: Usage) -> None:
         self._results.write(result)

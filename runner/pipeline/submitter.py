@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
-from runner.errors import KeyRefused, Problem, StoppedEarly
+from runner.errors import Problem, StoppedEarly
+from runner.pipeline.contact import refused
 from runner.pipeline.feed import Feed
 from runner.pipeline.parts import Parts
+from runner.pipeline.submission import Submission, idempotency_key
 from runner.pipeline.turnstile import Turnstile
 from runner.policy.limiter import Gate
-from runner.records import Failure, Job, Reply, Request, ResultStatus, Timing
+from runner.records import Failure, Job, Reply, ResultStatus
 from runner.source import Line, Source
-from runner.store import Acceptance, Intent, Retraction, Unacknowledged
+from runner.store import Acceptance, Retraction, Unacknowledged
 from runner.transport.outcomes import (
     SILENT,
     Accepted,
@@ -33,28 +32,10 @@ KEY_LIFE_S: Final = 23 * 3600.0
 BACKLOG_PER_WORKER: Final = 2
 """Requests waiting for another try before fresh rows are held back; bounds the bodies in memory."""
 
-
-class Submission(msgspec.Struct, gc=False):
-    """A request on its way to being accepted. Times in Unix seconds."""
-
-    request: Request
-    key: str
-    due: float
-    sent: float | None = None
-    attempts: int = 0
-    unconnected: int = 0
-    """Of the attempts, those that found nobody: they end the run before they use up a row."""
-    intended: bool = False
-    """An intent stands in the journal: the service may know of this request."""
-    in_doubt: bool = False
-    """A POST was sent whose fate is not known."""
-
-
-def idempotency_key(run_id: str, request: Request, epoch: int = 0) -> str:
-    """The same for every try of a row, in this session and the next: hex SHA-256, 64 characters."""
-    hasher = hashlib.sha256(f"{run_id}\0{request.custom_id}\0{epoch}\0".encode())
-    hasher.update(request.body)
-    return hasher.hexdigest()
+_DOUBT: Final = Failure(
+    type="uncertain",
+    message="it was sent once without an acknowledgement, and sending it again could be paid for twice",
+)
 
 
 class Submitter:
@@ -161,7 +142,7 @@ class Submitter:
             if submission.sent is None:
                 submission.sent = parts.clock.unix(started)
             if not submission.intended:
-                parts.journal.write(_intent(submission))
+                parts.journal.write(submission.intent())
                 submission.intended = True
             submission.attempts += 1
             outcome = await parts.transport.submit(submission.request.body, submission.key)
@@ -182,13 +163,10 @@ class Submitter:
                 self._accept(submission, outcome.id, ended)
             case Done():
                 self.gate.accepted()
-                job = self._job(submission, "", ended)
+                done = self._parts.clock.unix(ended)
                 self._outstanding -= 1
                 self._meter.accepted += 1
-                done = self._parts.clock.unix(ended)
-                self._parts.sink.finish(
-                    job, done, outcome.status, outcome.reply, outcome.failure, outcome.usage
-                )
+                self._parts.sink.finish(submission.job("", done), done, outcome)
             case Throttled():
                 self.gate.throttled(ended, started, outcome.wait_s)
                 self._try_again(submission, outcome.cause, outcome.failure, outcome.wait_s, ended)
@@ -209,12 +187,12 @@ class Submitter:
         match outcome:
             case Unauthorised():
                 return
-            case Transient(cause=cause, failure=failure) if cause in SILENT or (
-                first and not cause.isdigit()
-            ):
+            case Transient(cause=cause, failure=failure) if cause in SILENT:
                 contact.failed(now, failure)
                 return
-            case Transient() if first:
+            case Transient(cause=cause, failure=failure) if first:
+                if not cause.isdigit():  # a web page, or JSON of another service
+                    contact.failed(now, failure)
                 return  # a 5xx, perhaps of a proxy: not yet the service's own voice
             case Rejected(failure=failure, has_envelope=has_envelope) if first:
                 if not has_envelope and failure.status_code in (404, 405):
@@ -225,27 +203,13 @@ class Submitter:
             self.turnstile.wake()
 
     def _accept(self, submission: Submission, job_id: str, now: float) -> None:
-        job = self._job(submission, job_id, now)
+        job = submission.job(job_id, self._parts.clock.unix(now))
         self._parts.journal.write(
             Acceptance(row=job.row, job=job.id, kind=job.kind, attempts=job.attempts, at=job.accepted)
         )
         self._outstanding -= 1
         self._meter.accepted += 1
         self._follow(job)
-
-    def _job(self, submission: Submission, job_id: str, now: float) -> Job:
-        request = submission.request
-        accepted = self._parts.clock.unix(now)
-        return Job(
-            row=request.row,
-            custom_id=request.custom_id,
-            id=job_id,
-            kind=request.kind,
-            due=submission.due,
-            sent=submission.sent or accepted,
-            accepted=accepted,
-            attempts=submission.attempts,
-        )
 
     def _try_again(
         self, submission: Submission, cause: str, failure: Failure, wait_s: float | None, now: float
@@ -273,39 +237,5 @@ class Submitter:
         self, submission: Submission, status: ResultStatus, failure: Failure, reply: Reply | None = None
     ) -> None:
         self._outstanding -= 1
-        timing = Timing(
-            due=submission.due,
-            sent=submission.sent,
-            accepted=None,
-            pending=None,
-            done=self._parts.clock.unix(self._parts.clock.now()),
-        )
-        self._parts.sink.refuse(submission.request, status, failure, reply, timing, submission.attempts)
-
-
-_DOUBT: Final = Failure(
-    type="uncertain",
-    message="it was sent once without an acknowledgement, and sending it again could be paid for twice",
-)
-
-
-def refused(failure: Failure, api_key_env: str) -> KeyRefused:
-    """The end of a run whose key or account the service refuses."""
-    return KeyRefused(
-        Problem(
-            f"the service refuses the API key or its account: {failure.message}",
-            f"HTTP {failure.status_code}",
-            f"check the key in {api_key_env}, then run the same command again",
-        )
-    )
-
-
-def _intent(submission: Submission) -> Intent:
-    request = submission.request
-    return Intent(
-        row=request.row,
-        custom_id=request.custom_id,
-        key=submission.key,
-        due=submission.due,
-        at=submission.sent or submission.due,
-    )
+        done = self._parts.clock.unix(self._parts.clock.now())
+        self._parts.sink.refuse(submission, done, status, failure, reply)
