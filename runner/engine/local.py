@@ -177,7 +177,7 @@ class _Local:
             received.append(signum)
             starting.cancel()
 
-        self._signals.handler = cancel
+        self._signals.hand_to(asyncio.get_running_loop(), cancel)
         try:
             return (await starting).base_url
         except asyncio.CancelledError:

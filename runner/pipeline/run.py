@@ -99,7 +99,7 @@ class _Run:
         self._started = self._clock.now()
 
     async def run(self) -> RunnerError | None:
-        self._a.signals.handler = self._signalled
+        self._a.signals.hand_to(asyncio.get_running_loop(), self._signalled)
         try:
             async with asyncio.TaskGroup() as tasks:
                 await self._supervise(tasks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -15,8 +16,8 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 class Signals:
     """Calls `handler` for each signal; who is at work sets it.
 
-    Python runs handlers in the main thread between two bytecodes, an event loop between two callbacks:
-    a handler may raise where no loop runs, and may touch the loop where one does.
+    Python runs handlers in the main thread between any two bytecodes, also in the middle of a callback of
+    the event loop: where a loop runs, `hand_to` defers them to between two callbacks.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,14 @@ class Signals:
     ) -> None:
         for signum, before in self._before.items():
             signal.signal(signum, before)
+
+    def hand_to(self, loop: asyncio.AbstractEventLoop, handler: Callable[[int], None]) -> None:
+        """From now on, have `loop` call `handler`."""
+
+        def defer(signum: int) -> None:
+            loop.call_soon_threadsafe(handler, signum)
+
+        self.handler = defer
 
     @staticmethod
     def interrupt(signum: int) -> None:
