@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from runner import __version__
 from runner.errors import RunnerError
@@ -17,8 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(arguments)
     except RunnerError as error:
-        for line in str(error).splitlines():
-            print(f"runner: {line}", file=sys.stderr)
+        _say([str(error)])
         return error.exit_code
     except KeyboardInterrupt:
         print("runner: interrupted", file=sys.stderr)
@@ -26,6 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+
+
+def _say(messages: Iterable[str]) -> None:
+    for message in messages:
+        for line in message.splitlines():
+            print(f"runner: {line}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,12 +95,14 @@ def _run(arguments: argparse.Namespace) -> int:
     from runner.engine.local import Options, execute
 
     config = load(arguments.config, arguments.overrides)
-    code = execute(config, Options(new=arguments.new, limit=arguments.limit, quiet=arguments.quiet))
+    ending = execute(config, Options(new=arguments.new, limit=arguments.limit, quiet=arguments.quiet))
     if not arguments.quiet:
         from runner.report import report
 
-        print(report([f"{config.sink.dir}/{config.name}"], as_json=False))
-    return code
+        print(report([f"{config.sink.dir}/{config.name}"], as_json=False), flush=True)
+    if ending.exit_code or not arguments.quiet:
+        _say(ending.messages)
+    return ending.exit_code
 
 
 def _check(arguments: argparse.Namespace) -> int:

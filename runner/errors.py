@@ -8,6 +8,7 @@
     ├── StoppedEarly         3      the run can be continued by the same command
     │   ├── KeyRefused              401, 402, 403: no row can succeed
     │   ├── EndpointUnreachable     nobody answers at `target.base_url`, or not a Responses API
+    │   ├── NothingAccepted         the first requests were all rejected
     │   └── StorageError            the run directory can no longer be written
     └── Interrupted    128 + n      SIGINT or SIGTERM
 
@@ -74,6 +75,10 @@ class KeyRefused(StoppedEarly):
 
 class EndpointUnreachable(StoppedEarly):
     """Nobody answers at the address, or what answers is not a Responses API."""
+
+
+class NothingAccepted(StoppedEarly):
+    """The service rejected one request after the other before it ever took one."""
 
 
 class StorageError(StoppedEarly):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,15 @@ import msgspec
 import uvloop
 
 from runner.config import EMBEDDED, RunConfig
-from runner.errors import ConfigError, Interrupted, Problem, RunDirError, RunnerError, StorageError
+from runner.errors import (
+    ConfigError,
+    Interrupted,
+    NothingAccepted,
+    Problem,
+    RunDirError,
+    RunnerError,
+    StorageError,
+)
 from runner.measure.history import History, recall
 from runner.measure.progress import open_progress
 from runner.measure.summary import RunStatus, summarise
@@ -23,7 +30,7 @@ from runner.measure.vitals import Vitals
 from runner.pipeline.run import Assignment, run
 from runner.pipeline.signals import Signals
 from runner.source import Source
-from runner.store import Manifest, RunDir, check_unchanged, replace_atomically
+from runner.store import Manifest, RunDir, check_unchanged, recover, replace_atomically
 
 GC_THRESHOLD: Final = 50_000
 """Allocations between collections: a run makes few cycles, and the default looks for them all the time."""
@@ -38,8 +45,16 @@ class Options:
     quiet: bool = False
 
 
-def execute(config: RunConfig, options: Options) -> int:
-    """Start the run or continue it; return the exit code. Raises `RunnerError` before anything is sent."""
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended: its exit code, and what there is to say about it."""
+
+    exit_code: int
+    messages: tuple[str, ...]
+
+
+def execute(config: RunConfig, options: Options) -> Ending:
+    """Start the run or continue it. Raises `RunnerError` before anything is sent."""
     with Signals() as signals:
         run_dir = RunDir(Path(config.sink.dir) / config.name)
         try:
@@ -80,7 +95,7 @@ class _Local:
         self._source = Source(config)
         self._notes: list[str] = []
 
-    def execute(self) -> int:
+    def execute(self) -> Ending:
         manifest, continued = self._open_run_dir()
         rows = min(manifest.rows, self._options.limit or manifest.rows)
         history = recall(self._run_dir, manifest, rows, repair=True)
@@ -108,12 +123,18 @@ class _Local:
                 Problem("there is a run already", str(run_dir.path), "sink.on_existing is fail")
             )
         manifest = run_dir.read_manifest()
-        check_unchanged(manifest, config, self._source.fingerprint(), self._key, run_dir.path)
+        try:
+            check_unchanged(manifest, config, self._source.fingerprint(), self._key, run_dir.path)
+        except RunDirError:
+            if not recover(run_dir, manifest.rows, lambda _: None).nothing_done:
+                raise
+            self._notes.append("nothing was accepted so far: the run is begun anew with what changed")
+            return run_dir.create(config, self._source.survey(), self._key), False
         return manifest, True
 
     def _note_continuing(self, history: History) -> None:
         recovery = history.recovery
-        history.session.continued += 1
+        history.session.continued = max(history.session.continued + 1, 1)
         self._notes.append(
             f"continuing {self._run_dir.path}: {recovery.done.count:,} done, {len(recovery.open):,} open, "
             f"{len(recovery.unacknowledged):,} to be confirmed"
@@ -121,9 +142,9 @@ class _Local:
         for name, count in recovery.torn_bytes.items():
             self._notes.append(f"cut {count} bytes of a torn last line of {name}")
 
-    def _nothing_to_do(self, history: History) -> int:
-        _say(f"{self._run_dir.path} is complete: nothing was sent; --new starts it afresh")
-        return 1 if history.meter.not_completed else 0
+    def _nothing_to_do(self, history: History) -> Ending:
+        said = f"{self._run_dir.path} is complete: nothing was sent; --new starts it afresh"
+        return Ending(1 if history.meter.not_completed else 0, (said,))
 
     def _work(self, manifest: Manifest, history: History, rows: int, vitals: Vitals) -> RunnerError | None:
         """Run the event loop until the session ends; return what ended it early."""
@@ -183,8 +204,8 @@ class _Local:
         except asyncio.CancelledError:
             raise Interrupted(received[0]) from None
 
-    def _sum_up(self, history: History, vitals: Vitals, ended_by: RunnerError | None) -> int:
-        """Write `summary.json`, say how the run ended and how it goes on; return the exit code."""
+    def _sum_up(self, history: History, vitals: Vitals, ended_by: RunnerError | None) -> Ending:
+        """Write `summary.json`; say how the run ended and how it goes on."""
         meter = history.meter
         status: RunStatus = "complete"
         if ended_by:
@@ -196,14 +217,10 @@ class _Local:
         except StorageError as error:
             ended_by = ended_by or error
         if ended_by is None:
-            return 1 if meter.not_completed else 0
-        _say(str(ended_by))
+            return Ending(1 if meter.not_completed else 0, (f"results are in {self._run_dir.results}",))
+        messages = [str(ended_by)]
         if meter.open:
-            _say(f"{meter.open:,} jobs are still open at the service, and billable")
-        _say(f"continue with the same command; what is done is in {self._run_dir.results}")
-        return ended_by.exit_code
-
-
-def _say(text: str) -> None:
-    for line in text.splitlines():
-        print(f"runner: {line}", file=sys.stderr, flush=True)
+            messages.append(f"{meter.open:,} jobs are still open at the service, and billable")
+        if not isinstance(ended_by, NothingAccepted):
+            messages.append(f"continue with the same command; what is done is in {self._run_dir.results}")
+        return Ending(ended_by.exit_code, tuple(messages))

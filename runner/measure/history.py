@@ -9,7 +9,7 @@ import msgspec
 from runner.measure.meter import Meter
 from runner.measure.series import last_sample
 from runner.measure.summary import Session
-from runner.store import Manifest, Recovery, RunDir, recover
+from runner.store import Manifest, Recovery, RunDir, recover, session_starts
 
 
 class History(msgspec.Struct):
@@ -26,6 +26,8 @@ def recall(run_dir: RunDir, manifest: Manifest, limit: int, *, repair: bool) -> 
     The run is about the first `limit` rows, and about what was sent before under a larger limit.
     """
     meter = Meter(limit)
+    sessions = session_starts(run_dir.journal)
+    meter.restarts = sessions[1:]
     recovery = recover(run_dir, manifest.rows, meter.recall, repair=repair)
     sample = last_sample(run_dir.metrics)
     meter.recall_counters(sample)
@@ -33,18 +35,11 @@ def recall(run_dir: RunDir, manifest: Manifest, limit: int, *, repair: bool) -> 
     done_beyond = recovery.done.count - recovery.done.count_below(limit)
     meter.total = limit + done_beyond + sum(row >= limit for row in recovery.open)
     session = Session(manifest.name, manifest.created, _number(sample, "wall_s"), _number(sample, "cpu_s"))
-    session.continued = _continued(run_dir)
+    session.rows = manifest.rows
+    session.continued = max(len(sessions) - 1, 0)
     return History(meter=meter, session=session, recovery=recovery)
 
 
 def _number(sample: dict[str, Any], key: str) -> float:
     value = sample.get(key)
     return float(value) if isinstance(value, int | float) else 0.0
-
-
-def _continued(run_dir: RunDir) -> int:
-    """How often the run was continued so far, as its last summary says."""
-    try:
-        return int(msgspec.json.decode(run_dir.summary.read_bytes())["run"]["continued"])
-    except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError):
-        return 0

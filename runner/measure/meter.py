@@ -63,7 +63,14 @@ class Meter:
         self.polls = 0
         self.posting = 0
         self.open = 0
-        self.waiting_retries = 0
+        self.restarts: list[float] = []
+        """Unix seconds at which later sessions began: before each, nobody was watching for a while."""
+        self.spanned = 0
+        """Requests that were under way over such a time; their latencies would be the client's own absence."""
+        self.accepting_s = 0.0
+        """Seconds of earlier sessions between their first acceptance and their last."""
+        self.first_accepted: float | None = None
+        self.last_accepted = 0.0
 
     @property
     def done(self) -> int:
@@ -90,12 +97,32 @@ class Meter:
     def finished(self, status: str, timing: Timing, usage: Usage) -> None:
         """A result is on record."""
         self.statuses[status] += 1
-        self.latencies.record(status, timing)
+        if self.restarts and self._spans_a_restart(timing):
+            self.spanned += 1
+        else:
+            self.latencies.record(status, timing)
         if usage.input or usage.output:
             self.tokens["input"] += usage.input
             self.tokens["cached"] += usage.cached
             self.tokens["output"] += usage.output
             self.tokens["reasoning"] += usage.reasoning
+
+    def accept(self, now: float) -> None:
+        """The service took a request; `now` on a monotonic clock."""
+        self.accepted += 1
+        self.last_accepted = now
+        if self.first_accepted is None:
+            self.first_accepted = now
+
+    @property
+    def total_accepting_s(self) -> float:
+        """Seconds in which requests were being accepted, over all sessions."""
+        since = 0.0 if self.first_accepted is None else self.last_accepted - self.first_accepted
+        return self.accepting_s + since
+
+    def _spans_a_restart(self, timing: Timing) -> bool:
+        began = timing.due if timing.sent is None else timing.sent
+        return any(began < restart < timing.done for restart in self.restarts)
 
     def recall(self, line: Line) -> None:
         """A result of an earlier session."""
@@ -105,6 +132,11 @@ class Meter:
 
     def recall_counters(self, last_sample: Mapping[str, Any]) -> None:
         """What results do not tell, from the last line of an earlier session's `metrics.jsonl`."""
+        polls, accepting_s = last_sample.get("polls"), last_sample.get("accepting_s")
+        if isinstance(polls, int):  # those of jobs that are still open, too
+            self.polls = max(self.polls, polls)
+        if isinstance(accepting_s, int | float):
+            self.accepting_s = float(accepting_s)
         retries = last_sample.get("retries")
         for counter, name in ((self.submit_retries, "submit"), (self.poll_retries, "poll")):
             causes = retries.get(name) if isinstance(retries, dict) else None

@@ -46,6 +46,7 @@ class Series:
             "in_flight": meter.open,
             "posting": meter.posting,
             "polls": meter.polls,
+            "accepting_s": round(meter.total_accepting_s, 3),
             "accepted_per_s": rate(meter.accepted, accepted),
             "completed_per_s": rate(meter.statuses["completed"], completed),
             "polls_per_s": rate(meter.polls, polls),

@@ -24,6 +24,8 @@ class Session:
         self.earlier_wall_s = earlier_wall_s
         self.earlier_cpu_s = earlier_cpu_s
         self.continued = 0
+        self.rows = 0
+        """Rows of the whole input; a `--limit` may send fewer."""
         self.wall_s = 0.0
 
     @property
@@ -44,9 +46,9 @@ def cost_usd(tokens: Mapping[str, int], prices: Prices | None) -> float | None:
 def summarise(
     meter: Meter, session: Session, status: RunStatus, prices: Prices | None, vitals: Vitals | None
 ) -> dict[str, Any]:
-    """`summary.json`. Without `vitals` (the run was killed, or runs now) it says nothing of the client."""
+    """`summary.json`. Requests are accepted over the time from the first acceptance to the last; the other
+    rates are over the whole wall time. Without `vitals` (the run was killed, or runs now) it says nothing of the client."""
     wall_s = session.total_wall_s
-    per_s = (lambda count: round(count / wall_s, 3)) if wall_s > 0 else (lambda count: 0.0)
     completed = meter.statuses["completed"]
     return {
         "run": {
@@ -55,6 +57,8 @@ def summarise(
             "started": session.started,
             "wall_s": round(wall_s, 3),
             "continued": session.continued,
+            "rows": session.rows,
+            "spanned_a_stop": meter.spanned,
         },
         "requests": {
             "total": meter.total,
@@ -63,9 +67,9 @@ def summarise(
             "unsent": meter.unsent,
         },
         "throughput": {
-            "accepted_per_s": per_s(meter.accepted),
-            "completed_per_s": per_s(completed),
-            "output_tokens_per_s": per_s(meter.tokens["output"]),
+            "accepted_per_s": _per_s(meter.accepted, meter.total_accepting_s),
+            "completed_per_s": _per_s(completed, wall_s),
+            "output_tokens_per_s": _per_s(meter.tokens["output"], wall_s),
         },
         "latency_s": meter.latencies.summary(),
         "polls": {
@@ -77,6 +81,10 @@ def summarise(
         "cost_usd": cost_usd(meter.tokens, prices),
         "client": _client(meter, session, vitals),
     }
+
+
+def _per_s(count: int, seconds: float) -> float:
+    return round(count / seconds, 3) if seconds > 0 else 0.0
 
 
 def _client(meter: Meter, session: Session, vitals: Vitals | None) -> dict[str, Any] | None:

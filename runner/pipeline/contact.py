@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from runner.errors import EndpointUnreachable, KeyRefused, Problem
+from runner.errors import EndpointUnreachable, KeyRefused, NothingAccepted, Problem
 from runner.records import Failure
 
 FIRST_PATIENCE_S: Final = 3.0
@@ -13,6 +13,10 @@ FIRST_FAILURES: Final = 2
 PATIENCE_S: Final = 60.0
 FAILURES: Final = 5
 """A service that did answer before may restart, or the network may have a bad minute."""
+
+
+MOST_REJECTIONS: Final = 10
+"""Requests that are sent, one after the other, to a service that has refused every one before."""
 
 
 class Contact:
@@ -25,6 +29,7 @@ class Contact:
         self._base_url = base_url
         self._silent_since: float | None = None
         self._failures = 0
+        self._rejections = 0
         self.made = False
 
     def answered(self) -> None:
@@ -32,6 +37,22 @@ class Contact:
         self.made = True
         self._silent_since = None
         self._failures = 0
+
+    def rejected(self) -> int:
+        """The service refused a request before it ever took one; returns how many that makes."""
+        self._rejections += 1
+        return self._rejections
+
+    def check_rejections(self, failure: Failure) -> None:
+        """Raises `NothingAccepted` when the first requests were refused one and all."""
+        if not self.made and self._rejections >= MOST_REJECTIONS:
+            raise NothingAccepted(
+                Problem(
+                    f"the first {self._rejections} requests were all rejected: {failure.message}",
+                    self._base_url,
+                    "no more were sent; mend the request or the address, then start afresh with --new",
+                )
+            )
 
     def failed(self, now: float, failure: Failure) -> None:
         """An exchange brought nothing. Raises `EndpointUnreachable` when that has gone on for too long."""

@@ -24,7 +24,7 @@ from runner.pipeline.signals import Signals
 from runner.pipeline.sink import Sink
 from runner.pipeline.submitter import Submitter
 from runner.source import Source
-from runner.store import Journal, Recovery, Results, RunDir
+from runner.store import Journal, Recovery, Results, RunDir, SessionStart
 from runner.transport import open_transport
 
 SAMPLE_S: Final = 1.0
@@ -99,6 +99,10 @@ class _Run:
         self._started = self._clock.now()
 
     async def run(self) -> RunnerError | None:
+        began = self._clock.unix(self._started)
+        self._journal.write(SessionStart(at=began))
+        if self._a.session.continued:
+            self._a.meter.restarts.append(began)
         self._a.signals.hand_to(asyncio.get_running_loop(), self._signalled)
         try:
             async with asyncio.TaskGroup() as tasks:

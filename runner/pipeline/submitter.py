@@ -165,7 +165,7 @@ class Submitter:
                 self.gate.accepted()
                 done = self._parts.clock.unix(ended)
                 self._outstanding -= 1
-                self._meter.accepted += 1
+                self._meter.accept(ended)
                 self._parts.sink.finish(submission.job("", done), done, outcome)
             case Throttled():
                 self.gate.throttled(ended, started, outcome.wait_s)
@@ -177,7 +177,10 @@ class Submitter:
             case Rejected():
                 self.gate.accepted()
                 self._end(submission, "rejected", outcome.failure, outcome.reply)
+                self._parts.contact.check_rejections(outcome.failure)
             case Unauthorised():
+                if not submission.in_doubt:
+                    self._retract(submission, str(outcome.failure.status_code), ended)
                 raise refused(outcome.failure, self._parts.config.target.api_key_env)
 
     def _note_contact(self, outcome: SubmitOutcome, now: float) -> None:
@@ -197,7 +200,9 @@ class Submitter:
             case Rejected(failure=failure, has_envelope=has_envelope) if first:
                 if not has_envelope and failure.status_code in (404, 405):
                     raise contact.unreachable(failure)
-                self._parts.warn(f"the first request was rejected: {failure.message}")
+                if contact.rejected() == 1:
+                    self._parts.warn(f"the first request was rejected: {failure.message}")
+                return
         contact.answered()
         if first:
             self.turnstile.wake()
@@ -208,7 +213,7 @@ class Submitter:
             Acceptance(row=job.row, job=job.id, kind=job.kind, attempts=job.attempts, at=job.accepted)
         )
         self._outstanding -= 1
-        self._meter.accepted += 1
+        self._meter.accept(now)
         self._follow(job)
 
     def _try_again(

@@ -1,7 +1,7 @@
 """The run directory: identity, journal, results, and what they say after a crash."""
 
 from runner.store.files import AppendLog, replace_atomically
-from runner.store.journal import Acceptance, Intent, Journal, Retraction
+from runner.store.journal import Acceptance, Intent, Journal, Retraction, SessionStart, session_starts
 from runner.store.recovery import Recovery, Rows, Unacknowledged, recover
 from runner.store.results import Line, Results, read_results
 from runner.store.rundir import Manifest, RunDir, check_unchanged
@@ -18,9 +18,11 @@ __all__ = [
     "Retraction",
     "Rows",
     "RunDir",
+    "SessionStart",
     "Unacknowledged",
     "check_unchanged",
     "read_results",
     "recover",
     "replace_atomically",
+    "session_starts",
 ]

@@ -40,7 +40,13 @@ class Retraction(msgspec.Struct, frozen=True, gc=False, tag="refused", tag_field
     at: float
 
 
-Entry = Intent | Acceptance | Retraction
+class SessionStart(msgspec.Struct, frozen=True, gc=False, tag="session", tag_field="event"):
+    """Written first by each session: what was open before it was not watched for a while."""
+
+    at: float
+
+
+Entry = Intent | Acceptance | Retraction | SessionStart
 _encoder: Final = msgspec.json.Encoder()
 _decode = msgspec.json.Decoder(Entry).decode
 
@@ -63,6 +69,12 @@ def read_journal(path: Path) -> Iterator[Entry]:
             yield _decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise damaged(path, number, error) from None
+
+
+def session_starts(path: Path) -> list[float]:
+    """When each session of the run began, in Unix seconds."""
+    marked = (line for line in read_lines(path) if line.startswith(b'{"event":"session"'))
+    return [entry.at for entry in map(_decode, marked) if isinstance(entry, SessionStart)]
 
 
 def damaged(path: Path, number: int, error: Exception) -> RunDirError:

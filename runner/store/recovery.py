@@ -8,7 +8,7 @@ import msgspec
 
 from runner.records import Job
 from runner.store.files import cut_torn_tail
-from runner.store.journal import Acceptance, Intent, Retraction, read_journal
+from runner.store.journal import Acceptance, Intent, Retraction, SessionStart, read_journal
 from runner.store.results import Line, read_results
 from runner.store.rundir import RunDir
 
@@ -80,7 +80,7 @@ def recover(
         on_result(line)
     intents: dict[int, Intent] = {}
     for entry in read_journal(run_dir.journal):
-        if entry.row in recovery.done:
+        if isinstance(entry, SessionStart) or entry.row in recovery.done:
             continue
         match entry:
             case Intent():

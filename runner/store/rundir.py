@@ -8,6 +8,7 @@ import hmac
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -157,10 +158,13 @@ def check_unchanged(manifest: Manifest, config: RunConfig, fingerprint: str, key
     Other input or settings would make other requests under the ids and idempotency keys of the old
     ones; another API key has none of the old one's protection against paying twice.
     """
+    before, now = _earlier_config(where), config.model_dump(mode="json")
     changed = []
     if manifest.input != fingerprint:
-        changed.append("the input (source)")
-    changed.extend(name for name, was in _settings(config).items() if manifest.settings.get(name) != was)
+        changed.append("the input (source)" + _differences(before, now, "source"))
+    for name, was in _settings(config).items():
+        if manifest.settings.get(name) != was:
+            changed.append(name + _differences(before, now, name))
     if not hmac.compare_digest(manifest.key, _salted(key, manifest.key_salt)):
         changed.append(f"the API key ({config.target.api_key_env})")
     if changed:
@@ -171,6 +175,37 @@ def check_unchanged(manifest: Manifest, config: RunConfig, fingerprint: str, key
                 f"undo the change to continue, or {_AFRESH}",
             )
         )
+
+
+def _earlier_config(run_dir: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load((run_dir / "config.yaml").read_bytes())
+    except (OSError, yaml.YAMLError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], name: str) -> str:
+    """` [request.model: 'a' → 'b']` for a section or a key in one; empty where nothing differs in it."""
+    old: Any = before
+    new: Any = now
+    for key in name.split("."):
+        old, new = old.get(key), new.get(key)
+    found = list(_differing(old, new, name))
+    return f" [{', '.join(found)}]" if found else ""
+
+
+def _differing(old: Any, new: Any, path: str) -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys((*old, *new)):
+            yield from _differing(old.get(key), new.get(key), f"{path}.{key}")
+    elif old != new:
+        yield f"{path}: {_short(old)} → {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 40 else text[:39] + "…"
 
 
 def _try_lock(fd: int) -> bool:
