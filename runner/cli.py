@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import TextIO
 
 from runner import __version__
 from runner.errors import RunnerError
@@ -12,6 +16,9 @@ from runner.errors import RunnerError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. What a user can mend ends in a message, no traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
@@ -23,14 +30,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("runner: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
+        _drop(sys.stdout)
+        return 1
+    except OSError as error:
+        _drop(sys.stdout)
+        _say([f"cannot write: {error.strerror}"])
         return 1
 
 
 def _say(messages: Iterable[str]) -> None:
-    for message in messages:
-        for line in message.splitlines():
-            print(f"runner: {line}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # nobody reads it any more
+        for message in messages:
+            for line in message.splitlines():
+                print(f"runner: {line}", file=sys.stderr, flush=True)
+
+
+def _drop(stream: TextIO) -> None:
+    """Let what could not be written go, or Python complains about it once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,12 +114,20 @@ def _run(arguments: argparse.Namespace) -> int:
     config = load(arguments.config, arguments.overrides)
     ending = execute(config, Options(new=arguments.new, limit=arguments.limit, quiet=arguments.quiet))
     if not arguments.quiet:
-        from runner.report import report
-
-        print(report([f"{config.sink.dir}/{config.name}"], as_json=False), flush=True)
+        _print_report(f"{config.sink.dir}/{config.name}")
     if ending.exit_code or not arguments.quiet:
         _say(ending.messages)
     return ending.exit_code
+
+
+def _print_report(run_dir: str) -> None:
+    """After a run: whatever goes wrong here does not change how the run ended."""
+    from runner.report import report
+
+    try:
+        print(report([run_dir], as_json=False), flush=True)
+    except (RunnerError, OSError) as error:
+        _say([f"no report: {error}"])
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -140,7 +165,8 @@ def _schema(arguments: argparse.Namespace) -> int:
 
     from runner.config import RunConfig
 
-    print(json.dumps(RunConfig.model_json_schema(), indent=2))
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    print(json.dumps({"$schema": dialect, **RunConfig.model_json_schema()}, indent=2))
     return 0
 
 

@@ -57,8 +57,7 @@ def _override(data: dict[Any, Any], origin: Origin, overrides: Sequence[str]) ->
         try:
             value = yaml.safe_load(raw) if raw.strip() else None
         except yaml.YAMLError:
-            yield Problem("the value is not YAML", where, "quote it")
-            continue
+            value = raw  # a template, say: braces and colons are not meant as YAML
         inner = data
         for key in keys[:-1]:
             nested = inner.get(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -14,6 +15,9 @@ from runner.config.simulation import Simulator
 
 EMBEDDED = "simulator"
 """`target.base_url: simulator` starts the simulator with the run and stops it with the run."""
+
+
+_HOST = re.compile(r"[0-9a-f:.%]*:[0-9a-f:.%]*|(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
 
 
 class Target(Section):
@@ -44,6 +48,8 @@ class Target(Section):
             port_is_good = False
         if not port_is_good or address.scheme not in ("http", "https") or not address.hostname:
             raise ValueError("must be an http:// or https:// address, or the word simulator")
+        if not _HOST.fullmatch(address.hostname):
+            raise ValueError(f"{address.hostname!r} is not a host name")
         if "@" in address.netloc:
             raise ValueError("must not hold a user name or password: name the key in target.api_key_env")
         if "?" in url or "#" in url:
@@ -55,6 +61,7 @@ class Source(Section):
     """Where rows come from."""
 
     type: Literal["synthetic", "jsonl"] = "synthetic"
+    """`synthetic`: numbered questions. `jsonl`: one row a line."""
     count: Count | None = None
     """`synthetic` only: how many rows; 100 where not given."""
     path: str | None = None
@@ -76,11 +83,17 @@ class Source(Section):
 
 
 class Retry(Section):
-    """How a failed POST is tried again: capped exponential backoff with full jitter."""
+    """How a failed POST is tried again: capped exponential backoff with full jitter.
+
+    Failed polls wait alike, but are tried until `poll.deadline_s`.
+    """
 
     max_attempts: Count = 8
+    """POSTs of one request, before it ends `rejected` or `uncertain`."""
     base_s: Seconds = 0.5
+    """The longest first wait; it doubles with every failure."""
     cap_s: Seconds = 60.0
+    """The longest wait, `Retry-After` aside."""
 
 
 class Submit(Section):
@@ -99,9 +112,11 @@ class Poll(Section):
     concurrency: Count = 200
     """GETs in flight at once."""
     strategy: Literal["adaptive", "exponential", "fixed"] = "adaptive"
+    """`adaptive` learns when jobs of a model and window finish, and looks then."""
     interval_s: Seconds = 1.0
     """`fixed`: the interval. `exponential`, and `adaptive` until it has learned: the first."""
     factor: float = Field(1.5, ge=1)
+    """`exponential`: each interval is the last one times this."""
     max_interval_s: Seconds = 30.0
     """The longest interval of `exponential`, and of `adaptive` until it has learned."""
     max_rate: float | None = Field(None, gt=0)
@@ -116,7 +131,8 @@ class Sink(Section):
     dir: str = "runs"
     """The run directory is <dir>/<name>."""
     on_existing: Literal["resume", "new", "fail"] = "resume"
-    fsync_s: Seconds = 1.0
+    """When the run directory exists: continue it, set it aside and start afresh, or refuse."""
+    fsync_s: float = Field(1.0, ge=0.01)
     """A received result is on disk at most this much later."""
     store: Literal["full", "text"] = "full"
     """`full`: the response object as received. `text`: only id, status, model, text, usage and error."""

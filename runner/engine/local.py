@@ -8,7 +8,7 @@ import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import uvloop
@@ -144,6 +144,10 @@ class _Local:
 
     def _nothing_to_do(self, history: History) -> Ending:
         said = f"{self._run_dir.path} is complete: nothing was sent; --new starts it afresh"
+        if not _is_told(self._run_dir, "complete", history.meter.total):
+            self._write_summary(
+                summarise(history.meter, history.session, "complete", self._config.prices, None)
+            )
         return Ending(1 if history.meter.not_completed else 0, (said,))
 
     def _work(self, manifest: Manifest, history: History, rows: int, vitals: Vitals) -> RunnerError | None:
@@ -192,17 +196,11 @@ class _Local:
         starting = asyncio.ensure_future(
             stack.enter_async_context(Embedded(self._config.simulator, self._run_dir.simulator))
         )
-        received: list[int] = []
-
-        def cancel(signum: int) -> None:
-            received.append(signum)
-            starting.cancel()
-
-        self._signals.hand_to(asyncio.get_running_loop(), cancel)
+        self._signals.hand_to(asyncio.get_running_loop(), lambda _: starting.cancel())
         try:
             return (await starting).base_url
         except asyncio.CancelledError:
-            raise Interrupted(received[0]) from None
+            raise Interrupted(self._signals.received[0]) from None
 
     def _sum_up(self, history: History, vitals: Vitals, ended_by: RunnerError | None) -> Ending:
         """Write `summary.json`; say how the run ended and how it goes on."""
@@ -211,9 +209,8 @@ class _Local:
         if ended_by:
             status = "interrupted" if isinstance(ended_by, Interrupted) else "stopped"
         summary = summarise(meter, history.session, status, self._config.prices, vitals)
-        text = msgspec.json.format(msgspec.json.encode(summary), indent=2)
         try:
-            replace_atomically(self._run_dir.summary, text + b"\n")
+            self._write_summary(summary)
         except StorageError as error:
             ended_by = ended_by or error
         if ended_by is None:
@@ -221,6 +218,23 @@ class _Local:
         messages = [str(ended_by)]
         if meter.open:
             messages.append(f"{meter.open:,} jobs are still open at the service, and billable")
+        if meter.unacknowledged:
+            messages.append(
+                f"{meter.unacknowledged:,} requests were sent without an acknowledgement: perhaps billable"
+            )
         if not isinstance(ended_by, NothingAccepted):
             messages.append(f"continue with the same command; what is done is in {self._run_dir.results}")
         return Ending(ended_by.exit_code, tuple(messages))
+
+    def _write_summary(self, summary: dict[str, Any]) -> None:
+        text = msgspec.json.format(msgspec.json.encode(summary), indent=2)
+        replace_atomically(self._run_dir.summary, text + b"\n")
+
+
+def _is_told(run_dir: RunDir, status: RunStatus, total: int) -> bool:
+    """Whether the last summary tells this already; a kill in the last moment leaves an older one, or none."""
+    try:
+        summary = msgspec.json.decode(run_dir.summary.read_bytes())
+        return bool(summary["run"]["status"] == status and summary["requests"]["total"] == total)
+    except (OSError, msgspec.DecodeError, LookupError, TypeError):
+        return False

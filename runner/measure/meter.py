@@ -63,10 +63,12 @@ class Meter:
         self.polls = 0
         self.posting = 0
         self.open = 0
+        self.unacknowledged = 0
+        """Requests that the service may know of without our having heard so."""
         self.restarts: list[float] = []
-        """Unix seconds at which later sessions began: before each, nobody was watching for a while."""
+        """Unix seconds at which later sessions began: before each, nobody watched for a while."""
         self.spanned = 0
-        """Requests that were under way over such a time; their latencies would be the client's own absence."""
+        """Requests under way over such a time; their latencies would be the client's own absence."""
         self.accepting_s = 0.0
         """Seconds of earlier sessions between their first acceptance and their last."""
         self.first_accepted: float | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import deque
+from contextlib import suppress
 from typing import Final, NoReturn, Protocol, TextIO
 
 from tqdm import tqdm
@@ -13,6 +15,7 @@ from runner.measure.meter import Meter
 
 REDRAW_S: Final = 0.25
 PLAIN_LINE_S: Final = 5.0
+RATE_OVER_S: Final = 5.0
 PLAIN_COLUMNS: Final = 100
 PLAIN_ROWS: Final = 24
 
@@ -30,6 +33,29 @@ class Progress(Protocol):
         """Show how things ended, and let go of the terminal."""
 
 
+class _Rate:
+    """How many a second over the last few seconds; once all are there, over the time it took."""
+
+    def __init__(self, count: int) -> None:
+        self._began = time.monotonic()
+        self._first = count
+        self._seen: deque[tuple[float, int]] = deque([(self._began, count)])
+        self._final: float | None = None
+
+    def at(self, count: int, total: int) -> float:
+        """The rate, now that `count` of `total` are there."""
+        now = time.monotonic()
+        if count >= total:
+            if self._final is None:
+                self._final = (count - self._first) / max(now - self._began, 1e-9)
+            return self._final
+        self._seen.append((now, count))
+        while len(self._seen) > 2 and now - self._seen[0][0] > RATE_OVER_S:
+            self._seen.popleft()
+        then, before = self._seen[0]
+        return (count - before) / max(now - then, 1e-9)
+
+
 class Bars:
     """Two tqdm bars: submitted, and completed with in flight, retries and failures beside it."""
 
@@ -38,7 +64,6 @@ class Bars:
         self._stream = stream
         # A pseudo-terminal that was never given a size says 0 columns, and tqdm would draw nothing.
         has_size = os.get_terminal_size(stream.fileno()).columns > 0
-        layout = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} {rate_fmt}{postfix}"
 
         def bar(name: str, position: int, initial: int) -> tqdm[NoReturn]:
             return tqdm(
@@ -47,23 +72,28 @@ class Bars:
                 initial=initial,
                 total=meter.total,
                 file=stream,
-                bar_format=layout,
+                bar_format="{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{postfix}",
                 dynamic_ncols=has_size,
                 ncols=None if has_size else PLAIN_COLUMNS,
                 nrows=None if has_size else PLAIN_ROWS,
-                unit="",
             )
 
         self._submitted = bar("submitted", 0, meter.submitted)
-        self._completed = bar("completed", 1, meter.done)
+        self._completed = bar("completed", 1, meter.statuses["completed"])
+        self._submit_rate = _Rate(meter.submitted)
+        self._complete_rate = _Rate(meter.done)
 
     def draw(self) -> None:
         meter = self._meter
-        self._completed.set_postfix_str(
-            f"in flight {meter.open:,} · retries {meter.retries:,} · failed {meter.not_completed:,}",
-            refresh=False,
-        )
-        for bar, value in ((self._submitted, meter.submitted), (self._completed, meter.done)):
+        submit_rate = self._submit_rate.at(meter.submitted, meter.total)
+        rate = self._complete_rate.at(meter.done, meter.total)
+        self._submitted.set_postfix_str(f"{submit_rate:,.0f}/s", refresh=False)
+        beside = f"in flight {meter.open:,} · retries {meter.retries:,} · failed {meter.not_completed:,}"
+        self._completed.set_postfix_str(f"{rate:,.0f}/s · {beside}", refresh=False)
+        for bar, value in (
+            (self._submitted, meter.submitted),
+            (self._completed, meter.statuses["completed"]),
+        ):
             bar.update(value - bar.n)
             bar.refresh()
 
@@ -76,41 +106,8 @@ class Bars:
         self._completed.close()
 
 
-class Lines:
-    """A line every `PLAIN_LINE_S`: for logs and pipes."""
-
-    def __init__(self, meter: Meter, stream: TextIO) -> None:
-        self._meter = meter
-        self._stream = stream
-        self._drawn_at = time.monotonic()
-        self._drawn = (meter.submitted, meter.done)
-
-    def draw(self) -> None:
-        if time.monotonic() - self._drawn_at >= PLAIN_LINE_S:
-            self._print()
-
-    def say(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
-
-    def close(self) -> None:
-        self._print()
-
-    def _print(self) -> None:
-        meter, now = self._meter, time.monotonic()
-        elapsed_s = max(now - self._drawn_at, 1e-9)
-        submit_rate = (meter.submitted - self._drawn[0]) / elapsed_s
-        rate = (meter.done - self._drawn[1]) / elapsed_s
-        self._drawn_at, self._drawn = now, (meter.submitted, meter.done)
-        self.say(
-            f"{time.strftime('%H:%M:%S')}  "
-            f"submitted {meter.submitted:,}/{meter.total:,} ({submit_rate:,.0f}/s)  "
-            f"completed {meter.done:,} ({rate:,.0f}/s)  "
-            f"in flight {meter.open:,}  retries {meter.retries:,}  failed {meter.not_completed:,}"
-        )
-
-
 class Silent:
-    """`--quiet`: only what stays is said."""
+    """`--quiet`: only what stays is said, for as long as somebody reads it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -119,10 +116,39 @@ class Silent:
         """Nothing."""
 
     def say(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        with suppress(OSError):  # the reader went away: no reason to stop a run that costs money
+            print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
         """Nothing."""
+
+
+class Lines(Silent):
+    """A line every `PLAIN_LINE_S`: for logs and pipes."""
+
+    def __init__(self, meter: Meter, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._meter = meter
+        self._drawn_at = time.monotonic()
+        self._submit_rate = _Rate(meter.submitted)
+        self._complete_rate = _Rate(meter.done)
+
+    def draw(self) -> None:
+        self._submit_rate.at(self._meter.submitted, self._meter.total)  # notes when the last one was sent
+        if time.monotonic() - self._drawn_at >= PLAIN_LINE_S:
+            self.close()
+
+    def close(self) -> None:
+        meter = self._meter
+        self._drawn_at = time.monotonic()
+        submit_rate = self._submit_rate.at(meter.submitted, meter.total)
+        rate = self._complete_rate.at(meter.done, meter.total)
+        self.say(
+            f"{time.strftime('%H:%M:%S')}  "
+            f"submitted {meter.submitted:,}/{meter.total:,} ({submit_rate:,.0f}/s)  "
+            f"completed {meter.statuses['completed']:,} ({rate:,.0f}/s)  "
+            f"in flight {meter.open:,}  retries {meter.retries:,}  failed {meter.not_completed:,}"
+        )
 
 
 def open_progress(meter: Meter, *, quiet: bool) -> Progress:

@@ -46,8 +46,10 @@ def cost_usd(tokens: Mapping[str, int], prices: Prices | None) -> float | None:
 def summarise(
     meter: Meter, session: Session, status: RunStatus, prices: Prices | None, vitals: Vitals | None
 ) -> dict[str, Any]:
-    """`summary.json`. Requests are accepted over the time from the first acceptance to the last; the other
-    rates are over the whole wall time. Without `vitals` (the run was killed, or runs now) it says nothing of the client."""
+    """`summary.json`. Without `vitals` (the run was killed, or runs now) it says nothing of the client.
+
+    Acceptances are told per second from the first of them to the last, the rest per second of wall time.
+    """
     wall_s = session.total_wall_s
     completed = meter.statuses["completed"]
     return {

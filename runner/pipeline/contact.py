@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from runner.errors import EndpointUnreachable, KeyRefused, NothingAccepted, Problem
 from runner.records import Failure
+from runner.transport.outcomes import (
+    SILENT,
+    Rejected,
+    RetrieveOutcome,
+    SubmitOutcome,
+    Transient,
+    Unauthorised,
+)
 
 FIRST_PATIENCE_S: Final = 3.0
 FIRST_FAILURES: Final = 2
@@ -13,35 +22,41 @@ FIRST_FAILURES: Final = 2
 PATIENCE_S: Final = 60.0
 FAILURES: Final = 5
 """A service that did answer before may restart, or the network may have a bad minute."""
-
-
 MOST_REJECTIONS: Final = 10
 """Requests that are sent, one after the other, to a service that has refused every one before."""
 
 
 class Contact:
-    """Ends the run when nothing but silence has come back for some time, from POSTs and GETs together.
+    """What all outcomes together say of the service, from POSTs and GETs alike.
 
-    Until `made`, only one request is under way, and its failure is the run's, not the row's.
+    Until `made`, only one request is under way, and its failure is the run's, not the row's. Later, a
+    minute of nothing but silence ends the run.
     """
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, warn: Callable[[str], None]) -> None:
         self._base_url = base_url
+        self._warn = warn
         self._silent_since: float | None = None
         self._failures = 0
         self._rejections = 0
         self.made = False
+        self.on_made: Callable[[], None] = lambda: None
 
-    def answered(self) -> None:
-        """A Responses API answered."""
-        self.made = True
-        self._silent_since = None
-        self._failures = 0
-
-    def rejected(self) -> int:
-        """The service refused a request before it ever took one; returns how many that makes."""
-        self._rejections += 1
-        return self._rejections
+    def note(self, outcome: SubmitOutcome | RetrieveOutcome, now: float) -> None:
+        """Take one outcome in; `now` on a monotonic clock. Raises `EndpointUnreachable`."""
+        match outcome:
+            case Unauthorised():
+                return
+            case Transient(cause=cause, failure=failure) if cause in SILENT:
+                self._hear_nothing(now, failure)
+            case Transient(cause=cause, failure=failure) if not self.made:
+                # A web page, or JSON of another service. A 5xx may be a proxy's: not yet the service's voice.
+                if not cause.isdigit():
+                    self._hear_nothing(now, failure)
+            case Rejected() if not self.made:
+                self._hear_a_no(outcome)
+            case _:
+                self._hear_it()
 
     def check_rejections(self, failure: Failure) -> None:
         """Raises `NothingAccepted` when the first requests were refused one and all."""
@@ -54,15 +69,6 @@ class Contact:
                 )
             )
 
-    def failed(self, now: float, failure: Failure) -> None:
-        """An exchange brought nothing. Raises `EndpointUnreachable` when that has gone on for too long."""
-        self._failures += 1
-        if self._silent_since is None:
-            self._silent_since = now
-        patience_s, failures = (PATIENCE_S, FAILURES) if self.made else (FIRST_PATIENCE_S, FIRST_FAILURES)
-        if self._failures >= failures and now - self._silent_since >= patience_s:
-            raise self.unreachable(failure)
-
     def unreachable(self, failure: Failure) -> EndpointUnreachable:
         """The end of a run whose service is not there."""
         what = "no answer any more" if self.made else "no Responses API answers there"
@@ -73,6 +79,28 @@ class Contact:
                 "check target.base_url and the network, then run the same command again",
             )
         )
+
+    def _hear_it(self) -> None:
+        self._silent_since = None
+        self._failures = 0
+        if not self.made:
+            self.made = True
+            self.on_made()
+
+    def _hear_a_no(self, outcome: Rejected) -> None:
+        if not outcome.has_envelope and outcome.failure.status_code in (404, 405):
+            raise self.unreachable(outcome.failure)
+        self._rejections += 1
+        if self._rejections == 1:
+            self._warn(f"the first request was rejected: {outcome.failure.message}")
+
+    def _hear_nothing(self, now: float, failure: Failure) -> None:
+        self._failures += 1
+        if self._silent_since is None:
+            self._silent_since = now
+        patience_s, failures = (PATIENCE_S, FAILURES) if self.made else (FIRST_PATIENCE_S, FIRST_FAILURES)
+        if self._failures >= failures and now - self._silent_since >= patience_s:
+            raise self.unreachable(failure)
 
 
 def refused(failure: Failure, api_key_env: str) -> KeyRefused:

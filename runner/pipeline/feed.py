@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from runner.errors import StoppedEarly
+from runner.errors import InputError, StoppedEarly
 from runner.source import Line, Source
 
 LOW_WATER_ROWS: Final = 512
@@ -41,12 +41,15 @@ class Feed:
         return line
 
     async def fill(self) -> None:
-        """Read to the end, as there is room. Raises `InputError`; `StoppedEarly` if rows are missing."""
+        """Read to the end, as there is room. Raises `StoppedEarly` if rows are missing."""
         blocks = self._source.blocks()
         reached = 0
         while reached < self._total:
             await self._low.wait()
-            block = await asyncio.to_thread(next, blocks, None)
+            try:
+                block = await asyncio.to_thread(next, blocks, None)
+            except InputError as error:
+                raise StoppedEarly(*error.problems) from None
             if block is None:
                 raise StoppedEarly(
                     f"the input changed while it was being sent: it had {self._total} rows, now {reached}"

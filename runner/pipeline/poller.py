@@ -12,7 +12,6 @@ from runner.policy.limiter import Gate
 from runner.policy.polling import polling
 from runner.records import Failure, Job
 from runner.transport.outcomes import (
-    SILENT,
     Done,
     Gone,
     Pending,
@@ -73,8 +72,7 @@ class Poller:
         self._settle(job, outcome, started, ended)
 
     def _settle(self, job: Job, outcome: RetrieveOutcome, started: float, ended: float) -> None:
-        if not isinstance(outcome, Transient):
-            self._parts.contact.answered()
+        self._parts.contact.note(outcome, ended)
         match outcome:
             case Pending():
                 self.gate.accepted()
@@ -86,11 +84,9 @@ class Poller:
                 self._meter.open -= 1
                 self._parts.sink.finish(job, self._parts.clock.unix(ended), outcome)
             case Throttled():
-                self.gate.throttled(ended, started, outcome.wait_s)
+                self._parts.throttled(self.gate, outcome, started, ended)
                 self._look_again(job, outcome.cause, outcome.failure, outcome.wait_s, ended)
             case Transient():
-                if outcome.cause in SILENT:
-                    self._parts.contact.failed(ended, outcome.failure)
                 self._look_again(job, outcome.cause, outcome.failure, outcome.wait_s, ended)
             case Gone():
                 self.gate.accepted()
@@ -122,7 +118,8 @@ class Poller:
         if self._age_s(job, now) >= self._section.deadline_s:
             self._lose(job, failure, now)
         else:
-            self._push(job, now + self._parts.retry_wait_s(job.failed_polls, wait_s))
+            deadline = self._parts.clock.monotonic(job.accepted + self._section.deadline_s)
+            self._push(job, min(now + self._parts.retry_wait_s(job.failed_polls, wait_s), deadline))
 
     def _lose(self, job: Job, failure: Failure, now: float) -> None:
         self._meter.open -= 1

@@ -55,7 +55,8 @@ class Assignment:
 async def run(assignment: Assignment) -> RunnerError | None:
     """Work until every row has its result, or something ends the session; return what did.
 
-    On return everything received is written and synced, and no task is left.
+    On return no task is left, and everything received is written and, unless a `StorageError` says
+    otherwise, on the disk.
     """
     worker = _Run(assignment)
     try:
@@ -82,7 +83,7 @@ class _Run:
             sink=self._sink,
             meter=a.meter,
             clock=self._clock,
-            contact=Contact(a.base_url),
+            contact=Contact(a.base_url, a.progress.say),
             warn=a.progress.say,
         )
         self._followed = frozenset(a.recovery.open)
@@ -104,6 +105,8 @@ class _Run:
         if self._a.session.continued:
             self._a.meter.restarts.append(began)
         self._a.signals.hand_to(asyncio.get_running_loop(), self._signalled)
+        for signum in self._a.signals.received:  # while the simulator or a transport was starting
+            self._signalled(signum)
         try:
             async with asyncio.TaskGroup() as tasks:
                 await self._supervise(tasks)
@@ -113,11 +116,11 @@ class _Run:
         return self._ended_by or (self._interrupted if self._unfinished else None)
 
     async def close(self) -> None:
-        """Write the last sample, sync, close. Raises `StorageError`."""
+        """Sync, write the last sample, close. Raises `StorageError`."""
         await self._transport.close()
         try:
-            self._sample()
             await asyncio.to_thread(self._sink.sync)
+            self._sample()
         finally:
             self._series.close()
             self._journal.log.close()

@@ -22,6 +22,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.handler: Callable[[int], None] = self.interrupt
+        self.received: list[int] = []
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -35,7 +36,7 @@ class Signals:
         for signum, before in self._before.items():
             signal.signal(signum, before)
 
-    def hand_to(self, loop: asyncio.AbstractEventLoop, handler: Callable[[int], None]) -> None:
+    def hand_to(self, loop: asyncio.AbstractEventLoop, handler: Callable[[int], object]) -> None:
         """From now on, have `loop` call `handler`."""
 
         def defer(signum: int) -> None:
@@ -53,4 +54,5 @@ class Signals:
         """Where what is left takes a moment, and must not be torn."""
 
     def _received(self, signum: int, frame: FrameType | None) -> None:
+        self.received.append(signum)
         self.handler(signum)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
@@ -98,7 +99,10 @@ class Sink:
 
 def text_only(body: msgspec.Raw) -> bytes:
     """A response object cut down to id, status, model, text, usage and error, in the object's own shape."""
-    whole: dict[str, Any] = msgspec.json.decode(body)
+    try:
+        whole: dict[str, Any] = msgspec.json.decode(body)
+    except msgspec.DecodeError:  # a number too large for a float, which was only passed through so far
+        whole = json.loads(bytes(body))
     kept: dict[str, Any] = {key: whole[key] for key in ("id", "object", "status", "model") if key in whole}
     kept["output"] = [
         {"type": "message", "content": [{"type": "output_text", "text": output_text(whole.get("output"))}]}

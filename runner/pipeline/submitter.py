@@ -17,7 +17,6 @@ from runner.records import Failure, Job, Reply, ResultStatus
 from runner.source import Line, Source
 from runner.store import Acceptance, Retraction, Unacknowledged
 from runner.transport.outcomes import (
-    SILENT,
     Accepted,
     Done,
     Rejected,
@@ -64,7 +63,9 @@ class Submitter:
         self._outstanding = 0
         self.gate = Gate()
         self.turnstile: Turnstile[Submission] = Turnstile(self._take, parts.clock.now)
+        self._meter.unacknowledged = len(unacknowledged)
         feed.on_more = self._more
+        parts.contact.on_made = self.turnstile.wake
 
     @property
     def finished(self) -> bool:
@@ -144,6 +145,7 @@ class Submitter:
             if not submission.intended:
                 parts.journal.write(submission.intent())
                 submission.intended = True
+                self._meter.unacknowledged += 1
             submission.attempts += 1
             outcome = await parts.transport.submit(submission.request.body, submission.key)
         finally:
@@ -156,7 +158,7 @@ class Submitter:
         return self._parts.config.target.idempotency_header is not None and young
 
     def _settle(self, submission: Submission, outcome: SubmitOutcome, started: float, ended: float) -> None:
-        self._note_contact(outcome, ended)
+        self._parts.contact.note(outcome, ended)
         match outcome:
             case Accepted():
                 self.gate.accepted()
@@ -165,10 +167,11 @@ class Submitter:
                 self.gate.accepted()
                 done = self._parts.clock.unix(ended)
                 self._outstanding -= 1
+                self._meter.unacknowledged -= 1
                 self._meter.accept(ended)
                 self._parts.sink.finish(submission.job("", done), done, outcome)
             case Throttled():
-                self.gate.throttled(ended, started, outcome.wait_s)
+                self._parts.throttled(self.gate, outcome, started, ended)
                 self._try_again(submission, outcome.cause, outcome.failure, outcome.wait_s, ended)
             case Transient():
                 submission.unconnected += outcome.cause == "connect"
@@ -176,36 +179,14 @@ class Submitter:
                 self._try_again(submission, outcome.cause, outcome.failure, outcome.wait_s, ended)
             case Rejected():
                 self.gate.accepted()
-                self._end(submission, "rejected", outcome.failure, outcome.reply)
+                # A key that was used with other bytes was used: by whom, cannot be known.
+                spent = outcome.failure.type == "idempotency_error"
+                self._end(submission, "uncertain" if spent else "rejected", outcome.failure, outcome.reply)
                 self._parts.contact.check_rejections(outcome.failure)
             case Unauthorised():
                 if not submission.in_doubt:
                     self._retract(submission, str(outcome.failure.status_code), ended)
                 raise refused(outcome.failure, self._parts.config.target.api_key_env)
-
-    def _note_contact(self, outcome: SubmitOutcome, now: float) -> None:
-        """Until the service has given one definite answer, rows are sent singly and none is spent."""
-        contact = self._parts.contact
-        first = not contact.made
-        match outcome:
-            case Unauthorised():
-                return
-            case Transient(cause=cause, failure=failure) if cause in SILENT:
-                contact.failed(now, failure)
-                return
-            case Transient(cause=cause, failure=failure) if first:
-                if not cause.isdigit():  # a web page, or JSON of another service
-                    contact.failed(now, failure)
-                return  # a 5xx, perhaps of a proxy: not yet the service's own voice
-            case Rejected(failure=failure, has_envelope=has_envelope) if first:
-                if not has_envelope and failure.status_code in (404, 405):
-                    raise contact.unreachable(failure)
-                if contact.rejected() == 1:
-                    self._parts.warn(f"the first request was rejected: {failure.message}")
-                return
-        contact.answered()
-        if first:
-            self.turnstile.wake()
 
     def _accept(self, submission: Submission, job_id: str, now: float) -> None:
         job = submission.job(job_id, self._parts.clock.unix(now))
@@ -213,6 +194,7 @@ class Submitter:
             Acceptance(row=job.row, job=job.id, kind=job.kind, attempts=job.attempts, at=job.accepted)
         )
         self._outstanding -= 1
+        self._meter.unacknowledged -= 1
         self._meter.accept(now)
         self._follow(job)
 
@@ -237,10 +219,12 @@ class Submitter:
         at = self._parts.clock.unix(now)
         self._parts.journal.write(Retraction(row=submission.request.row, cause=cause, at=at))
         submission.intended = False
+        self._meter.unacknowledged -= 1
 
     def _end(
         self, submission: Submission, status: ResultStatus, failure: Failure, reply: Reply | None = None
     ) -> None:
         self._outstanding -= 1
+        self._meter.unacknowledged -= submission.intended
         done = self._parts.clock.unix(self._parts.clock.now())
         self._parts.sink.refuse(submission, done, status, failure, reply)

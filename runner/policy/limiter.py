@@ -49,7 +49,6 @@ class Gate:
         self._began: float | None = None
         self._accepted = 0
         self._refused = 0
-        self.episodes = 0
 
     def opens_at(self, now: float) -> float:
         """The time from which the next exchange may start; not after `now` means at once."""
@@ -69,17 +68,21 @@ class Gate:
         """The service did not throttle one."""
         self._accepted += 1
 
-    def throttled(self, now: float, sent: float, wait_s: float | None) -> None:
-        """The service throttled an exchange that was sent at `sent`, and asks to wait `wait_s`."""
+    def throttled(self, now: float, sent: float, wait_s: float | None) -> bool:
+        """The service throttled an exchange that was sent at `sent`, and asks to wait `wait_s`.
+
+        Returns whether that is news: the first refusal of an episode.
+        """
         self._reopen_if_due(now)
         wait = min(max(DEFAULT_WAIT_S if wait_s is None else wait_s, 0.0), LONGEST_RETRY_AFTER_S)
         self._closed_until = max(self._closed_until, now + wait)
         if self._began is None or sent >= self._began:  # else it belongs to an episode that is judged already
             self._refused += 1
-        if not self._is_closed and sent > self._closed_at:
+        is_news = not self._is_closed and sent > self._closed_at
+        if is_news:
             self._is_closed = True
             self._closed_at = now
-            self.episodes += 1
+        return is_news
 
     def _reopen_if_due(self, now: float) -> None:
         """When the wait is over: what did the episode show?"""

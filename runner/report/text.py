@@ -11,10 +11,10 @@ SPANS: Final = {
     "schedule_delay": "schedule delay",
     "submit": "submit",
     "completion": "completion",
-    "detection_lag_bound": "detection lag, at most",
+    "detection_lag_bound": "detection lag ≤",
     "poll": "one poll",
 }
-_QUANTILES: Final = ("mean", "p50", "p90", "p95", "p99", "p99_9", "max")
+_QUANTILES: Final = ("mean", "p50", "p90", "p95", "p99", "max")
 
 Table = list[list[str]]
 
@@ -25,12 +25,25 @@ def render(summaries: Sequence[dict[str, Any]]) -> str:
     columns = [dict(_totals(summary)) for summary in summaries]
     for name in dict.fromkeys(name for column in columns for name in column):
         totals.append([name, *(column.get(name, "–") for column in columns)])
-    latencies: Table = [["seconds", *(name.replace("_", ".") for name in _QUANTILES)]]
+    latencies: Table = [["seconds", *_QUANTILES]]
     for span, label in SPANS.items():
         for summary in summaries:
             row = label if len(summaries) == 1 else f"{label}: {summary['run']['name']}"
-            latencies.append([row, *(_seconds(summary["latency_s"][span][name]) for name in _QUANTILES)])
-    return f"{_markdown(totals)}\n\n{_markdown(latencies)}"
+            values = summary["latency_s"][span]
+            if values["max"] is not None:
+                latencies.append([row, *(_seconds(values[name]) for name in _QUANTILES)])
+    tables = [_markdown(totals), *([_markdown(latencies)] if len(latencies) > 1 else [])]
+    return "\n\n".join([*tables, *_remarks(summaries)])
+
+
+def _remarks(summaries: Sequence[dict[str, Any]]) -> Iterator[str]:
+    for summary in summaries:
+        name, spanned = summary["run"]["name"], summary["run"]["spanned_a_stop"]
+        if spanned:
+            yield f"{name}: {spanned:,} requests were under way while it was stopped; they are in no latency."
+        client = summary["client"]
+        if client and client["limited"]:
+            yield f"{name}: limited by the client; its CPU was busy, and latencies include its own delay."
 
 
 def _totals(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -38,7 +51,8 @@ def _totals(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     continued = f", continued {run['continued']}×" if run["continued"] else ""
     yield "run", f"{run['status']}{continued}"
     yield "wall time", f"{run['wall_s']:,.1f} s"
-    yield "requests", f"{requests['total']:,}"
+    rows = run["rows"]
+    yield "requests", f"{requests['total']:,}" + (f" of {rows:,} rows" if rows > requests["total"] else "")
     for status in (*RESULT_STATUSES, "open", "unsent"):
         if requests[status] or status == "completed":
             yield status, f"{requests[status]:,}"
@@ -49,13 +63,12 @@ def _totals(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     each = polls["per_completion"]
     yield "polls", f"{polls['total']:,}" + (f" ({each:.2f} per completion)" if each is not None else "")
     for side in ("submit", "poll"):
-        causes = summary["retries"][side]
-        if causes:
-            yield (
-                f"{side} retries",
-                ", ".join(f"{count:,} {cause}" for cause, count in sorted(causes.items())),
-            )
+        counts = [f"{_cause(cause)} ×{count:,}" for cause, count in sorted(summary["retries"][side].items())]
+        if counts:
+            yield f"{side} retries", ", ".join(counts)
     tokens = summary["tokens"]
+    if not requests["total"] - requests["unsent"]:
+        return
     yield "tokens in, out", f"{tokens['input']:,}, {tokens['output']:,}"
     if summary["cost_usd"] is not None:
         yield "cost", f"${summary['cost_usd']:,.4f}"
@@ -69,8 +82,10 @@ def _client(client: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
     if each is not None:
         yield "client CPU per request", f"{each:,.0f} µs"
     yield "client peak memory", f"{client['max_rss_bytes'] / 1e6:,.0f} MB"
-    if client["limited"]:
-        yield "limited by the client", "yes: its CPU was busy; latencies include its own delay"
+
+
+def _cause(cause: str) -> str:
+    return f"HTTP {cause}" if cause.isdigit() else cause
 
 
 def _seconds(value: float | None) -> str:

@@ -24,7 +24,8 @@ class Compiler:
 
     The four shapes, told apart by their fields:
     an OpenAI batch line `{"custom_id", "method", "url", "body"}`; a batch item `{"custom_id", "params"}`;
-    a request body `{"input", …}`; any other object, through `source.prompt`.
+    a request body `{"input", …}`; any other object, through `source.prompt`. With a prompt, a row with
+    `input` is a request only where all of its fields are those of a request and the prompt does not use it.
     """
 
     def __init__(
@@ -78,12 +79,16 @@ class Compiler:
             raise RowError(f"its custom_id must be a string that is not empty, not {custom_id!r}")
         return custom_id
 
+    def _is_data(self, row: dict[str, Any]) -> bool:
+        """Whether a row with `input` is data for the prompt: datasets call a field so, too."""
+        return self._prompt is not None and (self._input_is_data or not row.keys() <= REQUEST_FIELDS)
+
     def _own_body(self, i: int, row: dict[str, Any]) -> dict[str, Any]:
         if "body" in row and ("url" in row or "method" in row):
             return _of_batch_line(row)
         if "params" in row and isinstance(row["params"], dict):
             return row["params"]
-        if "input" in row and not self._input_is_data:
+        if "input" in row and not self._is_data(row):
             return {key: value for key, value in row.items() if key != "custom_id"}
         if self._prompt is None:
             raise RowError(
@@ -97,10 +102,22 @@ class Compiler:
             raise RowError("has no model: give it one, or set request.model")
         if body.get("input") in (None, "", []):
             raise RowError("its input is empty")
+        if not isinstance(body["input"], str | list | dict):
+            raise RowError(f"its input is neither text nor a list of messages but {_kind(body['input'])}")
         if body.get("stream"):
             raise RowError("asks for stream, but a background job is polled, not streamed")
         if body.get("background", True) is not True:
             raise RowError("asks for background: false, but every request is a background job")
+
+
+# Of a request in the service's OpenAPI document and in OpenAI's, and the row's own custom_id.
+REQUEST_FIELDS: Final = frozenset((
+    "background", "conversation", "custom_id", "include", "input", "instructions", "max_output_tokens",
+    "max_tool_calls", "metadata", "model", "parallel_tool_calls", "previous_response_id", "prompt",
+    "prompt_cache_key", "prompt_cache_retention", "raw_prompt_tokens", "reasoning", "safety_identifier",
+    "service_tier", "store", "stream", "stream_options", "temperature", "text", "tool_choice", "tools",
+    "top_logprobs", "top_p", "truncation", "user",
+))  # fmt: skip
 
 
 def _of_batch_line(row: dict[str, Any]) -> dict[str, Any]:

@@ -58,8 +58,12 @@ class RunDir:
 
     @property
     def exists(self) -> bool:
-        """Whether a run lives here. A directory without a manifest never got as far as sending."""
-        return self.manifest.exists()
+        """Whether a run lives here: it has a manifest, or, where that was lost, something that was sent."""
+        try:
+            written = (path.stat().st_size > 0 for path in (self.results, self.journal) if path.exists())
+            return self.manifest.exists() or any(written)
+        except OSError:
+            return False  # `lock` will say why
 
     @property
     def is_held(self) -> bool:
@@ -78,9 +82,10 @@ class RunDir:
 
     def lock(self) -> None:
         """Make the directory if need be, and hold it. Raises `RunDirError` while another process does."""
+        path = self.path / ".lock"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+            fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise RunDirError(
                 Problem(f"the run directory cannot be made: {error.strerror}", str(self.path), "see sink.dir")
@@ -88,9 +93,11 @@ class RunDir:
         if not _try_lock(fd):
             holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(fd)
-            raise RunDirError(
-                Problem(f"another process (pid {holder}) is running this run", str(self.path))
-            ) from None
+            raise RunDirError(Problem(f"another process (pid {holder}) is running this run", str(self.path)))
+        if not path.exists() or os.fstat(fd).st_ino != path.stat().st_ino:
+            os.close(fd)  # the directory was set aside between opening and locking: this is the old one's
+            self.lock()
+            return
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._lock = fd

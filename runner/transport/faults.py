@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 import aiohttp
@@ -42,10 +43,19 @@ class Faults:
     def _message(self, cause: str, error: BaseException) -> str:
         if cause == "timeout":
             return f"no answer within {self._timeout_s:g} s (target.timeout_s)"
-        detail = " ".join(self._scrub.text(str(error)).split())[:DETAIL_CHARS]
+        detail = " ".join(self._scrub.text(_text(error)).split())[:DETAIL_CHARS]
         if not detail or not detail.isprintable() or any(mark in detail for mark in ("<", "\\", "^")):
             detail = type(error).__name__  # no text, or bytes that were received
         return f"{_SENTENCES[cause]} ({detail})"
+
+
+def _text(error: BaseException) -> str:
+    """The system's own words for a connection that failed: the library's are three nested remarks."""
+    if not isinstance(error, aiohttp.ClientConnectorError):
+        return str(error)
+    number = error.os_error.errno or 0
+    reason = os.strerror(number) if number > 0 else error.os_error.strerror or str(error.os_error)
+    return f"{error.host}:{error.port}: {reason}"
 
 
 def _cause(error: BaseException) -> str:

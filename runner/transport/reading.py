@@ -207,27 +207,29 @@ def _gone(status: int, body: bytes) -> Gone | Transient:
 
 def _rejected(status: int, headers: Headers, body: bytes) -> Rejected:
     failure, has_envelope = read_failure(status, body)
+    body = _strict_object(body)
     reply = None
-    if has_envelope:
-        one_line = msgspec.json.format(_strict(body), indent=-1)
+    if body:
+        one_line = msgspec.json.format(body, indent=-1)
         reply = Reply(status_code=status, request_id=headers.get("x-request-id"), body=msgspec.Raw(one_line))
     return Rejected(failure=failure, reply=reply, has_envelope=has_envelope)
 
 
 def read_failure(status: int, body: bytes) -> tuple[Failure, bool]:
-    """The service's own message, and whether it came in a JSON envelope at all."""
+    """The service's own message, and whether it came in an `error` envelope, as an API's own errors do."""
     try:
         value = _decode_any(_strict(body))
     except (Unreadable, *_DECODE_ERRORS):
         value = None
     if isinstance(value, dict):
-        message, kind, code = _parts(value.get("error") or value)
+        error = value.get("error")
+        message, kind, code = _parts(error or value)
         return Failure(
             type=kind or "error",
             message=message or f"HTTP {status}: {_snippet(body)}",
             status_code=status,
             code=code,
-        ), True
+        ), bool(error)
     said = _snippet(body) or "an empty body"
     return Failure(type="error", message=f"HTTP {status}: {said}", status_code=status), False
 
@@ -241,6 +243,15 @@ def _strict(body: bytes) -> bytes:
             raise Unreadable("empty", "the answer has an empty body") from None
         return _mended(body)
     return body
+
+
+def _strict_object(body: bytes) -> bytes:
+    """`body` as a strict JSON object; empty where it is none."""
+    try:
+        strict = _strict(body)
+    except Unreadable:
+        return b""
+    return strict if isinstance(_decode_any(strict), dict) else b""
 
 
 def _parts(error: Any) -> tuple[str | None, str | None, str | int | None]:

@@ -56,10 +56,11 @@ def test_an_override_that_is_not_written_so_is_told_as_it_was_typed(problems, te
     assert problem.where == f"--set {text}"
 
 
-def test_an_override_whose_value_is_not_yaml_says_to_quote_it(problems):
+def test_an_override_whose_value_is_not_yaml_is_the_text_itself(problems, read):
+    template = "{{ a }}: {{ b }}"
+    assert read("name: a\n", [f"source.prompt={template}"]).source.prompt == template
     (problem,) = problems("name: a\n", ["source.count=[1"])
-
-    assert str(problem) == "--set source.count=[1: the value is not YAML (quote it)"
+    assert problem.where == "--set source.count=[1"
 
 
 def test_a_wrong_value_stands_where_the_override_does_not_where_the_file_said_it(problems):

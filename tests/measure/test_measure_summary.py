@@ -16,7 +16,7 @@ from runner.store import Acceptance, Intent, Journal, Manifest, RunDir
 
 SPAN = {"mean", "p50", "p90", "p95", "p99", "p99_9", "max"}
 KEYS = {
-    "run": {"name", "status", "started", "wall_s", "continued"},
+    "run": {"name", "status", "started", "wall_s", "continued", "rows", "spanned_a_stop"},
     "requests": {
         "total", "completed", "incomplete", "failed", "cancelled", "expired", "rejected", "uncertain",
         "open", "unsent",
@@ -46,9 +46,11 @@ def test_the_summary_has_exactly_the_keys_of_the_contract():
     assert msgspec.json.decode(msgspec.json.encode(summary)) == summary
 
 
-def test_rates_are_over_the_whole_wall_time(timing):
+def test_rates_are_over_the_wall_time_and_that_of_acceptances_from_the_first_to_the_last(timing):
     meter = Meter(50)
-    meter.accepted, meter.polls = 40, 60
+    meter.polls = 60
+    for n in range(40):
+        meter.accept(100.0 + 4.0 * n / 39)
     for _ in range(20):
         meter.finished("completed", timing(), Usage(input=10, output=5))
     meter.finished("failed", timing(), Usage())
@@ -57,7 +59,7 @@ def test_rates_are_over_the_whole_wall_time(timing):
     summary = summarise(meter, _session(10.0), "interrupted", None, Vitals())
 
     assert summary["throughput"] == {
-        "accepted_per_s": 4.0,
+        "accepted_per_s": 10.0,
         "completed_per_s": 2.0,
         "output_tokens_per_s": 10.0,
     }

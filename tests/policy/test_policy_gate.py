@@ -108,16 +108,14 @@ def test_answers_to_what_was_sent_before_the_gate_closed_belong_to_the_same_epis
     gate = Gate()
     for _ in range(200):
         gate.started(0.0)
-    for n in range(200):
-        gate.throttled(0.1 + n / 1000, 0.0, 1.0)
+    news = [gate.throttled(0.1 + n / 1000, 0.0, 1.0) for n in range(200)]
 
-    assert gate.episodes == 1
+    assert news == [True] + 199 * [False]
     assert gate.opens_at(0.3) == pytest.approx(1.299)
 
     assert gate.opens_at(2.0) <= 2.0
     gate.started(2.0)
-    gate.throttled(2.1, 2.0, 1.0)
-    assert gate.episodes == 2
+    assert gate.throttled(2.1, 2.0, 1.0)
 
 
 def test_a_refusal_without_a_time_closes_the_gate_for_a_while_all_the_same():

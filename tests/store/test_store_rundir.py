@@ -144,7 +144,8 @@ def test_a_changed_setting_is_refused_by_its_name(run_dir, config, survey, chang
     with pytest.raises(RunDirError) as told:
         check_unchanged(manifest, changed, survey.fingerprint, "key", run_dir.path)
     (problem,) = told.value.problems
-    assert problem.what == f"changed since this run began: {named}"
+    assert problem.what.startswith(f"changed since this run began: {named} [{named}")
+    assert "→" in problem.what
     assert "--new" in problem.hint
 
 
