@@ -1,5 +1,6 @@
 # Sourced by the other scripts: makes .venv if it is missing or out of date, and puts it first in PATH.
-# usage: . scripts/env.sh [EXTRA]     EXTRA is an extra of pyproject.toml, such as test
+# usage: EXTRA=test . scripts/env.sh     EXTRA is an extra of pyproject.toml; without, only what a run needs.
+# Not an argument: a sourced file without arguments of its own would see those of the script.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
@@ -18,7 +19,7 @@ find_python() {
 # What an environment was made of: an environment with an extra serves those who need none.
 made_of="$(cat pyproject.toml scripts/env.sh | cksum) $PWD"
 have="$(cat .venv/made-of 2>/dev/null || true)"
-extra="${1:-}"
+extra="${EXTRA:-}"
 if [ "$have" = "$made_of all" ] || { [ -z "$extra" ] && [ "$have" = "$made_of plain" ]; }; then
   echo "$0: using the environment in .venv" >&2
 else
