@@ -58,9 +58,14 @@ class Contact:
             case _:
                 self._hear_it()
 
+    @property
+    def wants_another(self) -> bool:
+        """Whether one more request may go to a service that has taken none so far."""
+        return self._rejections < MOST_REJECTIONS
+
     def check_rejections(self, failure: Failure) -> None:
         """Raises `NothingAccepted` when the first requests were refused one and all."""
-        if not self.made and self._rejections >= MOST_REJECTIONS:
+        if not self.made and not self.wants_another:
             raise NothingAccepted(
                 Problem(
                     f"the first {self._rejections} requests were all rejected: {failure.message}",

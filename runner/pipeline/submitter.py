@@ -107,7 +107,8 @@ class Submitter:
             return None
         if len(self._retries) >= self._backlog:
             return None
-        if self._outstanding and not self._parts.contact.made:
+        contact = self._parts.contact
+        if not contact.made and (self._outstanding or not contact.wants_another):
             return None  # the first request decides whether there will be a second
         line = self._feed.take()
         if line is None:

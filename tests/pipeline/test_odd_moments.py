@@ -1,0 +1,247 @@
+"""What a hostile evening does to a run: signals, lost files, vanished readers, a service that says no."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+
+def wait_for(condition, process):
+    """Return once `condition()` holds; the process must not end before."""
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        try:
+            process.wait(0.02)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def has_results(runner, least, name="t"):
+    path = runner.cwd / "runs" / name / "results.jsonl"
+    return lambda: path.exists() and path.read_bytes().count(b"\n") >= least
+
+
+def test_a_hanging_poll_holds_up_neither_the_drain_nor_the_second_signal(simulate, runner):
+    simulator = simulate(faults={"get": {"hang": 1.0}})
+    config = runner.config(
+        target={"base_url": simulator.base_url, "timeout_s": 600},
+        source={"count": 3},
+        limits={"drain_s": 0.2},
+    )
+    process = runner.start("run", config)
+    wait_for(lambda: simulator.account()["gets_now"] == 3, process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)  # far below timeout_s
+    assert process.returncode == 130
+    assert runner.summary()["requests"]["open"] == 3
+
+
+def test_a_continued_run_sends_with_all_its_workers_again(simulate, runner):
+    simulator = simulate(latency={"type": "constant", "mean_s": 3600}, exchange_s=0.2)
+    config = runner.config(
+        target={"base_url": simulator.base_url},
+        source={"count": 120},
+        poll={"strategy": "fixed", "interval_s": 1000},
+        limits={"drain_s": 0},
+    )
+    process = runner.start("run", config, "--limit", "5")
+    wait_for(lambda: simulator.account()["accepted"] == 5, process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    process = runner.start("run", config)
+    wait_for(lambda: simulator.account()["accepted"] == 120, process)
+    process.kill()
+    process.communicate()
+    assert simulator.account()["peak_posts"] == 20
+
+
+@pytest.mark.parametrize("extra", [[], ["--new"]])
+def test_a_run_whose_manifest_was_lost_is_not_taken_for_a_new_one(simulate, runner, extra):
+    simulator = simulate()
+    config = runner.config(target={"base_url": simulator.base_url}, source={"count": 5})
+    assert runner("run", config).returncode == 0
+    (runner.cwd / "runs/t/manifest.json").unlink()
+    done = runner("run", config, *extra)
+    if extra:
+        assert done.returncode == 0
+        assert (runner.cwd / "runs/t.1/results.jsonl").exists()
+        assert simulator.account()["executed"] == 10
+    else:
+        assert done.returncode == 2
+        assert "manifest.json" in done.stderr
+        assert simulator.account()["executed"] == 5
+
+
+@pytest.mark.parametrize("transport", ["aiohttp", "openai"])
+def test_a_signal_while_the_embedded_simulator_starts_is_not_lost(runner, transport):
+    config = runner.config(
+        target={"base_url": "simulator", "transport": transport},
+        source={"count": 2000},
+        submit={"max_in_flight": 5},
+        simulator={"latency": {"type": "constant", "mean_s": 1}},
+    )
+    process = runner.start("run", config)
+    wait_for((runner.cwd / "runs/t/manifest.json").exists, process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+
+
+def test_a_reader_of_progress_that_goes_away_does_not_stop_the_run(simulate, runner):
+    simulator = simulate(
+        latency={"type": "constant", "mean_s": 7}
+    )  # a line of progress is due before the end
+    config = runner.config(target={"base_url": simulator.base_url}, source={"count": 20})
+    process = runner.start("run", config)
+    process.stderr.close()
+    assert process.wait(60) == 0
+    process.stdout.close()
+    assert runner.summary()["requests"]["completed"] == 20
+
+
+def test_a_directory_that_vanishes_while_running_ends_with_3_and_not_with_2(simulate, runner):
+    simulator = simulate(latency={"type": "constant", "mean_s": 1})
+    config = runner.config(target={"base_url": simulator.base_url}, source={"count": 40})
+    process = runner.start("run", config)
+    wait_for(lambda: simulator.account()["accepted"] == 40, process)
+    shutil.rmtree(runner.cwd / "runs/t")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, errors
+    assert "Traceback" not in errors
+
+
+def test_an_input_file_that_vanishes_while_running_ends_with_3(simulate, runner):
+    simulator = simulate()
+    for name in "ab":
+        rows = (json.dumps({"input": f"{name}{i}"}) + "\n" for i in range(30_000))
+        (runner.cwd / f"{name}.jsonl").write_text("".join(rows))
+    config = runner.config(
+        target={"base_url": simulator.base_url},
+        source={"type": "jsonl", "path": "?.jsonl", "count": None},
+        submit={"max_in_flight": 50},
+    )
+    process = runner.start("run", config)
+    wait_for(has_results(runner, 1), process)
+    (runner.cwd / "b.jsonl").unlink()
+    wait_for(has_results(runner, 50), process)
+    process.send_signal(signal.SIGSTOP)
+    process.send_signal(signal.SIGCONT)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    done = runner("run", config)
+    assert done.returncode == 2  # before anything is sent
+    assert "b.jsonl" in done.stderr or "changed" in done.stderr
+
+
+def polled(simulator, least):
+    return lambda: simulator.account()["gets"] >= least
+
+
+def test_counts_add_up_over_sessions_and_absence_is_no_latency(simulate, runner):
+    simulator = simulate(latency={"type": "constant", "mean_s": 8})
+    config = runner.config(
+        target={"base_url": simulator.base_url}, source={"count": 30}, limits={"drain_s": 0}
+    )
+    for stop, least in ((signal.SIGKILL, 60), (signal.SIGINT, 120)):
+        process = runner.start("run", config)
+        wait_for(polled(simulator, least), process)
+        process.send_signal(stop)
+        process.communicate(timeout=30)
+    polls_before = runner.summary()["polls"]["total"]
+    done = runner("run", config)
+    assert done.returncode == 0
+    summary = runner.summary()
+    assert summary["run"]["continued"] == 2
+    assert summary["run"]["spanned_a_stop"] == 30
+    assert summary["latency_s"]["completion"]["max"] is None
+    assert "30 requests were under way while it was stopped" in done.stdout
+    assert polls_before < summary["polls"]["total"] <= simulator.account()["gets"]
+    assert Counter(line["row"] for line in runner.results()) == dict.fromkeys(range(30), 1)
+
+
+def test_a_wrong_key_mended_continues_without_new(simulate, runner, monkeypatch):
+    monkeypatch.setenv("SIMULATOR_KEY", "the-right-one-of-two")
+    simulator = simulate(api_key_env="SIMULATOR_KEY")
+    config = runner.config(target={"base_url": simulator.base_url}, source={"count": 10})
+    assert runner("run", config).returncode == 3
+    runner.environ["SAIL_API_KEY"] = "the-right-one-of-two"
+    done = runner("run", config)
+    assert done.returncode == 0, done.stderr
+    assert "begun anew" in done.stderr
+    assert simulator.account()["executed"] == 10
+
+
+def test_a_service_that_rejects_everything_gets_ten_requests_and_not_all(simulate, runner):
+    simulator = simulate(models=["another"])
+    config = runner.config(target={"base_url": simulator.base_url}, source={"count": 500})
+    done = runner("run", config)
+    assert done.returncode == 3
+    assert done.stderr.count("the first request was rejected") == 1
+    assert "the first 10 requests were all rejected" in done.stderr
+    assert simulator.account()["posts"] == 10
+
+
+def test_a_deadline_is_kept_against_a_service_that_says_to_wait(simulate, runner):
+    simulator = simulate(latency={"type": "constant", "mean_s": 3600}, faults={"get": {"500": 1.0}})
+    config = runner.config(
+        target={"base_url": simulator.base_url},
+        source={"count": 2},
+        submit={"retry": {"base_s": 500, "cap_s": 1000}},
+        poll={"deadline_s": 0.6},
+    )
+    assert runner("run", config).returncode == 1
+    for line in runner.results():
+        assert line["status"] == "expired"
+        assert line["timing"]["done"] - line["timing"]["accepted"] < 60
+
+
+def test_a_summary_that_a_kill_prevented_is_written_when_there_is_nothing_left_to_do(simulate, runner):
+    simulator = simulate()
+    config = runner.config(target={"base_url": simulator.base_url}, source={"count": 5})
+    assert runner("run", config).returncode == 0
+    (runner.cwd / "runs/t/summary.json").unlink()
+    assert runner("run", config).returncode == 0
+    assert runner.summary()["run"]["status"] == "complete"
+
+
+def test_a_report_that_nobody_can_take_does_not_change_the_exit_code(simulate, runner):
+    simulator = simulate()
+    config = runner.config(target={"base_url": simulator.base_url}, source={"count": 5})
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            runner.command("run", config), cwd=runner.cwd, env=runner.env, stdout=full, stderr=subprocess.PIPE
+        )
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
+
+
+def test_an_old_terminal_encoding_does_not_break_the_report(simulate, runner):
+    simulator = simulate()
+    runner.environ["PYTHONIOENCODING"] = "ascii"
+    config = runner.config(target={"base_url": simulator.base_url}, source={"count": 5})
+    assert runner("run", config).returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
+def test_a_full_disk_stops_the_run_with_3_and_it_continues_when_there_is_room(simulate, runner):
+    simulator = simulate()
+    small = runner.cwd / "runs"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", small]).returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    try:
+        config = runner.config(target={"base_url": simulator.base_url}, source={"count": 500})
+        done = runner("run", config)
+        assert done.returncode == 3, done.stderr
+        assert "No space left on device" in done.stderr
+        subprocess.run(["mount", "-o", "remount,size=64m", small], check=True)
+        assert runner("run", config).returncode == 0
+        assert Counter(line["row"] for line in runner.results()) == dict.fromkeys(range(500), 1)
+        assert simulator.account()["executed"] == 500
+    finally:
+        subprocess.run(["umount", small], check=True)
