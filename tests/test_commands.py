@@ -79,7 +79,11 @@ def test_check_prints_the_plan_and_the_first_body_and_sends_nothing(simulate, ru
     assert account["posts"] == account["gets"] == 0
     assert not (runner.cwd / "runs").exists()
     assert runner("run", config).returncode == 0
-    assert "(exists: would be continued)" in runner("check", config).stdout
+    assert "(complete: nothing would be sent)" in runner("check", config).stdout
+    changed = runner("check", config, "--set", "request.model=other").stdout
+    assert "exists, and would be refused: changed since this run began: request" in changed
+    runner("run", config, "--limit", "3", "--new")
+    assert "(would be continued: 3 done, 0 open, 27 left)" in runner("check", config).stdout
 
 
 def test_report_compares_runs_side_by_side(simulate, runner):

@@ -9,10 +9,12 @@ from pathlib import Path
 import msgspec
 
 from runner.config import EMBEDDED, RunConfig
+from runner.errors import RunDirError
+from runner.measure.history import recall
 from runner.measure.summary import cost_usd
 from runner.records import Request
 from runner.source import Source, Survey
-from runner.store import RunDir
+from runner.store import RunDir, check_unchanged
 
 CHARACTERS_PER_TOKEN = 4
 
@@ -33,7 +35,7 @@ def plan(config: RunConfig, limit: int | None) -> str:
 def _lines(config: RunConfig, survey: Survey, rows: int, first: Request) -> Iterator[tuple[str, str]]:
     target, submit, poll = config.target, config.submit, config.poll
     run_dir = RunDir(Path(config.sink.dir) / config.name)
-    yield "run", f"{run_dir.path}{_existing(run_dir, config)}"
+    yield "run", f"{run_dir.path} ({_existing(run_dir, config, survey, rows)})"
     yield "rows", f"{rows:,}{'' if rows == survey.rows else f' of {survey.rows:,}'}, {config.source.type}"
     header = target.idempotency_header or "no idempotency header: a lost acknowledgement ends uncertain"
     yield "target", f"{_address(config)} ({target.mode}, {target.transport}, {header})"
@@ -50,12 +52,27 @@ def _lines(config: RunConfig, survey: Survey, rows: int, first: Request) -> Iter
         yield "cost", _cost(config, rows, first)
 
 
-def _existing(run_dir: RunDir, config: RunConfig) -> str:
+def _existing(run_dir: RunDir, config: RunConfig, survey: Survey, rows: int) -> str:
+    """What `runner run` would make of the run directory."""
     if not run_dir.exists:
-        return " (new)"
-    return {"resume": " (exists: would be continued)", "new": " (exists: would be set aside)"}.get(
-        config.sink.on_existing, " (exists: would be refused)"
-    )
+        return "new"
+    if config.sink.on_existing != "resume":
+        return {"new": "exists: would be set aside", "fail": "exists: would be refused"}[
+            config.sink.on_existing
+        ]
+    try:
+        manifest = run_dir.read_manifest()
+        key = os.environ.get(config.target.api_key_env, "").strip() or None
+        is_embedded = config.target.base_url == EMBEDDED
+        check_unchanged(manifest, config, survey.fingerprint, None if is_embedded else key, run_dir.path)
+        history = recall(run_dir, manifest, rows, repair=False)
+    except RunDirError as error:
+        return f"exists, and would be refused: {error.problems[0].what}"
+    done, still_open = history.meter.done, len(history.recovery.open)
+    left = history.meter.total - done - still_open
+    if done >= history.meter.total:
+        return "complete: nothing would be sent"
+    return f"would be continued: {done:,} done, {still_open:,} open, {left:,} left"
 
 
 def _address(config: RunConfig) -> str:

@@ -25,6 +25,7 @@ GUIDE_PROMPT: Final = (
 )
 """The workload of the vendor's guide: a numbered question and filler words."""
 MOST_PROBLEMS: Final = 20
+FEW_ALIKE: Final = 5
 
 
 class Survey(msgspec.Struct, frozen=True):
@@ -85,12 +86,11 @@ class Source:
                     problems.append(Problem(str(error), line.where))
                     if len(problems) >= MOST_PROBLEMS:
                         more = Problem("and perhaps more: reading stopped here")
-                        raise InputError(*problems, more) from None
+                        raise InputError(*_grouped(problems), more) from None
             problems.extend(islice(self._doubled(seen.doubled(MOST_PROBLEMS)), MOST_PROBLEMS + 1))
-        if len(problems) > MOST_PROBLEMS:
-            problems[MOST_PROBLEMS:] = [Problem("and perhaps more")]
         if problems:
-            raise InputError(*problems)
+            more = [Problem("and perhaps more")] if len(problems) > MOST_PROBLEMS else []
+            raise InputError(*_grouped(problems[:MOST_PROBLEMS]), *more)
         if not rows:
             raise InputError("the input has no rows")
         return Survey(rows=rows, fingerprint=self.fingerprint())
@@ -127,3 +127,17 @@ class Source:
             before = first.setdefault(custom_id, line)
             if before is not line:
                 yield Problem(f"custom_id {custom_id!r} is already that of {before.where}", line.where)
+
+
+def _grouped(problems: list[Problem]) -> list[Problem]:
+    """The same mistake in row after row is told once, where it was first."""
+    alike: dict[str, list[Problem]] = {}
+    for problem in problems:
+        alike.setdefault(problem.what, []).append(problem)
+    grouped: list[Problem] = []
+    for same in alike.values():
+        if len(same) <= FEW_ALIKE:
+            grouped.extend(same)
+        else:
+            grouped.append(Problem(same[0].what, same[0].where, f"and {len(same) - 1} more rows like it"))
+    return grouped

@@ -159,8 +159,10 @@ class RunDir:
 _AFRESH: Final = "start afresh with --new"
 
 
-def check_unchanged(manifest: Manifest, config: RunConfig, fingerprint: str, key: str, where: Path) -> None:
-    """Raises `RunDirError` naming what is not as it was when the run began.
+def check_unchanged(
+    manifest: Manifest, config: RunConfig, fingerprint: str, key: str | None, where: Path
+) -> None:
+    """Raises `RunDirError` naming what is not as it was when the run began; a `key` of None is not compared.
 
     Other input or settings would make other requests under the ids and idempotency keys of the old
     ones; another API key has none of the old one's protection against paying twice.
@@ -172,7 +174,7 @@ def check_unchanged(manifest: Manifest, config: RunConfig, fingerprint: str, key
     for name, was in _settings(config).items():
         if manifest.settings.get(name) != was:
             changed.append(name + _differences(before, now, name))
-    if not hmac.compare_digest(manifest.key, _salted(key, manifest.key_salt)):
+    if key is not None and not hmac.compare_digest(manifest.key, _salted(key, manifest.key_salt)):
         changed.append(f"the API key ({config.target.api_key_env})")
     if changed:
         raise RunDirError(

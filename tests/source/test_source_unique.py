@@ -78,8 +78,10 @@ def test_a_true_duplicate_is_found_among_ids_that_share_its_digest(wrong, monkey
 def test_a_file_of_nothing_but_duplicates_does_not_fill_the_screen(wrong):
     said = wrong('{"custom_id": "a", "input": "x"}\n' * 5000)
 
-    assert said[0] == "in.jsonl:2: custom_id 'a' is already that of in.jsonl:1"
-    assert len(said) < 50
+    assert said == [
+        "in.jsonl:2: custom_id 'a' is already that of in.jsonl:1 (and 19 more rows like it)",
+        "and perhaps more",
+    ]
 
 
 @given(ids=st.lists(st.text(max_size=2), max_size=60), chunk_ids=st.integers(1, 7))
