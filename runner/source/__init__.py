@@ -89,8 +89,8 @@ class Source:
                         raise InputError(*_grouped(problems), more) from None
             problems.extend(islice(self._doubled(seen.doubled(MOST_PROBLEMS)), MOST_PROBLEMS + 1))
         if problems:
-            more = [Problem("and perhaps more")] if len(problems) > MOST_PROBLEMS else []
-            raise InputError(*_grouped(problems[:MOST_PROBLEMS]), *more)
+            rest = [Problem("and perhaps more")] if len(problems) > MOST_PROBLEMS else []
+            raise InputError(*_grouped(problems[:MOST_PROBLEMS]), *rest)
         if not rows:
             raise InputError("the input has no rows")
         return Survey(rows=rows, fingerprint=self.fingerprint())
