@@ -2,12 +2,9 @@
 
 import json
 import os
-import pty
 import re
-import select
 import signal
 import socket
-import subprocess
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -315,37 +312,3 @@ def read_link(path):
         return str(path.readlink())
     except OSError:
         return ""
-
-
-def test_a_terminal_sees_two_bars_and_a_pipe_plain_lines(simulate, runner):
-    simulator = simulate(latency={"type": "constant", "mean_s": 0.4})
-    config = runner.config(target={"base_url": simulator.base_url})
-    done = runner("run", config)
-    assert re.search(r"submitted 50/50 .* completed 50 .*in flight 0  retries 0  failed 0", done.stderr)
-    assert "\r" not in done.stderr
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        runner.command("run", runner.config(name="tty", target={"base_url": simulator.base_url})),
-        cwd=runner.cwd, env=runner.env, stdin=slave, stdout=subprocess.DEVNULL, stderr=slave,
-    )  # fmt: skip
-    os.close(slave)
-    seen = b""
-    while select.select([master], [], [], 30)[0]:
-        try:
-            seen += os.read(master, 1 << 16)
-        except OSError:  # the other side is closed
-            break
-    os.close(master)
-    assert process.wait(30) == 0
-    text = seen.decode()
-    assert "submitted" in text
-    assert "completed" in text
-    assert "in flight 0 · retries 0 · failed 0" in text
-    assert "50/50" in text
-    assert "\x1b[A" in text, "the second bar moves the cursor"
-
-
-def test_quiet_says_nothing_when_all_is_well(simulate, runner):
-    simulator = simulate()
-    done = runner("run", runner.config(target={"base_url": simulator.base_url}), "--quiet")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -66,6 +66,8 @@ async def run(assignment: Assignment) -> RunnerError | None:
 
 
 class _Run:
+    """The tasks of one session. `_over` is set when all is done, drained, or stopped for the second time."""
+
     def __init__(self, assignment: Assignment) -> None:
         a = self._a = assignment
         config = a.config

@@ -46,7 +46,7 @@ class Embedded:
     async def __aenter__(self) -> Self:
         try:
             self.base_url = await self._ready(self._launch())
-        except BaseException:
+        except BaseException:  # a signal, too: no process may be left behind
             await asyncio.shield(asyncio.to_thread(self._stop, 0.0))
             raise
         return self

@@ -213,7 +213,7 @@ def talk(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
         return uvloop.run(main())
 
-    talk.open = partial(_open, request.param, "")  # type: ignore[attr-defined]
+    talk.open = partial(_open, request.param, "")  # type: ignore[attr-defined] - a function with an attribute
     return talk
 
 
