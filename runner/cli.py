@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from typing import TextIO
 
 from runner import __version__
 from runner.errors import RunnerError
+from runner.streams import let_go, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,27 +25,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say([str(error)])
         return error.exit_code
     except KeyboardInterrupt:
-        print("runner: interrupted", file=sys.stderr)
+        _say(["interrupted"])
         return 130
     except BrokenPipeError:
-        _drop(sys.stdout)
+        let_go(sys.stdout)
         return 1
     except OSError as error:
-        _drop(sys.stdout)
+        let_go(sys.stdout)
         _say([f"cannot write: {error.strerror}"])
         return 1
 
 
 def _say(messages: Iterable[str]) -> None:
-    with suppress(OSError):  # nobody reads it any more
-        for message in messages:
-            for line in message.splitlines():
-                print(f"runner: {line}", file=sys.stderr, flush=True)
-
-
-def _drop(stream: TextIO) -> None:
-    """Let what could not be written go, or Python complains about it once more at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    for message in messages:
+        for line in message.splitlines():
+            say(f"runner: {line}", sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -125,9 +117,11 @@ def _print_report(run_dir: str) -> None:
     from runner.report import report
 
     try:
-        print(report([run_dir], as_json=False), flush=True)
-    except (RunnerError, OSError) as error:
+        text = report([run_dir], as_json=False)
+    except RunnerError as error:
         _say([f"no report: {error}"])
+    else:
+        say(text, sys.stdout)
 
 
 def _check(arguments: argparse.Namespace) -> int:

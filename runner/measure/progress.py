@@ -6,12 +6,12 @@ import os
 import sys
 import time
 from collections import deque
-from contextlib import suppress
 from typing import Final, NoReturn, Protocol, TextIO
 
 from tqdm import tqdm
 
 from runner.measure.meter import Meter
+from runner.streams import say
 
 REDRAW_S: Final = 0.25
 PLAIN_LINE_S: Final = 5.0
@@ -116,8 +116,7 @@ class Silent:
         """Nothing."""
 
     def say(self, text: str) -> None:
-        with suppress(OSError):  # the reader went away: no reason to stop a run that costs money
-            print(text, file=self._stream, flush=True)
+        say(text, self._stream)
 
     def close(self) -> None:
         """Nothing."""

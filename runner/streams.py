@@ -1,0 +1,23 @@
+"""Saying something to a person, who may have gone away: no reason to stop a run that costs money."""
+
+from __future__ import annotations
+
+import os
+from typing import TextIO
+
+
+def say(text: str, stream: TextIO) -> bool:
+    """Print a line and flush it. Returns whether it could be written; if not, the stream is let go for good."""
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        let_go(stream)
+        return False
+    return True
+
+
+def let_go(stream: TextIO) -> None:
+    """Send what is left in the stream's buffer nowhere: Python would try it again at exit, and end with 120."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
