@@ -7,7 +7,7 @@ from typing import TextIO
 
 
 def say(text: str, stream: TextIO) -> bool:
-    """Print a line and flush it. Returns whether it could be written; if not, the stream is let go for good."""
+    """Print a line and flush it. Returns whether it could be written; if not, the stream is let go."""
     try:
         print(text, file=stream, flush=True)
     except OSError:
@@ -17,7 +17,7 @@ def say(text: str, stream: TextIO) -> bool:
 
 
 def let_go(stream: TextIO) -> None:
-    """Send what is left in the stream's buffer nowhere: Python would try it again at exit, and end with 120."""
+    """Send what is left in the buffer nowhere: Python would try it again at exit, and end with 120."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
