@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from runner.config.sections import RunConfig
@@ -34,7 +34,8 @@ class Parts:
     clock: Clock
     contact: Contact
     warn: Callable[[str], None]
-    random: random.Random = field(default_factory=lambda: random.Random(0))
+    random: random.Random
+    """Seeded by the run: runs that are throttled together must not come back together."""
 
     def throttled(self, gate: Gate, outcome: Throttled, sent: float, now: float) -> None:
         """Close a gate, and say so where nothing will move for a while."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ class _Run:
             clock=self._clock,
             contact=Contact(a.base_url, a.progress.say),
             warn=a.progress.say,
+            random=random.Random(a.run_id),
         )
         self._followed = frozenset(a.recovery.open)
         self._feed = Feed(a.source, a.rows, self._needs_no_post)
