@@ -73,7 +73,15 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_config(parser)
-    parser.add_argument("--new", action="store_true", help="set an earlier run aside and start afresh")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--new", action="store_true", help="set an earlier run aside and start afresh")
+    which.add_argument(
+        "--retry",
+        type=_statuses,
+        metavar="STATUS,…",
+        default=(),
+        help="continue, and send rows anew that ended so: failed, rejected, expired, uncertain, …",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress, no report; errors are still told")
     parser.set_defaults(command=_run)
 
@@ -104,7 +112,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from runner.engine.local import Options, execute
 
     config = load(arguments.config, arguments.overrides)
-    ending = execute(config, Options(new=arguments.new, limit=arguments.limit, quiet=arguments.quiet))
+    options = Options(new=arguments.new, limit=arguments.limit, retry=arguments.retry, quiet=arguments.quiet)
+    ending = execute(config, options)
     if not arguments.quiet:
         _print_report(f"{config.sink.dir}/{config.name}")
     if ending.exit_code or not arguments.quiet:
@@ -162,6 +171,18 @@ def _schema(arguments: argparse.Namespace) -> int:
     dialect = "https://json-schema.org/draft/2020-12/schema"
     print(json.dumps({"$schema": dialect, **RunConfig.model_json_schema()}, indent=2))
     return 0
+
+
+def _statuses(text: str) -> tuple[str, ...]:
+    """What `--retry` takes: any but `completed`, which would be paid for twice."""
+    from runner.records import RESULT_STATUSES
+
+    words = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
+    known = RESULT_STATUSES[1:]
+    for word in words:
+        if word not in known:
+            raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(known)}")
+    return words
 
 
 def _positive(text: str) -> int:

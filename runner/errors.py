@@ -9,6 +9,8 @@
     │   ├── KeyRefused              401, 402, 403: no row can succeed
     │   ├── EndpointUnreachable     nobody answers at `target.base_url`, or not a Responses API
     │   ├── NothingAccepted         the first requests were all rejected
+    │   ├── LimitReached            one of `limits`
+    │   ├── OutOfFiles              the process or the system has no more file descriptors
     │   └── StorageError            the run directory can no longer be written
     └── Interrupted    128 + n      SIGINT or SIGTERM
 
@@ -81,6 +83,14 @@ class NothingAccepted(StoppedEarly):
     """The service rejected one request after the other before it ever took one."""
 
 
+class LimitReached(StoppedEarly):
+    """One of `limits` was reached: nothing more is sent."""
+
+
+class OutOfFiles(StoppedEarly):
+    """No more connections can be opened, because no more files can."""
+
+
 class StorageError(StoppedEarly):
     """The run directory cannot be written: results would be lost, so nothing more is fetched."""
 
@@ -89,6 +99,6 @@ class Interrupted(RunnerError):
     """A signal ended the run; `signum` is which."""
 
     def __init__(self, signum: int) -> None:
-        self.signum = signum
+        self.name = signal.Signals(signum).name
         self.exit_code = 128 + signum
-        super().__init__(f"interrupted by {signal.Signals(signum).name}")
+        super().__init__(f"interrupted by {self.name}")

@@ -57,6 +57,9 @@ class Job(msgspec.Struct, gc=False):
     """Polls in a row that brought no answer about the job."""
     missing: int = 0
     """Polls in a row to which the service said that it does not know the job."""
+    epoch: int = 0
+    inherited: bool = False
+    """Accepted in an earlier session: its result may have been delivered to a client that was killed."""
 
 
 class Timing(msgspec.Struct, frozen=True, gc=False):
@@ -86,7 +89,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     body: msgspec.Raw
 
 
-class Result(msgspec.Struct, frozen=True, gc=False):
+class Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A line of `results.jsonl`: every row ends as exactly one."""
 
     custom_id: str
@@ -97,6 +100,8 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     timing: Timing
     attempts: int
     polls: int
+    epoch: int = 0
+    """How often the row was given another try by hand (`--retry`); absent from the line where never."""
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):

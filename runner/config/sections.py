@@ -104,6 +104,9 @@ class Submit(Section):
     max_in_flight: Count = 20_000
     """Accepted jobs not yet done, POSTs in flight included."""
     retry: Retry = Retry()
+    on_uncertain: Literal["hold", "resend"] = "hold"
+    """A request that was perhaps accepted, and that no key protects: end it `uncertain`, or send it again
+    and perhaps pay for it twice."""
 
 
 class Poll(Section):
@@ -139,10 +142,19 @@ class Sink(Section):
 
 
 class Limits(Section):
-    """When to stop."""
+    """When to stop early, with exit code 3; the same command continues."""
 
+    max_s: Seconds | None = None
+    """Seconds of one session, after which nothing more is sent."""
+    max_cost_usd: float | None = Field(None, gt=0)
+    """Of all results, by `prices`; what is in flight is counted in at the mean cost of those done."""
+    max_failures: Count | None = None
+    """Requests that ended other than `completed`."""
+    max_outage_s: Seconds = 60.0
+    """How long nothing but failures may come back: no answers, 5xx, refusals of every request as too many.
+    Meanwhile one request at a time tries whether the service is back."""
     drain_s: float = Field(30.0, ge=0)
-    """After a first Ctrl-C: how long open jobs are still polled."""
+    """After a first Ctrl-C, or a limit: how long open jobs are still polled."""
 
 
 class Prices(Section):
@@ -177,6 +189,12 @@ class RunConfig(Section):
         if not isinstance(data, dict):
             return data
         return {key: value for key, value in data.items() if value is not None or key == "name"}
+
+    @model_validator(mode="after")
+    def _a_budget_needs_prices(self) -> RunConfig:
+        if self.limits.max_cost_usd is not None and self.prices is None:
+            raise ValueError("limits.max_cost_usd needs prices")
+        return self
 
     @field_validator("request")
     @classmethod

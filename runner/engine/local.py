@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import os
+import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import uvloop
 
-from runner.config import EMBEDDED, RunConfig
-from runner.errors import (
-    ConfigError,
-    Interrupted,
-    NothingAccepted,
-    Problem,
-    RunDirError,
-    RunnerError,
-    StorageError,
-)
+from runner.config import RunConfig
+from runner.engine.surroundings import allow_connections, open_address, read_key
+from runner.errors import Interrupted, NothingAccepted, Problem, RunDirError, RunnerError, StorageError
 from runner.measure.history import History, recall
 from runner.measure.progress import open_progress
-from runner.measure.summary import RunStatus, summarise
+from runner.measure.summary import RunStatus, summarise, write_summary
 from runner.measure.vitals import Vitals
 from runner.pipeline.run import Assignment, run
 from runner.pipeline.signals import Signals
+from runner.records import ResultStatus
 from runner.source import Source
-from runner.store import Manifest, RunDir, check_unchanged, recover, replace_atomically
+from runner.store import Manifest, RunDir, check_unchanged, recover, reopen, set_superseded_aside
 
 GC_THRESHOLD: Final = 50_000
 """Allocations between collections: a run makes few cycles, and the default looks for them all the time."""
@@ -42,6 +35,8 @@ class Options:
 
     new: bool = False
     limit: int | None = None
+    retry: tuple[ResultStatus, ...] = ()
+    """Rows that ended so are sent anew, under a new epoch."""
     quiet: bool = False
 
 
@@ -64,25 +59,6 @@ def execute(config: RunConfig, options: Options) -> Ending:
             run_dir.unlock()
 
 
-def read_key(config: RunConfig) -> str:
-    """The API key from the environment. Raises `ConfigError` where it is not set; the simulator takes any."""
-    name = config.target.api_key_env
-    key = os.environ.get(name, "").strip()
-    if config.target.base_url == EMBEDDED and config.simulator.api_key_env is None:
-        return EMBEDDED
-    if not key:
-        raise ConfigError(
-            Problem(
-                f"the environment variable {name} with the API key is not set",
-                "target.api_key_env",
-                f"export {name}=…",
-            )
-        )
-    if not key.isascii() or not key.isprintable():
-        raise ConfigError(Problem(f"the API key in {name} has characters that no header can carry"))
-    return key
-
-
 class _Local:
     """Preparation and end of one session; the middle is `pipeline.run`."""
 
@@ -92,13 +68,20 @@ class _Local:
         self._run_dir = run_dir
         self._signals = signals
         self._key = read_key(config)
+        allow_connections(config)
         self._source = Source(config)
         self._notes: list[str] = []
 
     def execute(self) -> Ending:
         manifest, continued = self._open_run_dir()
         rows = min(manifest.rows, self._options.limit or manifest.rows)
-        history = recall(self._run_dir, manifest, rows, repair=True)
+        for name, count in self._run_dir.repair().items():
+            self._notes.append(f"cut {count} bytes of a torn last line of {name}")
+        if self._options.retry:
+            self._reopen(rows)
+        history = recall(self._run_dir, manifest, rows)
+        if history.recovery.has_superseded:  # a kill came in the middle of an earlier --retry
+            set_superseded_aside(self._run_dir)
         if continued:
             self._note_continuing(history)
         if history.meter.done >= history.meter.total:
@@ -110,7 +93,10 @@ class _Local:
     def _open_run_dir(self) -> tuple[Manifest, bool]:
         """The manifest, and whether it is that of an earlier session. Raises before anything is sent."""
         config, run_dir = self._config, self._run_dir
-        fresh = self._options.new or config.sink.on_existing == "new"
+        retry = bool(self._options.retry)
+        if retry and not run_dir.exists:
+            raise RunDirError(Problem("there is no run to try again", str(run_dir.path), "leave --retry out"))
+        fresh = not retry and (self._options.new or config.sink.on_existing == "new")
         # Bad input is told before a directory is made, so that it leaves nothing behind.
         survey = self._source.survey() if fresh or not run_dir.exists else None
         run_dir.lock()
@@ -118,7 +104,7 @@ class _Local:
             self._notes.append(f"the earlier run is kept in {run_dir.set_aside()}")
         if not run_dir.exists:
             return run_dir.create(config, survey or self._source.survey(), self._key), False
-        if config.sink.on_existing == "fail":
+        if config.sink.on_existing == "fail" and not retry:
             raise RunDirError(
                 Problem("there is a run already", str(run_dir.path), "sink.on_existing is fail")
             )
@@ -132,6 +118,13 @@ class _Local:
             return run_dir.create(config, self._source.survey(), self._key), False
         return manifest, True
 
+    def _reopen(self, rows: int) -> None:
+        count = reopen(self._run_dir, self._options.retry, rows, time.time())
+        ended = " or ".join(self._options.retry)
+        self._notes.append(
+            f"{count:,} rows that ended {ended} are tried again" if count else f"no row ended {ended}"
+        )
+
     def _note_continuing(self, history: History) -> None:
         recovery = history.recovery
         history.session.continued = max(history.session.continued + 1, 1)
@@ -139,19 +132,17 @@ class _Local:
             f"continuing {self._run_dir.path}: {recovery.done.count:,} done, {len(recovery.open):,} open, "
             f"{len(recovery.unacknowledged):,} to be confirmed"
         )
-        for name, count in recovery.torn_bytes.items():
-            self._notes.append(f"cut {count} bytes of a torn last line of {name}")
 
     def _nothing_to_do(self, history: History) -> Ending:
         said = f"{self._run_dir.path} is complete: nothing was sent; --new starts it afresh"
         if not _is_told(self._run_dir, "complete", history.meter.total):
-            self._write_summary(
-                summarise(history.meter, history.session, "complete", self._config.prices, None)
-            )
+            told = summarise(history.meter, history.session, "complete", self._config.prices, None)
+            write_summary(self._run_dir.summary, told)
         return Ending(1 if history.meter.not_completed else 0, (said,))
 
     def _work(self, manifest: Manifest, history: History, rows: int, vitals: Vitals) -> RunnerError | None:
         """Run the event loop until the session ends; return what ended it early."""
+        config, run_dir = self._config, self._run_dir
         progress = open_progress(history.meter, quiet=self._options.quiet)
         for note in self._notes if not self._options.quiet else ():
             progress.say(note)
@@ -163,13 +154,13 @@ class _Local:
             async with AsyncExitStack() as stack:
                 return await run(
                     Assignment(
-                        config=self._config,
+                        config=config,
                         run_id=manifest.run_id,
-                        base_url=await self._base_url(stack),
+                        base_url=await open_address(config, run_dir.simulator, self._signals, stack),
                         key=self._key,
                         rows=rows,
                         source=self._source,
-                        run_dir=self._run_dir,
+                        run_dir=run_dir,
                         recovery=history.recovery,
                         meter=history.meter,
                         session=history.session,
@@ -187,21 +178,6 @@ class _Local:
             self._signals.handler = Signals.ignore
             progress.close()
 
-    async def _base_url(self, stack: AsyncExitStack) -> str:
-        """The address to send to; starts the simulator where that is it. Raises `Interrupted` on a signal."""
-        if self._config.target.base_url != EMBEDDED:
-            return self._config.target.base_url
-        from runner.simulator.embedded import Embedded
-
-        starting = asyncio.ensure_future(
-            stack.enter_async_context(Embedded(self._config.simulator, self._run_dir.simulator))
-        )
-        self._signals.hand_to(asyncio.get_running_loop(), lambda _: starting.cancel())
-        try:
-            return (await starting).base_url
-        except asyncio.CancelledError:
-            raise Interrupted(self._signals.received[0]) from None
-
     def _sum_up(self, history: History, vitals: Vitals, ended_by: RunnerError | None) -> Ending:
         """Write `summary.json`; say how the run ended and how it goes on."""
         meter = history.meter
@@ -210,7 +186,7 @@ class _Local:
             status = "interrupted" if isinstance(ended_by, Interrupted) else "stopped"
         summary = summarise(meter, history.session, status, self._config.prices, vitals)
         try:
-            self._write_summary(summary)
+            write_summary(self._run_dir.summary, summary)
         except StorageError as error:
             ended_by = ended_by or error
         if ended_by is None:
@@ -225,10 +201,6 @@ class _Local:
         if not isinstance(ended_by, NothingAccepted):
             messages.append(f"continue with the same command; what is done is in {self._run_dir.results}")
         return Ending(ended_by.exit_code, tuple(messages))
-
-    def _write_summary(self, summary: dict[str, Any]) -> None:
-        text = msgspec.json.format(msgspec.json.encode(summary), indent=2)
-        replace_atomically(self._run_dir.summary, text + b"\n")
 
 
 def _is_told(run_dir: RunDir, status: RunStatus, total: int) -> bool:

@@ -65,7 +65,7 @@ def _existing(run_dir: RunDir, config: RunConfig, survey: Survey, rows: int) -> 
         key = os.environ.get(config.target.api_key_env, "").strip() or None
         is_embedded = config.target.base_url == EMBEDDED
         check_unchanged(manifest, config, survey.fingerprint, None if is_embedded else key, run_dir.path)
-        history = recall(run_dir, manifest, rows, repair=False)
+        history = recall(run_dir, manifest, rows)
     except RunDirError as error:
         return f"exists, and would be refused: {error.problems[0].what}"
     done, still_open = history.meter.done, len(history.recovery.open)

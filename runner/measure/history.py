@@ -9,7 +9,15 @@ import msgspec
 from runner.measure.meter import Meter
 from runner.measure.series import last_sample
 from runner.measure.summary import Session
-from runner.store import Manifest, Recovery, RunDir, recover, session_starts
+from runner.store import (
+    Line,
+    Manifest,
+    Recovery,
+    RunDir,
+    read_marks,
+    read_results,
+    recover,
+)
 
 
 class History(msgspec.Struct):
@@ -20,15 +28,24 @@ class History(msgspec.Struct):
     recovery: Recovery
 
 
-def recall(run_dir: RunDir, manifest: Manifest, limit: int, *, repair: bool) -> History:
-    """Read the run directory back. Raises `RunDirError` for a damaged line.
+def recall(run_dir: RunDir, manifest: Manifest, limit: int) -> History:
+    """Read the run directory back, changing nothing. Raises `RunDirError` for a damaged line.
 
     The run is about the first `limit` rows, and about what was sent before under a larger limit.
     """
     meter = Meter(limit)
-    sessions = session_starts(run_dir.journal)
-    meter.restarts = sessions[1:]
-    recovery = recover(run_dir, manifest.rows, meter.recall, repair=repair)
+    marks = read_marks(run_dir.journal)
+    meter.restarts = marks.sessions[1:]
+    set_aside = set()
+    for line in read_results(run_dir.superseded):
+        set_aside.add((line.row, line.epoch))
+        meter.recall_superseded(line)
+
+    def superseded(line: Line) -> None:
+        if (line.row, line.epoch) not in set_aside:
+            meter.recall_superseded(line)
+
+    recovery = recover(run_dir, manifest.rows, meter.recall, superseded, marks=marks)
     sample = last_sample(run_dir.metrics)
     meter.recall_counters(sample)
     meter.accepted += len(recovery.open)
@@ -36,7 +53,8 @@ def recall(run_dir: RunDir, manifest: Manifest, limit: int, *, repair: bool) -> 
     meter.total = limit + done_beyond + sum(row >= limit for row in recovery.open)
     session = Session(manifest.name, manifest.created, _number(sample, "wall_s"), _number(sample, "cpu_s"))
     session.rows = manifest.rows
-    session.continued = max(len(sessions) - 1, 0)
+    session.continued = max(len(marks.sessions) - 1, 0)
+    session.retried = len(marks.epochs)
     return History(meter=meter, session=session, recovery=recovery)
 
 

@@ -103,11 +103,7 @@ class Meter:
             self.spanned += 1
         else:
             self.latencies.record(status, timing)
-        if usage.input or usage.output:
-            self.tokens["input"] += usage.input
-            self.tokens["cached"] += usage.cached
-            self.tokens["output"] += usage.output
-            self.tokens["reasoning"] += usage.reasoning
+        self._use(usage)
 
     def accept(self, now: float) -> None:
         """The service took a request; `now` on a monotonic clock."""
@@ -131,6 +127,19 @@ class Meter:
         self.finished(line.status, line.timing, read_usage(line.usage))
         self.polls += line.polls
         self.accepted += line.timing.accepted is not None
+
+    def recall_superseded(self, line: Line) -> None:
+        """A result of an earlier epoch: no longer the row's, but its tokens were paid for."""
+        self._use(read_usage(line.usage))
+        self.polls += line.polls
+        self.accepted += line.timing.accepted is not None
+
+    def _use(self, usage: Usage) -> None:
+        if usage.input or usage.output:
+            self.tokens["input"] += usage.input
+            self.tokens["cached"] += usage.cached
+            self.tokens["output"] += usage.output
+            self.tokens["reasoning"] += usage.reasoning
 
     def recall_counters(self, last_sample: Mapping[str, Any]) -> None:
         """What results do not tell, from the last line of an earlier session's `metrics.jsonl`."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
 
 from runner.config.sections import Prices
 from runner.measure.meter import Meter
 from runner.measure.vitals import Vitals, max_rss_bytes
 from runner.records import RESULT_STATUSES
+from runner.store import replace_atomically
 
 RunStatus = Literal["running", "complete", "interrupted", "stopped"]
 
@@ -26,6 +30,8 @@ class Session:
         self.continued = 0
         self.rows = 0
         """Rows of the whole input; a `--limit` may send fewer."""
+        self.retried = 0
+        """Rows that were given another try by hand."""
         self.wall_s = 0.0
 
     @property
@@ -61,6 +67,7 @@ def summarise(
             "continued": session.continued,
             "rows": session.rows,
             "spanned_a_stop": meter.spanned,
+            "retried": session.retried,
         },
         "requests": {
             "total": meter.total,
@@ -83,6 +90,11 @@ def summarise(
         "cost_usd": cost_usd(meter.tokens, prices),
         "client": _client(meter, session, vitals),
     }
+
+
+def write_summary(path: Path, summary: dict[str, Any]) -> None:
+    """Raises `StorageError`."""
+    replace_atomically(path, msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
 
 
 def _per_s(count: int, seconds: float) -> float:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from typing import Final
 
-from runner.errors import EndpointUnreachable, KeyRefused, NothingAccepted, Problem
-from runner.records import Failure
-from runner.transport.outcomes import (
-    SILENT,
-    Rejected,
-    RetrieveOutcome,
-    SubmitOutcome,
-    Transient,
-    Unauthorised,
+from runner.config.sections import RunConfig
+from runner.errors import (
+    EndpointUnreachable,
+    KeyRefused,
+    NothingAccepted,
+    OutOfFiles,
+    Problem,
+    StoppedEarly,
 )
+from runner.records import Failure
+from runner.transport.outcomes import SILENT, AnyOutcome, Rejected, Throttled, Transient, Unauthorised
 
 FIRST_PATIENCE_S: Final = 3.0
 FIRST_FAILURES: Final = 2
 """A wrong address is told within seconds."""
-PATIENCE_S: Final = 60.0
 FAILURES: Final = 5
-"""A service that did answer before may restart, or the network may have a bad minute."""
+"""An outage is at least this many failures in a row, however long they took."""
 MOST_REJECTIONS: Final = 10
 """Requests that are sent, one after the other, to a service that has refused every one before."""
 
@@ -29,83 +30,107 @@ MOST_REJECTIONS: Final = 10
 class Contact:
     """What all outcomes together say of the service, from POSTs and GETs alike.
 
-    Until `made`, only one request is under way, and its failure is the run's, not the row's. Later, a
-    minute of nothing but silence ends the run.
+    Until `made`, only one request is under way, and its failure is the run's, not the row's. Later,
+    `max_outage_s` of nothing but failures ends the run; a wait that the service asked for comes on top.
     """
 
-    def __init__(self, base_url: str, warn: Callable[[str], None]) -> None:
+    def __init__(self, config: RunConfig, base_url: str, warn: Callable[[str], None]) -> None:
+        self._target = config.target
         self._base_url = base_url
+        self._max_outage_s = config.limits.max_outage_s
         self._warn = warn
-        self._silent_since: float | None = None
+        self._failing_since: float | None = None
         self._failures = 0
+        self._longest_wait_s = 0.0
         self._rejections = 0
         self.made = False
         self.on_made: Callable[[], None] = lambda: None
 
-    def note(self, outcome: SubmitOutcome | RetrieveOutcome, now: float) -> None:
-        """Take one outcome in; `now` on a monotonic clock. Raises `EndpointUnreachable`."""
+    def note(self, outcome: AnyOutcome, now: float) -> StoppedEarly | None:
+        """Take one outcome in; `now` on a monotonic clock.
+
+        Returns what ends the run, to be raised once the outcome's own request is dealt with.
+        """
         match outcome:
-            case Unauthorised():
-                return
-            case Transient(cause=cause, failure=failure) if cause in SILENT:
-                self._hear_nothing(now, failure)
-            case Transient(cause=cause, failure=failure) if not self.made:
+            case Unauthorised(failure=failure):
+                return refused(failure, self._target.api_key_env)
+            case Transient(cause="no_files", failure=failure):
+                return out_of_files(failure)
+            case Transient(cause=cause):
                 # A web page, or JSON of another service. A 5xx may be a proxy's: not yet the service's voice.
-                if not cause.isdigit():
-                    self._hear_nothing(now, failure)
+                return self._hear_nothing(now, outcome, is_silence=cause in SILENT or not cause.isdigit())
+            case Throttled():
+                self._meet()
+                return self._hear_nothing(now, outcome, is_silence=False)
             case Rejected() if not self.made:
-                self._hear_a_no(outcome)
-            case _:
-                self._hear_it()
+                return self._hear_a_no(outcome)
+        self._failing_since = None
+        self._meet()
+        return None
 
     @property
     def wants_another(self) -> bool:
         """Whether one more request may go to a service that has taken none so far."""
         return self._rejections < MOST_REJECTIONS
 
-    def check_rejections(self, failure: Failure) -> None:
-        """Raises `NothingAccepted` when the first requests were refused one and all."""
-        if not self.made and not self.wants_another:
-            raise NothingAccepted(
-                Problem(
-                    f"the first {self._rejections} requests were all rejected: {failure.message}",
-                    self._base_url,
-                    "no more were sent; mend the request or the address, then start afresh with --new",
-                )
-            )
+    def unreachable(self, failure: Failure, outage_s: float = 0.0) -> EndpointUnreachable:
+        """The end of a run whose service is not there, or not any more."""
+        what = "no Responses API answers there"
+        hint = "check target.base_url and the network, then run the same command again"
+        if self.made:
+            what = f"nothing but failures for {outage_s:.0f} s (limits.max_outage_s)"
+            hint = "when the service is back, run the same command again"
+        return EndpointUnreachable(Problem(f"{what}: {failure.message}", self._base_url, hint))
 
-    def unreachable(self, failure: Failure) -> EndpointUnreachable:
-        """The end of a run whose service is not there."""
-        what = "no answer any more" if self.made else "no Responses API answers there"
-        return EndpointUnreachable(
-            Problem(
-                f"{what}: {failure.message}",
-                self._base_url,
-                "check target.base_url and the network, then run the same command again",
-            )
-        )
-
-    def _hear_it(self) -> None:
-        self._silent_since = None
-        self._failures = 0
+    def _meet(self) -> None:
         if not self.made:
             self.made = True
             self.on_made()
 
-    def _hear_a_no(self, outcome: Rejected) -> None:
-        if not outcome.has_envelope and outcome.failure.status_code in (404, 405):
-            raise self.unreachable(outcome.failure)
+    def _hear_a_no(self, outcome: Rejected) -> StoppedEarly | None:
+        failure = outcome.failure
+        if not outcome.has_envelope and failure.status_code in (404, 405):
+            self._rejections = MOST_REJECTIONS
+            return self.unreachable(failure)
         self._rejections += 1
         if self._rejections == 1:
-            self._warn(f"the first request was rejected: {outcome.failure.message}")
+            self._warn(f"the first request was rejected: {failure.message}")
+        if self.wants_another:
+            return None
+        return NothingAccepted(
+            Problem(
+                f"the first {self._rejections} requests were all rejected: {failure.message}",
+                self._base_url,
+                "no more were sent; mend the request or the address, then start afresh with --new",
+            )
+        )
 
-    def _hear_nothing(self, now: float, failure: Failure) -> None:
+    def _hear_nothing(
+        self, now: float, outcome: Transient | Throttled, *, is_silence: bool
+    ) -> StoppedEarly | None:
+        if self._failing_since is None:
+            self._failing_since = now
+            self._failures = 0
+            self._longest_wait_s = 0.0
         self._failures += 1
-        if self._silent_since is None:
-            self._silent_since = now
-        patience_s, failures = (PATIENCE_S, FAILURES) if self.made else (FIRST_PATIENCE_S, FIRST_FAILURES)
-        if self._failures >= failures and now - self._silent_since >= patience_s:
-            raise self.unreachable(failure)
+        self._longest_wait_s = max(self._longest_wait_s, outcome.wait_s or 0.0)
+        patience_s, failures = self._max_outage_s + self._longest_wait_s, FAILURES
+        if not self.made and is_silence:
+            patience_s, failures = min(FIRST_PATIENCE_S, self._max_outage_s), FIRST_FAILURES
+        outage_s = now - self._failing_since
+        is_over = self._failures >= failures and outage_s >= patience_s
+        return self.unreachable(outcome.failure, outage_s) if is_over else None
+
+
+def out_of_files(failure: Failure) -> OutOfFiles:
+    """The end of a run that can open no more connections."""
+    return OutOfFiles(
+        Problem(
+            failure.message,
+            f"at most {resource.getrlimit(resource.RLIMIT_NOFILE)[0]:,} open files",
+            "raise `ulimit -n`, or lower submit.concurrency and poll.concurrency; then run it again",
+        )
+    )
 
 
 def refused(failure: Failure, api_key_env: str) -> KeyRefused:

@@ -23,13 +23,9 @@ class Feed:
         self._lines: deque[Line] = deque()
         self._low = asyncio.Event()
         self._low.set()
-        self.exhausted = False
+        self._again: set[int] = set()
+        self._asked = asyncio.Event()
         self.on_more: Callable[[], None] = lambda: None
-
-    @property
-    def empty(self) -> bool:
-        """Nothing to take, now and later."""
-        return self.exhausted and not self._lines
 
     def take(self) -> Line | None:
         """The next row, or None while none is there."""
@@ -40,8 +36,24 @@ class Feed:
             self._low.set()
         return line
 
+    def again(self, row: int) -> None:
+        """Hand out a row that was skipped, or taken before."""
+        self._again.add(row)
+        self._asked.set()
+
     async def fill(self) -> None:
-        """Read to the end, as there is room. Raises `StoppedEarly` if rows are missing."""
+        """Read all, as there is room, and what is asked for again; never ends.
+
+        Raises `StoppedEarly` if rows are missing.
+        """
+        await self._read(lambda row: not self._skip(row))
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            rows, self._again = self._again, set()
+            await self._read(rows.__contains__)
+
+    async def _read(self, wanted: Callable[[int], bool]) -> None:
         blocks = self._source.blocks()
         reached = 0
         while reached < self._total:
@@ -55,9 +67,7 @@ class Feed:
                     f"the input changed while it was being sent: it had {self._total} rows, now {reached}"
                 )
             reached = block[-1].i + 1
-            self._lines.extend(line for line in block if line.i < self._total and not self._skip(line.i))
+            self._lines.extend(line for line in block if line.i < self._total and wanted(line.i))
             if len(self._lines) >= LOW_WATER_ROWS:
                 self._low.clear()
             self.on_more()
-        self.exhausted = True
-        self.on_more()

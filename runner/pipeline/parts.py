@@ -11,6 +11,7 @@ from runner.config.sections import RunConfig
 from runner.measure.meter import Meter
 from runner.pipeline.clock import Clock
 from runner.pipeline.contact import Contact
+from runner.pipeline.limits import Limits
 from runner.pipeline.sink import Sink
 from runner.policy.limiter import Gate
 from runner.policy.retry import wait_s
@@ -33,6 +34,7 @@ class Parts:
     meter: Meter
     clock: Clock
     contact: Contact
+    limits: Limits
     warn: Callable[[str], None]
     random: random.Random
     """Seeded by the run: runs that are throttled together must not come back together."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from typing import Final
 
-from runner.pipeline.contact import refused
+import msgspec
+
 from runner.pipeline.parts import Parts
 from runner.pipeline.turnstile import Turnstile
+from runner.policy.circuit import Circuit
 from runner.policy.limiter import Gate
 from runner.policy.polling import polling
-from runner.records import Failure, Job
+from runner.records import Failure, Job, ResultStatus
 from runner.transport.outcomes import (
     Done,
     Gone,
@@ -24,6 +27,8 @@ from runner.transport.outcomes import (
 LOOKS_BEFORE_GONE: Final = 5
 """A job must be unknown this many times in a row: right after acceptance a replica may not have it yet."""
 
+_PERHAPS_DELIVERED: Final = "(accepted in an earlier session; perhaps done, and delivered to it)"
+
 
 class Poller:
     """Owns the jobs between acceptance and result: a heap by due time, and those being looked at."""
@@ -35,6 +40,9 @@ class Poller:
         self._policy = polling(self._section)
         self._due: list[tuple[float, int, Job]] = []
         self.gate = Gate(self._section.max_rate)
+        self._circuit = Circuit()
+        self.on_forgotten: Callable[[Job], None] = lambda _: None
+        """Told of a job of an earlier session that the service does not know."""
         self.turnstile: Turnstile[Job] = Turnstile(self._take, parts.clock.now)
 
     def follow(self, job: Job) -> None:
@@ -44,6 +52,8 @@ class Poller:
 
     def follow_again(self, job: Job) -> None:
         """Take over a job of an earlier session; it may have ended long ago."""
+        now = self._parts.clock.unix(self._parts.clock.now())
+        job.accepted = min(job.accepted, now)  # a clock that was set back must not stretch its deadline
         self._meter.open += 1
         self._push(job, self._parts.clock.now())
 
@@ -55,10 +65,11 @@ class Poller:
     def _take(self, now: float) -> tuple[Job | None, float | None]:
         if not self._due:
             return None, None
-        ready_at = max(self._due[0][0], self.gate.opens_at(now))
+        ready_at = max(self._due[0][0], self.gate.opens_at(now), self._circuit.opens_at())
         if ready_at > now:
             return None, ready_at
         self.gate.started(now)
+        self._circuit.started()
         return heapq.heappop(self._due)[2], None
 
     async def _look(self, job: Job) -> None:
@@ -72,7 +83,9 @@ class Poller:
         self._settle(job, outcome, started, ended)
 
     def _settle(self, job: Job, outcome: RetrieveOutcome, started: float, ended: float) -> None:
-        self._parts.contact.note(outcome, ended)
+        end_of_run = self._parts.contact.note(outcome, ended)
+        if self._circuit.ended(ended, answered=not isinstance(outcome, Transient)):
+            self.turnstile.wake()
         match outcome:
             case Pending():
                 self.gate.accepted()
@@ -90,13 +103,24 @@ class Poller:
                 self._look_again(job, outcome.cause, outcome.failure, outcome.wait_s, ended)
             case Gone():
                 self.gate.accepted()
-                job.missing += 1
-                if job.missing >= LOOKS_BEFORE_GONE:
-                    self._lose(job, outcome.failure, ended)
-                else:
-                    self._look_again(job, "gone", outcome.failure, None, ended)
+                self._miss(job, outcome.failure, ended)
             case Unauthorised():
-                raise refused(outcome.failure, self._parts.config.target.api_key_env)
+                pass  # it stays open
+        if end_of_run:
+            raise end_of_run
+
+    def _miss(self, job: Job, failure: Failure, now: float) -> None:
+        job.missing += 1
+        if job.missing < LOOKS_BEFORE_GONE:
+            self._look_again(job, "gone", failure, None, now)
+        elif job.inherited and self._parts.config.submit.on_uncertain == "resend":
+            self._meter.open -= 1
+            self.on_forgotten(job)
+        elif job.inherited:
+            said = f"{failure.message} {_PERHAPS_DELIVERED}"
+            self._lose(job, "uncertain", msgspec.structs.replace(failure, message=said), now)
+        else:
+            self._lose(job, "expired", failure, now)
 
     def _wait_on(self, job: Job, started: float, ended: float) -> None:
         """The job was not done when the poll began, at the latest; look again when the strategy says."""
@@ -107,7 +131,7 @@ class Poller:
         job.failed_polls = job.missing = 0
         if self._age_s(job, ended) >= self._section.deadline_s:
             said = f"not done {self._section.deadline_s:g} s after it was accepted (poll.deadline_s)"
-            self._lose(job, Failure(type="deadline", message=said), ended)
+            self._lose(job, "expired", Failure(type="deadline", message=said), ended)
         else:
             self._schedule(job, self._policy.next_look(job.kind, self._age_s(job, ended), job.polls))
 
@@ -116,14 +140,14 @@ class Poller:
         job.failed_polls += 1
         self._meter.poll_retries[cause] += 1
         if self._age_s(job, now) >= self._section.deadline_s:
-            self._lose(job, failure, now)
+            self._lose(job, "expired", failure, now)
         else:
             deadline = self._parts.clock.monotonic(job.accepted + self._section.deadline_s)
             self._push(job, min(now + self._parts.retry_wait_s(job.failed_polls, wait_s), deadline))
 
-    def _lose(self, job: Job, failure: Failure, now: float) -> None:
+    def _lose(self, job: Job, status: ResultStatus, failure: Failure, now: float) -> None:
         self._meter.open -= 1
-        self._parts.sink.lose(job, self._parts.clock.unix(now), failure)
+        self._parts.sink.lose(job, self._parts.clock.unix(now), status, failure)
 
     def _age_s(self, job: Job, now: float) -> float:
         return self._parts.clock.unix(now) - job.accepted

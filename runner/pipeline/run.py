@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from runner.config.sections import RunConfig
-from runner.errors import Interrupted, RunnerError
+from runner.errors import LimitReached, Problem, RunnerError, StorageError
 from runner.measure.meter import Meter
 from runner.measure.progress import REDRAW_S, Progress
 from runner.measure.series import Series
 from runner.measure.summary import Session
 from runner.measure.vitals import Vitals
 from runner.pipeline.clock import Clock
+from runner.pipeline.closing import GRACE_S, Closing
 from runner.pipeline.contact import Contact
 from runner.pipeline.feed import Feed
+from runner.pipeline.limits import Limits
 from runner.pipeline.parts import Parts
 from runner.pipeline.poller import Poller
 from runner.pipeline.signals import Signals
 from runner.pipeline.sink import Sink
 from runner.pipeline.submitter import Submitter
 from runner.source import Source
-from runner.store import Journal, Recovery, Results, RunDir, SessionStart
+from runner.store import Journal, Recovery, Reserve, Results, RunDir, SessionStart
 from runner.transport import open_transport
 
 SAMPLE_S: Final = 1.0
-GRACE_S: Final = 2.0
-"""After the drain, for exchanges that are still under way."""
+RESCUE_EVERY_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ async def run(assignment: Assignment) -> RunnerError | None:
 
 
 class _Run:
-    """The tasks of one session. `_over` is set when all is done, drained, or stopped for the second time."""
+    """The tasks of one session."""
 
     def __init__(self, assignment: Assignment) -> None:
         a = self._a = assignment
@@ -76,8 +77,10 @@ class _Run:
         self._journal = Journal(a.run_dir.journal)
         self._results = Results(a.run_dir.results)
         self._series = Series(a.run_dir.metrics, a.meter, a.vitals, a.session)
+        self._reserve = Reserve(a.run_dir.reserve)
         self._sink = Sink(self._results, self._journal, a.meter, config.sink.store, config.sink.fsync_s)
         self._transport = open_transport(config, a.base_url, a.key)
+        self._limits = Limits(config, a.meter)
         parts = Parts(
             config=config,
             run_id=a.run_id,
@@ -86,41 +89,41 @@ class _Run:
             sink=self._sink,
             meter=a.meter,
             clock=self._clock,
-            contact=Contact(a.base_url, a.progress.say),
+            contact=Contact(config, a.base_url, a.progress.say),
+            limits=self._limits,
             warn=a.progress.say,
             random=random.Random(a.run_id),
         )
         self._followed = frozenset(a.recovery.open)
         self._feed = Feed(a.source, a.rows, self._needs_no_post)
         self._poller = Poller(parts)
-        self._submitter = Submitter(
-            parts, a.source, self._feed, a.recovery.unacknowledged, self._poller.follow
-        )
+        self._submitter = Submitter(parts, a.source, self._feed, a.recovery, self._poller.follow)
+        self._poller.on_forgotten = self._submitter.resend
         self._sink.on_finished = self._result_written
-        self._over = asyncio.Event()
-        self._interrupted: Interrupted | None = None
         self._workers: list[asyncio.Task[None]] = []
-        self._ended_by: RunnerError | None = None
+        self._closing = Closing(
+            a.meter,
+            config.limits.drain_s,
+            a.progress.say,
+            stop_submitting=self._submitter.turnstile.close,
+            cancel=self._cancel_workers,
+        )
         self._started = self._clock.now()
 
     async def run(self) -> RunnerError | None:
-        began = self._clock.unix(self._started)
-        self._journal.write(SessionStart(at=began))
-        if self._a.session.continued:
-            self._a.meter.restarts.append(began)
-        self._a.signals.hand_to(asyncio.get_running_loop(), self._signalled)
-        for signum in self._a.signals.received:  # while the simulator or a transport was starting
-            self._signalled(signum)
         try:
+            self._begin()
             async with asyncio.TaskGroup() as tasks:
                 await self._supervise(tasks)
-        except* RunnerError as group:
-            self._ended_by = _first(group)
+            await self._rescue()
+        except StorageError as error:
+            self._closing.stop(error)
         self._a.signals.handler = Signals.ignore
-        return self._ended_by or (self._interrupted if self._unfinished else None)
+        return self._closing.ended_by
 
     async def close(self) -> None:
         """Sync, write the last sample, close. Raises `StorageError`."""
+        self._reserve.release()
         await self._transport.close()
         try:
             await asyncio.to_thread(self._sink.sync)
@@ -130,19 +133,33 @@ class _Run:
             self._journal.log.close()
             self._results.log.close()
 
-    @property
-    def _unfinished(self) -> bool:
-        return self._a.meter.done < self._a.meter.total
+    def _begin(self) -> None:
+        """Raises `StorageError`."""
+        a = self._a
+        began = self._clock.unix(self._started)
+        self._journal.write(SessionStart(at=began))
+        if a.session.continued:
+            a.meter.restarts.append(began)
+        loop = asyncio.get_running_loop()
+        a.signals.hand_to(loop, self._closing.signal)
+        for signum in a.signals.received:  # while the simulator or a transport was starting
+            self._closing.signal(signum)
+        max_s = a.config.limits.max_s
+        if max_s is not None:
+            over = LimitReached(Problem("the time is over", f"limits.max_s {max_s:g}"))
+            loop.call_later(max_s, self._closing.drain, over, "limits.max_s")
 
     async def _supervise(self, tasks: asyncio.TaskGroup) -> None:
-        """Start everything; when the run is over, or drained, bring everything home."""
+        """Start everything; when the run is over, bring everything home."""
         config = self._a.config
         while self._a.recovery.open:
             self._poller.follow_again(self._a.recovery.open.popitem()[1])
-        self._workers = [
-            *(tasks.create_task(self._submitter.work()) for _ in range(config.submit.concurrency)),
-            *(tasks.create_task(self._poller.work()) for _ in range(config.poll.concurrency)),
+        self._check_limits()
+        workers = [
+            *(self._submitter.work() for _ in range(config.submit.concurrency)),
+            *(self._poller.work() for _ in range(config.poll.concurrency)),
         ]
+        self._workers = [tasks.create_task(self._guard(worker)) for worker in workers]
         helpers: list[Coroutine[Any, Any, None]] = [
             self._feed.fill(),
             self._sink.sync_for_ever(),
@@ -150,8 +167,9 @@ class _Run:
             self._draw_for_ever(),
             self._sample_for_ever(),
         ]
-        helping = [tasks.create_task(helper) for helper in helpers]
-        await self._over.wait()
+        helping = [tasks.create_task(self._guard(helper)) for helper in helpers]
+        await self._closing.over.wait()
+        self._reserve.release()
         self._submitter.turnstile.close()
         self._poller.turnstile.close()
         # What is under way may bring an acceptance or a result; the journal covers it where it does not.
@@ -159,39 +177,51 @@ class _Run:
         for task in (*self._workers, *helping):
             task.cancel()
 
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        """What ends the run ends it in order: a neighbour's answer that is on its way is still taken in."""
+        try:
+            await work
+        except RunnerError as error:
+            self._closing.stop(error)
+
+    async def _rescue(self) -> None:
+        """Write what a full disk kept back, if there is room again before a drain would be over."""
+        if self._sink.rescue():
+            return
+        drain_s = self._a.config.limits.drain_s
+        self._a.progress.say(f"waiting at most {drain_s:g} s for room to write what was received")
+        give_up_at = self._clock.now() + drain_s
+        while not self._closing.hurried.is_set() and self._clock.now() < give_up_at:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.hurried.wait(), RESCUE_EVERY_S)
+            if self._sink.rescue():
+                return
+        lost = self._sink.give_up()
+        self._a.progress.say(
+            f"{lost:,} results that were received could not be written: a continued run asks again"
+        )
+
+    def _cancel_workers(self) -> None:
+        for worker in self._workers:
+            worker.cancel()
+
     def _needs_no_post(self, row: int) -> bool:
         return row in self._a.recovery.done or row in self._followed
 
     def _result_written(self) -> None:
-        self._check_whether_over()
+        self._check_limits()
+        self._closing.check()
         self._submitter.turnstile.wake()  # a place in flight is free
 
-    def _check_whether_over(self) -> None:
-        meter = self._a.meter
-        drained = self._interrupted and not meter.open and not meter.posting
-        if drained or meter.done >= meter.total:
-            self._over.set()
-
-    def _signalled(self, signum: int) -> None:
-        """First: stop submitting, poll on for `drain_s`. Second: stop at once."""
-        drain_s = self._a.config.limits.drain_s
-        if self._interrupted:
-            self._over.set()
-            for worker in self._workers:
-                worker.cancel()
-            return
-        self._interrupted = Interrupted(signum)
-        self._submitter.turnstile.close()
-        self._a.progress.say(
-            f"{signal.Signals(signum).name}: no more is sent; waiting at most {drain_s:g} s for "
-            f"{self._a.meter.open:,} open jobs (again: stop at once)"
-        )
-        asyncio.get_running_loop().call_later(drain_s, self._over.set)
+    def _check_limits(self) -> None:
+        reached = self._limits.reached()
+        if reached is not None:
+            self._closing.drain(reached, reached.problems[0].where)
 
     async def _draw_for_ever(self) -> None:
         while True:
             self._a.progress.draw()
-            self._check_whether_over()
+            self._closing.check()
             await asyncio.sleep(REDRAW_S)
 
     async def _sample_for_ever(self) -> None:
@@ -205,9 +235,3 @@ class _Run:
         now = self._clock.now()
         self._a.session.wall_s = now - self._started
         self._series.sample(self._clock.unix(now))
-
-
-def _first(group: BaseExceptionGroup[RunnerError]) -> RunnerError:
-    """Many workers meet the same end; it is told once."""
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from runner.errors import StorageError
 from runner.measure.meter import Meter
 from runner.pipeline.submission import Submission
 from runner.records import Failure, Job, Reply, Result, ResultStatus, Timing, Usage
@@ -29,15 +30,16 @@ class Sink:
         self._meter = meter
         self._store = store
         self._fsync_s = fsync_s
+        self._unwritten: list[tuple[Result, Usage]] = []
         self.on_finished: Callable[[], None] = lambda: None
 
     def finish(self, job: Job, done: float, outcome: Done) -> None:
         """A job ended; seen at `done`, in Unix seconds. Raises `StorageError`."""
         self._end_job(job, done, outcome.status, self._kept(outcome.reply), outcome.failure, outcome.usage)
 
-    def lose(self, job: Job, done: float, failure: Failure) -> None:
-        """An accepted job is given up as `expired`. Raises `StorageError`."""
-        self._end_job(job, done, "expired", None, failure, NO_USAGE)
+    def lose(self, job: Job, done: float, status: ResultStatus, failure: Failure) -> None:
+        """An accepted job is given up. Raises `StorageError`."""
+        self._end_job(job, done, status, None, failure, NO_USAGE)
 
     def refuse(
         self,
@@ -58,6 +60,7 @@ class Sink:
                 timing=submission.timing(done),
                 attempts=submission.attempts,
                 polls=0,
+                epoch=submission.epoch,
             ),
             NO_USAGE,
         )
@@ -73,6 +76,20 @@ class Sink:
         self._journal.log.sync()
         self._results.log.sync()
 
+    def rescue(self) -> bool:
+        """Try again to write what a full disk kept back; whether all of it is written now."""
+        if not all([self._journal.log.rescue(), self._results.log.rescue()]):
+            return False
+        unwritten, self._unwritten = self._unwritten, []
+        for result, usage in unwritten:
+            self._meter.finished(result.status, result.timing, usage)
+        return True
+
+    def give_up(self) -> int:
+        """How many results were received and could not be written: their jobs count as open again."""
+        self._meter.open += sum(result.timing.accepted is not None for result, _ in self._unwritten)
+        return len(self._unwritten)
+
     def _end_job(
         self,
         job: Job,
@@ -83,11 +100,19 @@ class Sink:
         usage: Usage,
     ) -> None:
         timing = Timing(job.due, job.sent, job.accepted, job.pending, done)
-        result = Result(job.custom_id, job.row, status, reply, failure, timing, job.attempts, job.polls)
-        self._write(result, usage)
+        self._write(
+            Result(
+                job.custom_id, job.row, status, reply, failure, timing, job.attempts, job.polls, job.epoch
+            ),
+            usage,
+        )
 
     def _write(self, result: Result, usage: Usage) -> None:
-        self._results.write(result)
+        try:
+            self._results.write(result)
+        except StorageError:
+            self._unwritten.append((result, usage))
+            raise
         self._meter.finished(result.status, result.timing, usage)
         self.on_finished()
 

@@ -16,6 +16,7 @@ class Submission(msgspec.Struct, gc=False):
     request: Request
     key: str
     due: float
+    epoch: int = 0
     sent: float | None = None
     """When its first POST began."""
     attempts: int = 0
@@ -33,6 +34,7 @@ class Submission(msgspec.Struct, gc=False):
             key=self.key,
             due=self.due,
             at=self.sent or self.due,
+            epoch=self.epoch,
         )
 
     def job(self, job_id: str, accepted: float) -> Job:
@@ -46,6 +48,7 @@ class Submission(msgspec.Struct, gc=False):
             sent=self.sent or accepted,
             accepted=accepted,
             attempts=self.attempts,
+            epoch=self.epoch,
         )
 
     def timing(self, done: float) -> Timing:

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import Final
 
 from runner.errors import Problem, StoppedEarly
-from runner.pipeline.contact import refused
 from runner.pipeline.feed import Feed
 from runner.pipeline.parts import Parts
 from runner.pipeline.submission import Submission, idempotency_key
 from runner.pipeline.turnstile import Turnstile
+from runner.policy.circuit import Circuit
 from runner.policy.limiter import Gate
 from runner.records import Failure, Job, Reply, ResultStatus
 from runner.source import Line, Source
-from runner.store import Acceptance, Retraction, Unacknowledged
+from runner.store import Acceptance, Recovery, Retraction
 from runner.transport.outcomes import (
     Accepted,
     Done,
@@ -28,6 +28,8 @@ from runner.transport.outcomes import (
 
 KEY_LIFE_S: Final = 23 * 3600.0
 """Services keep an idempotency key for 24 hours; an hour is left for clocks that disagree."""
+CLOCK_SKEW_S: Final = 300.0
+"""An intent from further in the future was written by a clock that was set back since: its age is unknown."""
 BACKLOG_PER_WORKER: Final = 2
 """Requests waiting for another try before fresh rows are held back; bounds the bodies in memory."""
 
@@ -44,56 +46,46 @@ class Submitter:
     """
 
     def __init__(
-        self,
-        parts: Parts,
-        source: Source,
-        feed: Feed,
-        unacknowledged: dict[int, Unacknowledged],
-        follow: Callable[[Job], None],
+        self, parts: Parts, source: Source, feed: Feed, recovery: Recovery, follow: Callable[[Job], None]
     ) -> None:
         self._parts = parts
         self._meter = parts.meter
         self._section = parts.config.submit
         self._source = source
         self._feed = feed
-        self._unacknowledged = unacknowledged
+        self._unacknowledged = recovery.unacknowledged
+        self._epochs = recovery.epochs
         self._follow = follow
+        self._forgotten: dict[int, Job] = {}
         self._retries: list[tuple[float, int, Submission]] = []
         self._backlog = BACKLOG_PER_WORKER * self._section.concurrency
         self._outstanding = 0
         self.gate = Gate()
+        self._circuit = Circuit()
         self.turnstile: Turnstile[Submission] = Turnstile(self._take, parts.clock.now)
-        self._meter.unacknowledged = len(unacknowledged)
-        feed.on_more = self._more
+        self._meter.unacknowledged = len(recovery.unacknowledged)
+        feed.on_more = self.turnstile.wake
         parts.contact.on_made = self.turnstile.wake
-
-    @property
-    def finished(self) -> bool:
-        """Every row is accepted, or has its result."""
-        return self._feed.empty and not self._outstanding
 
     async def work(self) -> None:
         """One of `concurrency` workers. Raises what ends the run."""
         while (submission := await self.turnstile.get()) is not None:
             await self._send(submission)
-            if self.finished:
-                self.turnstile.close()
 
-    def _more(self) -> None:
-        """More rows were read, or the last one was."""
-        if self.finished:
-            self.turnstile.close()
-        else:
-            self.turnstile.wake()
+    def resend(self, job: Job) -> None:
+        """Send the request of a forgotten job once more, under the key that it had."""
+        self._forgotten[job.row] = job
+        self._feed.again(job.row)
 
     def _take(self, now: float) -> tuple[Submission | None, float | None]:
-        opens_at = self.gate.opens_at(now)
+        opens_at = max(self.gate.opens_at(now), self._circuit.opens_at())
         if opens_at > now:
             return None, opens_at
         submission = self._retry(now) or self._fresh(now)
         if submission is None:
             return None, self._retries[0][0] if self._retries else None
         self.gate.started(now)
+        self._circuit.started()
         self._meter.posting += 1
         return submission, None
 
@@ -103,9 +95,10 @@ class Submitter:
         return None
 
     def _fresh(self, now: float) -> Submission | None:
-        if self._outstanding + self._meter.open >= self._section.max_in_flight:
+        in_flight = self._outstanding + self._meter.open
+        if in_flight >= self._section.max_in_flight or len(self._retries) >= self._backlog:
             return None
-        if len(self._retries) >= self._backlog:
+        if not self._parts.limits.allow_another(in_flight):
             return None
         contact = self._parts.contact
         if not contact.made and (self._outstanding or not contact.wants_another):
@@ -118,10 +111,16 @@ class Submitter:
 
     def _submission(self, line: Line, now: float) -> Submission:
         request = self._source.request(line)
-        key = idempotency_key(self._parts.run_id, request)
+        epoch = self._epochs.get(line.i, 0)
+        key = idempotency_key(self._parts.run_id, request, epoch)
+        job = self._forgotten.pop(line.i, None)
+        if job is not None:
+            return Submission(
+                request=request, key=key, epoch=epoch, due=job.due, sent=job.sent, in_doubt=True
+            )
         before = self._unacknowledged.pop(line.i, None)
         if before is None:
-            return Submission(request=request, key=key, due=self._parts.clock.unix(now))
+            return Submission(request=request, key=key, epoch=epoch, due=self._parts.clock.unix(now))
         if before.key != key:
             raise StoppedEarly(
                 Problem(
@@ -131,7 +130,13 @@ class Submitter:
                 )
             )
         return Submission(
-            request=request, key=key, due=before.due, sent=before.sent, intended=True, in_doubt=True
+            request=request,
+            key=key,
+            epoch=epoch,
+            due=before.due,
+            sent=before.sent,
+            intended=True,
+            in_doubt=True,
         )
 
     async def _send(self, submission: Submission) -> None:
@@ -139,6 +144,7 @@ class Submitter:
         started = parts.clock.now()
         try:
             if submission.in_doubt and not self._may_send_again(submission, parts.clock.unix(started)):
+                self._circuit.dropped()
                 self._end(submission, "uncertain", _DOUBT)
                 return
             if submission.sent is None:
@@ -154,12 +160,20 @@ class Submitter:
         self._settle(submission, outcome, started, parts.clock.now())
 
     def _may_send_again(self, submission: Submission, now_unix: float) -> bool:
-        """Whether a POST of unknown fate can be repeated without paying twice."""
-        young = submission.sent is None or now_unix - submission.sent < KEY_LIFE_S
-        return self._parts.config.target.idempotency_header is not None and young
+        """Whether a POST of unknown fate may be repeated: it cannot be paid twice, or the user says so."""
+        return self._section.on_uncertain == "resend" or self._is_protected(submission, now_unix)
+
+    def _is_protected(self, submission: Submission, now_unix: float) -> bool:
+        """Whether the service still knows the key of the first POST, if it ever came to know it."""
+        if self._parts.config.target.idempotency_header is None:
+            return False
+        age_s = 0.0 if submission.sent is None else now_unix - submission.sent
+        return -CLOCK_SKEW_S < age_s < KEY_LIFE_S
 
     def _settle(self, submission: Submission, outcome: SubmitOutcome, started: float, ended: float) -> None:
-        self._parts.contact.note(outcome, ended)
+        end_of_run = self._parts.contact.note(outcome, ended)
+        if self._circuit.ended(ended, answered=not isinstance(outcome, Transient)):
+            self.turnstile.wake()
         match outcome:
             case Accepted():
                 self.gate.accepted()
@@ -175,24 +189,38 @@ class Submitter:
                 self._parts.throttled(self.gate, outcome, started, ended)
                 self._try_again(submission, outcome.cause, outcome.failure, outcome.wait_s, ended)
             case Transient():
-                submission.unconnected += outcome.cause == "connect"
+                submission.unconnected += outcome.cause in ("connect", "no_files")
                 submission.in_doubt = submission.in_doubt or outcome.ambiguous
                 self._try_again(submission, outcome.cause, outcome.failure, outcome.wait_s, ended)
             case Rejected():
                 self.gate.accepted()
-                # A key that was used with other bytes was used: by whom, cannot be known.
-                spent = outcome.failure.type == "idempotency_error"
-                self._end(submission, "uncertain" if spent else "rejected", outcome.failure, outcome.reply)
-                self._parts.contact.check_rejections(outcome.failure)
+                self._end(submission, self._fate(submission, outcome, ended), outcome.failure, outcome.reply)
             case Unauthorised():
                 if not submission.in_doubt:
                     self._retract(submission, str(outcome.failure.status_code), ended)
-                raise refused(outcome.failure, self._parts.config.target.api_key_env)
+        if end_of_run:
+            raise end_of_run
+
+    def _fate(self, submission: Submission, outcome: Rejected, now: float) -> ResultStatus:
+        """`rejected`, unless an earlier POST of the row was perhaps accepted."""
+        failure = outcome.failure
+        if failure.type == "idempotency_error":  # the key was used with other bytes: by whom, cannot be known
+            return "uncertain"
+        is_forgotten = failure.status_code in (404, 410)
+        is_protected = self._is_protected(submission, self._parts.clock.unix(now))
+        return "uncertain" if submission.in_doubt and (is_forgotten or not is_protected) else "rejected"
 
     def _accept(self, submission: Submission, job_id: str, now: float) -> None:
         job = submission.job(job_id, self._parts.clock.unix(now))
         self._parts.journal.write(
-            Acceptance(row=job.row, job=job.id, kind=job.kind, attempts=job.attempts, at=job.accepted)
+            Acceptance(
+                row=job.row,
+                job=job.id,
+                kind=job.kind,
+                attempts=job.attempts,
+                at=job.accepted,
+                epoch=job.epoch,
+            )
         )
         self._outstanding -= 1
         self._meter.unacknowledged -= 1
@@ -218,7 +246,8 @@ class Submitter:
     def _retract(self, submission: Submission, cause: str, now: float) -> None:
         """The service surely does not know of this request: a later session may send it without doubt."""
         at = self._parts.clock.unix(now)
-        self._parts.journal.write(Retraction(row=submission.request.row, cause=cause, at=at))
+        row, epoch = submission.request.row, submission.epoch
+        self._parts.journal.write(Retraction(row=row, cause=cause, at=at, epoch=epoch))
         submission.intended = False
         self._meter.unacknowledged -= 1
 

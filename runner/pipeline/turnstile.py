@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
@@ -15,7 +16,7 @@ class Turnstile(Generic[Work]):
     """Hands each piece of work to one worker as soon as it may be done.
 
     `take(now)` decides, without waiting: it returns work, or None and the time at which to ask again
-    (None: only after `wake`). It is the one place where the state behind it changes.
+    (None or infinite: only after `wake`). It is the one place where the state behind it changes.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Turnstile(Generic[Work]):
                 waiter.set_result(None)
 
     def _arm(self, ask_at: float | None) -> None:
-        if ask_at is None or (self._timer and self._timer_at <= ask_at):
+        if ask_at is None or math.isinf(ask_at) or (self._timer and self._timer_at <= ask_at):
             return
         if self._timer:
             self._timer.cancel()

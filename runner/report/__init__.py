@@ -48,7 +48,7 @@ def read_summary(path: Path) -> dict[str, Any]:
             ) from None
         return summary
     manifest = run_dir.read_manifest()
-    history = recall(run_dir, manifest, manifest.rows, repair=False)
+    history = recall(run_dir, manifest, manifest.rows)
     history.meter.open = len(history.recovery.open)
     return summarise(history.meter, history.session, "running" if held else "stopped", _prices(run_dir), None)
 

@@ -1,10 +1,11 @@
 """The run directory: identity, journal, results, and what they say after a crash."""
 
-from runner.store.files import AppendLog, replace_atomically
-from runner.store.journal import Acceptance, Intent, Journal, Retraction, SessionStart, session_starts
+from runner.store.files import AppendLog, Reserve, replace_atomically
+from runner.store.journal import Acceptance, Intent, Journal, Reopened, Retraction, SessionStart, read_marks
 from runner.store.recovery import Recovery, Rows, Unacknowledged, recover
 from runner.store.results import Line, Results, read_results
 from runner.store.rundir import Manifest, RunDir, check_unchanged
+from runner.store.superseding import reopen, set_superseded_aside
 
 __all__ = [
     "Acceptance",
@@ -14,6 +15,8 @@ __all__ = [
     "Line",
     "Manifest",
     "Recovery",
+    "Reopened",
+    "Reserve",
     "Results",
     "Retraction",
     "Rows",
@@ -21,8 +24,10 @@ __all__ = [
     "SessionStart",
     "Unacknowledged",
     "check_unchanged",
+    "read_marks",
     "read_results",
     "recover",
+    "reopen",
     "replace_atomically",
-    "session_starts",
+    "set_superseded_aside",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -11,62 +11,119 @@ from typing import Final
 from runner.errors import Problem, StorageError
 
 _BLOCK_BYTES: Final = 1 << 18
+RESERVE_SIZES_BYTES: Final = (1 << 20, 1 << 18, 1 << 16)
+"""For the answers to about all GETs in flight; the largest for which there is room."""
 
 
 class AppendLog:
     """A file that only grows, by whole lines. Once `append` returns, kill -9 keeps them: the kernel has them.
 
-    `sync` makes it survive a power cut too. After a write error the file is cut back to its last whole
-    line, and the log takes no more.
+    `sync` makes it survive a power cut too. After a write error the file is cut back to its last whole line,
+    and the log takes no more; what it was given is kept in memory for `rescue`.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            is_new = not path.exists()
             self._fd = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o644)
             self.size_bytes = os.fstat(self._fd).st_size
+            if is_new:
+                sync_directory(path.parent)
         except OSError as error:
             raise _storage_error("opened", path, error) from None
         self._unsynced = False
+        self._unwritten: list[bytes] = []
         self._broken: StorageError | None = None
+        self._sync_failed: StorageError | None = None
 
     def append(self, lines: bytes) -> None:
         """Write `lines`, each ended by a newline. Raises `StorageError`, and after that for ever."""
+        if not self._broken:
+            try:
+                self._write(lines)
+            except OSError as error:
+                self._broken = _storage_error("written", self.path, error)
         if self._broken:
+            self._unwritten.append(lines)
             raise self._broken
-        try:
-            written = os.write(self._fd, lines)
-            while written < len(lines):
-                written += os.write(self._fd, lines[written:])
-        except OSError as error:
-            self._broken = _storage_error("written", self.path, error)
-            self._cut_back()
-            raise self._broken from None
-        self.size_bytes += len(lines)
-        self._unsynced = True
+
+    def rescue(self) -> bool:
+        """Try again to write what could not be written; whether all of it is written now."""
+        while self._unwritten:
+            try:
+                self._write(self._unwritten[0])
+            except OSError:
+                return False
+            del self._unwritten[0]
+        return True
 
     def sync(self) -> None:
-        """Wait until all that was appended is on the disk; blocking. Raises `StorageError`."""
-        if not self._unsynced:
-            return
-        self._unsynced = False
+        """Wait until all that was appended is on the disk, under its name; blocking. Raises `StorageError`.
+
+        A failed sync is not tried again: the kernel may have dropped the pages that it could not write, and
+        then says that all is well (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
+        """
+        if self._sync_failed:
+            raise self._sync_failed
         try:
-            os.fdatasync(self._fd)
+            if self._unsynced:
+                self._unsynced = False
+                os.fdatasync(self._fd)
+            is_in_place = os.path.samestat(os.fstat(self._fd), self.path.stat())
+        except FileNotFoundError:
+            is_in_place = False
         except OSError as error:
-            self._unsynced = True
-            raise _storage_error("synced", self.path, error) from None
+            self._sync_failed = _storage_error("synced", self.path, error)
+            raise self._sync_failed from None
+        if not is_in_place:
+            what = "was removed, moved or replaced while it was being written"
+            raise StorageError(Problem(what, str(self.path), "put it back to continue the run"))
 
     def close(self) -> None:
         os.close(self._fd)
 
-    def _cut_back(self) -> None:
+    def _write(self, lines: bytes) -> None:
         try:
-            os.ftruncate(self._fd, self.size_bytes)
+            written = os.write(self._fd, lines)
+            while written < len(lines):
+                written += os.write(self._fd, lines[written:])
         except OSError:
-            return  # the torn line is cut when the run is continued
+            with suppress(OSError):  # else the torn line is cut when the run is continued
+                os.ftruncate(self._fd, self.size_bytes)
+            raise
+        self.size_bytes += len(lines)
+        self._unsynced = True
 
 
-def replace_atomically(path: Path, content: bytes) -> None:
+class Reserve:
+    """Room on the disk that is given back once it is full, for results that were received already.
+
+    A service may forget a result soon after it was fetched, so it should not have to be asked twice. Where
+    there is little room it is smaller, and where none can be set apart there is none to give back.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        for size_bytes in RESERVE_SIZES_BYTES:
+            try:
+                fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+                try:
+                    os.posix_fallocate(fd, 0, size_bytes)
+                finally:
+                    os.close(fd)
+            except (OSError, AttributeError):  # not every system has posix_fallocate
+                self.release()
+            else:
+                return
+
+    def release(self) -> None:
+        """Give the room back; harmless to repeat."""
+        with suppress(OSError):
+            self._path.unlink()
+
+
+def replace_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Readers see the old file or the new one, never a part; so does the disk after a power cut.
 
     Raises `StorageError`.
@@ -75,9 +132,10 @@ def replace_atomically(path: Path, content: bytes) -> None:
     try:
         fd = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o644)
         try:
-            rest = memoryview(content)
-            while rest:
-                rest = rest[os.write(fd, rest) :]
+            for piece in (content,) if isinstance(content, bytes) else content:
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[os.write(fd, rest) :]
             os.fsync(fd)
         finally:
             os.close(fd)

@@ -9,10 +9,11 @@ from typing import Final
 import msgspec
 
 from runner.errors import Problem, RunDirError
+from runner.records import ResultStatus
 from runner.store.files import AppendLog, read_lines
 
 
-class Intent(msgspec.Struct, frozen=True, gc=False, tag="intent", tag_field="event"):
+class Intent(msgspec.Struct, frozen=True, gc=False, tag="intent", tag_field="event", omit_defaults=True):
     """Written before the first POST of a row: from here on the service may know of it."""
 
     row: int
@@ -20,9 +21,12 @@ class Intent(msgspec.Struct, frozen=True, gc=False, tag="intent", tag_field="eve
     key: str
     due: float
     at: float
+    epoch: int = 0
 
 
-class Acceptance(msgspec.Struct, frozen=True, gc=False, tag="accepted", tag_field="event"):
+class Acceptance(
+    msgspec.Struct, frozen=True, gc=False, tag="accepted", tag_field="event", omit_defaults=True
+):
     """Written before the first poll: the service works on the row under `job`."""
 
     row: int
@@ -30,13 +34,25 @@ class Acceptance(msgspec.Struct, frozen=True, gc=False, tag="accepted", tag_fiel
     kind: str
     attempts: int
     at: float
+    epoch: int = 0
 
 
-class Retraction(msgspec.Struct, frozen=True, gc=False, tag="refused", tag_field="event"):
+class Retraction(msgspec.Struct, frozen=True, gc=False, tag="refused", tag_field="event", omit_defaults=True):
     """The service surely did not accept the row's last POST: it can be sent again without any doubt."""
 
     row: int
     cause: str
+    at: float
+    epoch: int = 0
+
+
+class Reopened(msgspec.Struct, frozen=True, gc=False, tag="reopened", tag_field="event"):
+    """The user wants the row tried anew, under `epoch`: what earlier epochs say of it counts no more."""
+
+    row: int
+    epoch: int
+    status: ResultStatus
+    """How it had ended."""
     at: float
 
 
@@ -46,7 +62,7 @@ class SessionStart(msgspec.Struct, frozen=True, gc=False, tag="session", tag_fie
     at: float
 
 
-Entry = Intent | Acceptance | Retraction | SessionStart
+Entry = Intent | Acceptance | Retraction | Reopened | SessionStart
 _encoder: Final = msgspec.json.Encoder()
 _decode = msgspec.json.Decoder(Entry).decode
 
@@ -65,16 +81,40 @@ class Journal:
 def read_journal(path: Path) -> Iterator[Entry]:
     """All whole entries in order. Raises `RunDirError` for a damaged one."""
     for number, line in enumerate(read_lines(path), start=1):
-        try:
-            yield _decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise damaged(path, number, error) from None
+        yield _entry(path, number, line)
 
 
-def session_starts(path: Path) -> list[float]:
+class Marks(msgspec.Struct, frozen=True):
+    """What must be known before the rest of the journal, and before the results, can be understood."""
+
+    sessions: list[float]
     """When each session of the run began, in Unix seconds."""
-    marked = (line for line in read_lines(path) if line.startswith(b'{"event":"session"'))
-    return [entry.at for entry in map(_decode, marked) if isinstance(entry, SessionStart)]
+    epochs: dict[int, int]
+    """The current epoch of each row that was reopened; all others are in epoch 0."""
+
+
+_MARKS: Final = (b'{"event":"session"', b'{"event":"reopened"')
+
+
+def read_marks(path: Path) -> Marks:
+    """A quick pass over the journal. Raises `RunDirError` for a damaged mark."""
+    marks = Marks(sessions=[], epochs={})
+    for number, line in enumerate(read_lines(path), start=1):
+        if line.startswith(_MARKS):
+            match _entry(path, number, line):
+                case SessionStart(at=at):
+                    marks.sessions.append(at)
+                case Reopened(row=row, epoch=epoch):
+                    marks.epochs[row] = max(epoch, marks.epochs.get(row, 0))
+    return marks
+
+
+def _entry(path: Path, number: int, line: bytes) -> Entry:
+    try:
+        entry: Entry = _decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise damaged(path, number, error) from None
+    return entry
 
 
 def damaged(path: Path, number: int, error: Exception) -> RunDirError:

@@ -7,9 +7,17 @@ from collections.abc import Callable
 import msgspec
 
 from runner.records import Job
-from runner.store.files import cut_torn_tail
-from runner.store.journal import Acceptance, Intent, Retraction, SessionStart, read_journal
-from runner.store.results import Line, read_results
+from runner.store.journal import (
+    Acceptance,
+    Intent,
+    Marks,
+    Reopened,
+    Retraction,
+    SessionStart,
+    read_journal,
+    read_marks,
+)
+from runner.store.results import Line, is_superseded, read_results
 from runner.store.rundir import RunDir
 
 
@@ -55,7 +63,10 @@ class Recovery:
         self.done = Rows(total)
         self.open: dict[int, Job] = {}
         self.unacknowledged: dict[int, Unacknowledged] = {}
-        self.torn_bytes: dict[str, int] = {}
+        self.epochs: dict[int, int] = {}
+        """Of the rows that were reopened; see `Reopened`."""
+        self.has_superseded = False
+        """Results of earlier epochs stand in `results.jsonl`: a kill came before they were set aside."""
 
     @property
     def nothing_done(self) -> bool:
@@ -63,35 +74,49 @@ class Recovery:
 
 
 def recover(
-    run_dir: RunDir, total: int, on_result: Callable[[Line], None], *, repair: bool = True
+    run_dir: RunDir,
+    total: int,
+    on_result: Callable[[Line], None],
+    on_superseded: Callable[[Line], None] = lambda _: None,
+    *,
+    marks: Marks | None = None,
 ) -> Recovery:
-    """Read results and journal; cut torn last lines with `repair`. `on_result` is shown every result once.
+    """Read results and journal, without a torn last line.
 
-    Raises `RunDirError` for a damaged line, `StorageError` where a file cannot be read.
+    `on_result` is shown the last word of each row, `on_superseded` the results of earlier epochs. Raises
+    `RunDirError` for a damaged line, `StorageError` where a file cannot be read.
     """
     recovery = Recovery(total)
-    if repair:
-        torn = {path.name: cut_torn_tail(path) for path in (run_dir.results, run_dir.journal)}
-        recovery.torn_bytes = {name: count for name, count in torn.items() if count}
+    recovery.epochs = (marks or read_marks(run_dir.journal)).epochs
     for line in read_results(run_dir.results):
-        if line.row in recovery.done:
-            continue
-        recovery.done.add(line.row)
-        on_result(line)
+        if is_superseded(line, recovery.epochs):
+            recovery.has_superseded = True
+            on_superseded(line)
+        elif line.row not in recovery.done:
+            recovery.done.add(line.row)
+            on_result(line)
+    _read_journal(run_dir, recovery)
+    return recovery
+
+
+def _read_journal(run_dir: RunDir, recovery: Recovery) -> None:
+    """What the journal tells of rows without a result, in the current epoch of each."""
     intents: dict[int, Intent] = {}
     for entry in read_journal(run_dir.journal):
-        if isinstance(entry, SessionStart) or entry.row in recovery.done:
+        if isinstance(entry, SessionStart | Reopened) or entry.row in recovery.done:
+            continue
+        if entry.epoch < recovery.epochs.get(entry.row, 0):
             continue
         match entry:
             case Intent():
                 intents[entry.row] = entry
+                recovery.open.pop(entry.row, None)  # the service had forgotten that job
                 recovery.unacknowledged[entry.row] = Unacknowledged(entry.key, entry.due, entry.at)
             case Retraction():
                 recovery.unacknowledged.pop(entry.row, None)
             case Acceptance():
                 recovery.unacknowledged.pop(entry.row, None)
                 recovery.open[entry.row] = _job(entry, intents.pop(entry.row, None))
-    return recovery
 
 
 def _job(accepted: Acceptance, intent: Intent | None) -> Job:
@@ -104,4 +129,6 @@ def _job(accepted: Acceptance, intent: Intent | None) -> Job:
         sent=intent.at if intent else accepted.at,
         accepted=accepted.at,
         attempts=accepted.attempts,
+        epoch=accepted.epoch,
+        inherited=True,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     polls: int
     response: _ReplyHead | None = None
     error: Failure | None = None
+    epoch: int = 0
 
     @property
     def usage(self) -> msgspec.Raw:
@@ -58,8 +59,18 @@ class Results:
 
 def read_results(path: Path) -> Iterator[Line]:
     """All whole lines in order. Raises `RunDirError` for a damaged one."""
-    for number, line in enumerate(read_lines(path), start=1):
+    return (line for _, line in read_raw_results(path))
+
+
+def is_superseded(line: Line, epochs: Mapping[int, int]) -> bool:
+    """Whether the line is of an earlier epoch of its row."""
+    return line.epoch < epochs.get(line.row, 0)
+
+
+def read_raw_results(path: Path) -> Iterator[tuple[bytes, Line]]:
+    """As `read_results`, each line with its bytes, without the newline."""
+    for number, raw in enumerate(read_lines(path), start=1):
         try:
-            yield _decode(line)
+            yield raw, _decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise damaged(path, number, error) from None

@@ -19,7 +19,7 @@ from runner import __version__
 from runner.config.sections import RunConfig
 from runner.errors import Problem, RunDirError, StorageError
 from runner.source import Survey
-from runner.store.files import replace_atomically, sync_directory
+from runner.store.files import cut_torn_tail, replace_atomically, sync_directory
 
 FORMAT: Final = 1
 
@@ -51,9 +51,11 @@ class RunDir:
         self.manifest = path / "manifest.json"
         self.journal = path / "journal.jsonl"
         self.results = path / "results.jsonl"
+        self.superseded = path / "superseded.jsonl"
         self.metrics = path / "metrics.jsonl"
         self.summary = path / "summary.json"
         self.simulator = path / "simulator.jsonl"
+        self.reserve = path / ".reserve"
         self._lock: int | None = None
 
     @property
@@ -64,6 +66,16 @@ class RunDir:
             return self.manifest.exists() or any(written)
         except OSError:
             return False  # `lock` will say why
+
+    @property
+    def logs(self) -> tuple[Path, ...]:
+        """The files that grow by lines: a kill may leave a torn one at the end."""
+        return self.results, self.journal, self.superseded, self.metrics
+
+    def repair(self) -> dict[str, int]:
+        """Cut torn last lines; the number of bytes cut, by the name of the file. Raises `StorageError`."""
+        cut = {path.name: cut_torn_tail(path) for path in self.logs}
+        return {name: count for name, count in cut.items() if count}
 
     @property
     def is_held(self) -> bool:

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Final, Protocol
 
 from runner.config.sections import RunConfig
-from runner.transport.outcomes import RetrieveOutcome, SubmitOutcome
+from runner.transport.outcomes import CancelOutcome, RetrieveOutcome, SubmitOutcome
 
 __all__ = ["Transport", "open_transport"]
 
@@ -24,6 +24,9 @@ class Transport(Protocol):
 
     async def retrieve(self, job_id: str) -> RetrieveOutcome:
         """GET one job."""
+
+    async def cancel(self, job_id: str) -> CancelOutcome:
+        """Ask that one job be cancelled."""
 
     async def close(self) -> None:
         """Close all connections."""

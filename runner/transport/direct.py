@@ -13,8 +13,8 @@ from yarl import URL
 from runner import __version__
 from runner.config.sections import RunConfig
 from runner.transport.faults import CONNECT_SHARE, Faults
-from runner.transport.outcomes import RetrieveOutcome, SubmitOutcome
-from runner.transport.reading import read_retrieve, read_submit
+from runner.transport.outcomes import CancelOutcome, RetrieveOutcome, SubmitOutcome
+from runner.transport.reading import read_cancel, read_retrieve, read_submit
 from runner.transport.scrub import Headers, Scrubber
 
 DNS_CACHE_S = 300
@@ -61,15 +61,27 @@ class Direct:
         )
 
     async def retrieve(self, job_id: str) -> RetrieveOutcome:
-        url = URL(self._job_url + quote(job_id, safe=""), encoded=True)
         try:
-            async with self._session.get(url, allow_redirects=False) as answer:
+            async with self._session.get(self._url(job_id), allow_redirects=False) as answer:
                 content = await answer.read()
         except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError) as error:
             return self._faults.transient(error)
         return read_retrieve(
             answer.status, Headers(answer.headers, self._scrub), self._scrub.body(content), time.time()
         )
+
+    async def cancel(self, job_id: str) -> CancelOutcome:
+        try:
+            async with self._session.post(self._url(job_id, "/cancel"), allow_redirects=False) as answer:
+                content = await answer.read()
+        except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError) as error:
+            return self._faults.transient(error)
+        return read_cancel(
+            answer.status, Headers(answer.headers, self._scrub), self._scrub.body(content), time.time()
+        )
+
+    def _url(self, job_id: str, action: str = "") -> URL:
+        return URL(f"{self._job_url}{quote(job_id, safe='')}{action}", encoded=True)
 
     async def close(self) -> None:
         await self._session.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Final
 
@@ -17,6 +18,7 @@ DETAIL_CHARS: Final = 160
 
 _SENTENCES: Final = {
     "connect": "no connection could be made",
+    "no_files": "no connection could be opened",
     "cut": "the answer was cut off",
     "not_http": "the answer is not HTTP",
     "reset": "the connection was closed before an answer came",
@@ -38,7 +40,7 @@ class Faults:
         root = _root(error)
         cause = _cause(root)
         failure = Failure(type=cause, message=self._message(cause, root))
-        return Transient(cause=cause, failure=failure, ambiguous=cause != "connect")
+        return Transient(cause=cause, failure=failure, ambiguous=cause not in ("connect", "no_files"))
 
     def _message(self, cause: str, error: BaseException) -> str:
         if cause == "timeout":
@@ -60,6 +62,8 @@ def _text(error: BaseException) -> str:
 
 def _cause(error: BaseException) -> str:
     match error:
+        case aiohttp.ClientConnectorError() if error.os_error.errno in (errno.EMFILE, errno.ENFILE):
+            return "no_files"
         case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
             return "connect"
         case aiohttp.ClientHttpProxyError() | aiohttp.InvalidURL():

@@ -19,7 +19,7 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 
 
 class Pending(msgspec.Struct, frozen=True, gc=False):
-    """GET: not done yet."""
+    """GET, or a cancellation: not done yet."""
 
 
 class Done(msgspec.Struct, frozen=True, gc=False):
@@ -52,7 +52,7 @@ class Transient(msgspec.Struct, frozen=True, gc=False):
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """POST: a definite no to this one request. `has_envelope`: said in a JSON error format."""
+    """POST: a definite no to this one request, or to cancelling this one job. `has_envelope`: said in a JSON error format."""
 
     failure: Failure
     reply: Reply | None
@@ -73,4 +73,6 @@ class Unauthorised(msgspec.Struct, frozen=True, gc=False):
 
 SubmitOutcome = Accepted | Done | Throttled | Transient | Rejected | Unauthorised
 RetrieveOutcome = Pending | Done | Throttled | Transient | Gone | Unauthorised
+CancelOutcome = Pending | Done | Rejected | Throttled | Transient | Unauthorised
+AnyOutcome = SubmitOutcome | RetrieveOutcome | CancelOutcome
 PENDING = Pending()

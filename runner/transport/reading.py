@@ -14,6 +14,7 @@ from runner.records import Failure, Reply, Usage, done_status
 from runner.transport.outcomes import (
     PENDING,
     Accepted,
+    CancelOutcome,
     Done,
     Gone,
     Rejected,
@@ -92,6 +93,19 @@ def read_retrieve(status: int, headers: Headers, body: bytes, now: float) -> Ret
             return _unreadable(error, status, ambiguous=False)
         return _done(status, headers, head, body) or PENDING
     return _refusal(status, headers, body, now) or _gone(status, body)
+
+
+def read_cancel(status: int, headers: Headers, body: bytes, now: float) -> CancelOutcome:
+    """The meaning of an answer to a cancellation; what became of the job, a GET tells where this does not."""
+    if 200 <= status < 300:
+        try:
+            head, body = _read(body)
+        except Unreadable:
+            return PENDING
+        return _done(status, headers, head, body) or PENDING
+    if status in (409, 501):  # it cannot be cancelled any more; nothing can be cancelled here
+        return _rejected(status, headers, body)
+    return _refusal(status, headers, body, now) or _rejected(status, headers, body)
 
 
 def _read(body: bytes) -> tuple[_Head, bytes]:
@@ -272,7 +286,11 @@ def _parts(error: Any) -> tuple[str | None, str | None, str | int | None]:
 
 
 def read_retry_after(headers: Headers, now: float) -> float | None:
-    """Seconds to wait: `retry-after-ms`, or `Retry-After` as seconds or as a date; None without either."""
+    """Seconds to wait: `retry-after-ms`, or `Retry-After` as seconds or as a date; None without either.
+
+    A date is of the service's clock, so it is taken from the `Date` of the answer (RFC 9110, 10.2.3); from
+    `now`, in Unix seconds, only where there is none.
+    """
     millis, said = headers.get("retry-after-ms"), headers.get("retry-after")
     wait_s = _number(millis)
     if wait_s is not None:
@@ -280,9 +298,14 @@ def read_retry_after(headers: Headers, now: float) -> float | None:
     wait_s = _number(said)
     if wait_s is not None or said is None:
         return wait_s
+    at, sent = _unix(said), _unix(headers.get("date") or "")
+    return None if at is None else max(at - (now if sent is None else sent), 0.0)
+
+
+def _unix(date: str) -> float | None:
     try:
-        at = parsedate_to_datetime(said)
-        return max(at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now, 0.0)
+        at = parsedate_to_datetime(date)
+        return at.replace(tzinfo=at.tzinfo or UTC).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
 

@@ -13,8 +13,8 @@ import openai
 
 from runner.config.sections import RunConfig
 from runner.transport.faults import CONNECT_SHARE, Faults
-from runner.transport.outcomes import RetrieveOutcome, SubmitOutcome, Transient
-from runner.transport.reading import read_retrieve, read_submit
+from runner.transport.outcomes import CancelOutcome, RetrieveOutcome, SubmitOutcome, Transient
+from runner.transport.reading import read_cancel, read_retrieve, read_submit
 from runner.transport.scrub import Headers, Scrubber
 
 _NETWORK_ERRORS = (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError)
@@ -59,6 +59,13 @@ class Sdk:
         if isinstance(answer, Transient):
             return answer
         return read_retrieve(answer.status_code, *self._clean(answer), time.time())
+
+    async def cancel(self, job_id: str) -> CancelOutcome:
+        path = f"/responses/{quote(job_id, safe='')}/cancel"
+        answer = await self._exchange(self._client.post(path, cast_to=httpx2.Response))
+        if isinstance(answer, Transient):
+            return answer
+        return read_cancel(answer.status_code, *self._clean(answer), time.time())
 
     def _clean(self, answer: httpx2.Response) -> tuple[Headers, bytes]:
         return Headers(answer.headers, self._scrub), self._scrub.body(answer.content)

@@ -1,0 +1,82 @@
+"""How a session ends: when all is done, by draining, or at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from runner.errors import Interrupted, RunnerError
+from runner.measure.meter import Meter
+
+GRACE_S: Final = 2.0
+"""For exchanges that are still under way when the run is over: each may bring an acceptance or a result."""
+
+
+class Closing:
+    """Knows why the session ends. `over` is set when there is nothing left to wait for but the grace.
+
+    It ends in one of three ways: every row has its result; or it is *drained*, after a signal or a limit:
+    nothing more is sent, and what is open is polled for `drain_s`; or it is *stopped*, by an error or a
+    further signal: nothing more is polled either.
+    """
+
+    def __init__(
+        self,
+        meter: Meter,
+        drain_s: float,
+        say: Callable[[str], None],
+        stop_submitting: Callable[[], None],
+        cancel: Callable[[], None],
+    ) -> None:
+        self._meter = meter
+        self._drain_s = drain_s
+        self._say = say
+        self._stop_submitting = stop_submitting
+        self._cancel = cancel
+        self._drained_for: RunnerError | None = None
+        self._stopped_by: RunnerError | None = None
+        self.over = asyncio.Event()
+        self.hurried = asyncio.Event()
+        """The user wants the end now: nothing is waited for any more."""
+
+    @property
+    def ended_by(self) -> RunnerError | None:
+        """What ended the session before every row had its result."""
+        unfinished = self._meter.done < self._meter.total
+        return self._stopped_by or (self._drained_for if unfinished else None)
+
+    def signal(self, signum: int) -> None:
+        """The first one drains, the second ends everything at once."""
+        if self._drained_for or self._stopped_by:
+            self._drained_for = self._drained_for or Interrupted(signum)
+            self.hurried.set()
+            self.over.set()
+            self._cancel()
+            return
+        interrupted = Interrupted(signum)
+        self.drain(interrupted, interrupted.name)
+
+    def drain(self, why: RunnerError, name: str) -> None:
+        """Send nothing more; wait for what is open, for a while. Only the first reason counts."""
+        if self._drained_for or self._stopped_by:
+            return
+        self._drained_for = why
+        self._stop_submitting()
+        self._say(
+            f"{name}: no more is sent; waiting at most {self._drain_s:g} s for "
+            f"{self._meter.open:,} open jobs (Ctrl-C: stop at once)"
+        )
+        asyncio.get_running_loop().call_later(self._drain_s, self.over.set)
+
+    def stop(self, error: RunnerError) -> None:
+        """Neither send nor poll any more. Many workers meet the same end: it is told once."""
+        self._stopped_by = self._stopped_by or error
+        self.over.set()
+
+    def check(self) -> None:
+        """Whether there is anything left to wait for."""
+        meter = self._meter
+        drained = self._drained_for and not meter.open and not meter.posting
+        if drained or meter.done >= meter.total:
+            self.over.set()

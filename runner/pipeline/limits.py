@@ -1,0 +1,42 @@
+"""What ends a run early by the results that are written: its budget, and too many failures."""
+
+from __future__ import annotations
+
+from runner.config.sections import RunConfig
+from runner.errors import LimitReached, Problem
+from runner.measure.meter import Meter
+from runner.measure.summary import cost_usd
+from runner.policy.budget import Budget
+
+
+class Limits:
+    """Asked before each fresh row, and after each result."""
+
+    def __init__(self, config: RunConfig, meter: Meter) -> None:
+        section = config.limits
+        self._prices = config.prices
+        self._max_failures = section.max_failures
+        self._budget = None if section.max_cost_usd is None else Budget(section.max_cost_usd)
+        self._meter = meter
+
+    def allow_another(self, in_flight: int) -> bool:
+        """Whether one more row may be sent, with `in_flight` sent and not done."""
+        return self._budget is None or self._budget.allows(self._spent_usd, self._meter.done, in_flight)
+
+    def reached(self) -> LimitReached | None:
+        """What ends the run, if anything."""
+        failures = self._meter.not_completed
+        if self._max_failures is not None and failures >= self._max_failures:
+            what = f"{failures:,} requests did not end completed"
+            hint = "raise it, or try them again with --retry, and continue"
+            return LimitReached(Problem(what, f"limits.max_failures {self._max_failures:,}", hint))
+        if self._budget is not None and not self._budget.allows(self._spent_usd, self._meter.done, 0):
+            what = f"${self._spent_usd:,.4f} were spent, and one request more is too much"
+            return LimitReached(
+                Problem(what, f"limits.max_cost_usd {self._budget.max_usd:g}", "raise it to continue")
+            )
+        return None
+
+    @property
+    def _spent_usd(self) -> float:
+        return cost_usd(self._meter.tokens, self._prices) or 0.0
