@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="start a run, or continue it"))
     _add_check(commands.add_parser("check", help="read config and input, print the plan; sends nothing"))
     _add_report(commands.add_parser("report", help="sum up one run, or compare several"))
+    _add_cancel(commands.add_parser("cancel", help="ask the service to cancel every open job of a run"))
     _add_simulate(commands.add_parser("simulate", help="serve the simulator until stopped"))
     schema = commands.add_parser("schema", help="print the JSON Schema of the config")
     schema.set_defaults(command=_schema)
@@ -95,6 +96,14 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dirs", metavar="RUN_DIR", nargs="+")
     parser.add_argument("--json", action="store_true", help="the summaries as JSON")
     parser.set_defaults(command=_report)
+
+
+def _add_cancel(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", metavar="RUN_DIR")
+    parser.add_argument(
+        "--timeout", type=_seconds, default=60.0, metavar="S", help="seconds to try it for (default: 60)"
+    )
+    parser.set_defaults(command=_cancel)
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
@@ -148,6 +157,16 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _cancel(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from runner.engine.cancel import cancel
+
+    ending = cancel(Path(arguments.run_dir), arguments.timeout)
+    _say(ending.messages)
+    return ending.exit_code
+
+
 def _simulate(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
@@ -183,6 +202,13 @@ def _statuses(text: str) -> tuple[str, ...]:
         if word not in known:
             raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(known)}")
     return words
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return value
 
 
 def _positive(text: str) -> int:

@@ -52,7 +52,10 @@ class Transient(msgspec.Struct, frozen=True, gc=False):
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """POST: a definite no to this one request, or to cancelling this one job. `has_envelope`: said in a JSON error format."""
+    """A definite no to this one request, or to cancelling this one job.
+
+    `has_envelope`: said in a JSON error format.
+    """
 
     failure: Failure
     reply: Reply | None
