@@ -119,14 +119,17 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from runner.config import load
     from runner.engine.local import Options, execute
+    from runner.pipeline.signals import Signals
 
     config = load(arguments.config, arguments.overrides)
     options = Options(new=arguments.new, limit=arguments.limit, retry=arguments.retry, quiet=arguments.quiet)
-    ending = execute(config, options)
-    if not arguments.quiet:
-        _print_report(f"{config.sink.dir}/{config.name}")
-    if ending.exit_code or not arguments.quiet:
-        _say(ending.messages)
+    with Signals() as signals:
+        ending = execute(config, options, signals)
+        signals.ignore_to_the_end()
+        if not arguments.quiet:
+            _print_report(f"{config.sink.dir}/{config.name}")
+        if ending.exit_code or not arguments.quiet:
+            _say(ending.messages)
     return ending.exit_code
 
 
@@ -161,9 +164,12 @@ def _cancel(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from runner.engine.cancel import cancel
+    from runner.pipeline.signals import Signals
 
-    ending = cancel(Path(arguments.run_dir), arguments.timeout)
-    _say(ending.messages)
+    with Signals() as signals:
+        ending = cancel(Path(arguments.run_dir), arguments.timeout, signals)
+        signals.ignore_to_the_end()
+        _say(ending.messages)
     return ending.exit_code
 
 

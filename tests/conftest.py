@@ -2,16 +2,22 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import yaml
+
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "sk-test-3f9a1c7e5b"
@@ -36,6 +42,14 @@ class Simulator:
 
     def jobs(self) -> list[Any]:
         return [json.loads(line) for line in self.get("/simulator/jobs").splitlines()]
+
+    @property
+    def port(self) -> int:
+        return int(self.base_url.rsplit(":", 1)[1].split("/")[0])
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate(timeout=10)
 
     def stop(self) -> None:
         self.process.terminate()
@@ -125,6 +139,26 @@ class Runner:
             stdin=subprocess.DEVNULL,
             text=True,
         )
+
+    def wait_for(self, process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+        """Return once `condition()` holds; the process must not end before."""
+        while not condition():
+            assert process.poll() is None, process.communicate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.02)
+
+    def has_results(self, least: int, name: str = "t") -> Callable[[], bool]:
+        """A condition: that many lines are written."""
+        path = self.cwd / "runs" / name / "results.jsonl"
+        return lambda: path.exists() and path.read_bytes().count(b"\n") >= least
+
+    def stop_after(self, least: int, *arguments: str | Path, signum: int = signal.SIGKILL) -> int:
+        """Run until that many results are written, then send a signal; the exit code."""
+        process = self.start(*arguments)
+        self.wait_for(process, self.has_results(least))
+        process.send_signal(signum)
+        process.communicate(timeout=60)
+        return process.returncode
 
     def results(self, name: str = "t") -> list[Any]:
         path = self.cwd / "runs" / name / "results.jsonl"

@@ -32,17 +32,16 @@ from runner.streams import say
 from runner.transport import open_transport
 
 
-def cancel(path: Path, timeout_s: float) -> Ending:
+def cancel(path: Path, timeout_s: float, signals: Signals) -> Ending:
     """Cancel every open job of a run, within about `timeout_s`. Raises `RunnerError`."""
     run_dir = RunDir(path)
     if not run_dir.exists:
         raise RunDirError(Problem("is not a run directory: it has no manifest.json", str(path)))
-    with Signals() as signals:
-        run_dir.lock()
-        try:
-            return _Cancellation(run_dir, timeout_s, signals).execute()
-        finally:
-            run_dir.unlock()
+    run_dir.lock()
+    try:
+        return _Cancellation(run_dir, timeout_s, signals).execute()
+    finally:
+        run_dir.unlock()
 
 
 class _Cancellation:

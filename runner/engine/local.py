@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import uvloop
@@ -16,12 +17,13 @@ from runner.config import RunConfig
 from runner.engine.surroundings import allow_connections, open_address, read_key
 from runner.errors import Interrupted, NothingAccepted, Problem, RunDirError, RunnerError, StorageError
 from runner.measure.history import History, recall
+from runner.measure.meter import Meter
 from runner.measure.progress import open_progress
 from runner.measure.summary import RunStatus, summarise, write_summary
 from runner.measure.vitals import Vitals
 from runner.pipeline.run import Assignment, run
 from runner.pipeline.signals import Signals
-from runner.records import ResultStatus
+from runner.records import RESULT_STATUSES, ResultStatus
 from runner.source import Source
 from runner.store import Manifest, RunDir, check_unchanged, recover, reopen, set_superseded_aside
 
@@ -48,15 +50,14 @@ class Ending:
     messages: tuple[str, ...]
 
 
-def execute(config: RunConfig, options: Options) -> Ending:
+def execute(config: RunConfig, options: Options, signals: Signals) -> Ending:
     """Start the run or continue it. Raises `RunnerError` before anything is sent."""
-    with Signals() as signals:
-        run_dir = RunDir(Path(config.sink.dir) / config.name)
-        try:
-            local = _Local(config, options, run_dir, signals)
-            return local.execute()
-        finally:
-            run_dir.unlock()
+    run_dir = RunDir(Path(config.sink.dir) / config.name)
+    try:
+        local = _Local(config, options, run_dir, signals)
+        return local.execute()
+    finally:
+        run_dir.unlock()
 
 
 class _Local:
@@ -82,10 +83,10 @@ class _Local:
         history = recall(self._run_dir, manifest, rows)
         if history.recovery.has_superseded:  # a kill came in the middle of an earlier --retry
             set_superseded_aside(self._run_dir)
-        if continued:
-            self._note_continuing(history)
         if history.meter.done >= history.meter.total:
             return self._nothing_to_do(history)
+        if continued:
+            self._note_continuing(history)
         vitals = Vitals()
         ended_by = self._work(manifest, history, rows, vitals)
         return self._sum_up(history, vitals, ended_by)
@@ -134,11 +135,12 @@ class _Local:
         )
 
     def _nothing_to_do(self, history: History) -> Ending:
+        meter = history.meter
+        summary = summarise(meter, history.session, "complete", self._config.prices, None)
+        if not _is_told(self._run_dir, summary):
+            write_summary(self._run_dir.summary, summary)
         said = f"{self._run_dir.path} is complete: nothing was sent; --new starts it afresh"
-        if not _is_told(self._run_dir, "complete", history.meter.total):
-            told = summarise(history.meter, history.session, "complete", self._config.prices, None)
-            write_summary(self._run_dir.summary, told)
-        return Ending(1 if history.meter.not_completed else 0, (said,))
+        return Ending(1 if meter.not_completed else 0, (*self._notes, said, *_how_to_retry(meter)))
 
     def _work(self, manifest: Manifest, history: History, rows: int, vitals: Vitals) -> RunnerError | None:
         """Run the event loop until the session ends; return what ended it early."""
@@ -190,7 +192,8 @@ class _Local:
         except StorageError as error:
             ended_by = ended_by or error
         if ended_by is None:
-            return Ending(1 if meter.not_completed else 0, (f"results are in {self._run_dir.results}",))
+            said = f"results are in {self._run_dir.results}"
+            return Ending(1 if meter.not_completed else 0, (said, *_how_to_retry(meter)))
         messages = [str(ended_by)]
         if meter.open:
             messages.append(f"{meter.open:,} jobs are still open at the service, and billable")
@@ -203,10 +206,18 @@ class _Local:
         return Ending(ended_by.exit_code, tuple(messages))
 
 
-def _is_told(run_dir: RunDir, status: RunStatus, total: int) -> bool:
-    """Whether the last summary tells this already; a kill in the last moment leaves an older one, or none."""
+def _how_to_retry(meter: Meter) -> Iterator[str]:
+    ended = [status for status in RESULT_STATUSES[1:] if meter.statuses[status]]
+    if ended:
+        yield f"{meter.not_completed:,} did not end completed; --retry {','.join(ended)} sends them anew"
+
+
+def _is_told(run_dir: RunDir, summary: dict[str, Any]) -> bool:
+    """Whether `summary.json` says so already; a kill in the last moment leaves an older one, or none."""
     try:
-        summary = msgspec.json.decode(run_dir.summary.read_bytes())
-        return bool(summary["run"]["status"] == status and summary["requests"]["total"] == total)
+        told = msgspec.json.decode(run_dir.summary.read_bytes())
+        return bool(
+            told["run"]["status"] == summary["run"]["status"] and told["requests"] == summary["requests"]
+        )
     except (OSError, msgspec.DecodeError, LookupError, TypeError):
         return False

@@ -53,7 +53,8 @@ class _Rate:
         while len(self._seen) > 2 and now - self._seen[0][0] > RATE_OVER_S:
             self._seen.popleft()
         then, before = self._seen[0]
-        return (count - before) / max(now - then, 1e-9)
+        # A job that a service forgot is submitted once more: the count may go back.
+        return max(count - before, 0) / max(now - then, 1e-9)
 
 
 class Bars:

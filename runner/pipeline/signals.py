@@ -44,6 +44,11 @@ class Signals:
 
         self.handler = defer
 
+    def ignore_to_the_end(self) -> None:
+        """From here on, and after the context too: the last words of a command must not be torn."""
+        self.handler = self.ignore
+        self._before = dict.fromkeys(SIGNALS, signal.SIG_IGN)
+
     @staticmethod
     def interrupt(signum: int) -> None:
         """Where there is nothing to bring home: end the command."""

@@ -76,6 +76,7 @@ class Submitter:
         """Send the request of a forgotten job once more, under the key that it had."""
         self._forgotten[job.row] = job
         self._feed.again(job.row)
+        self.turnstile.wake()  # its place in flight is free
 
     def _take(self, now: float) -> tuple[Submission | None, float | None]:
         opens_at = max(self.gate.opens_at(now), self._circuit.opens_at())

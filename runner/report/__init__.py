@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 from runner.config.sections import Prices
 from runner.errors import Problem, RunDirError
 from runner.measure.history import recall
-from runner.measure.summary import summarise
+from runner.measure.summary import RunStatus, summarise
 from runner.report.text import render
 from runner.store import RunDir
 
@@ -36,24 +37,35 @@ def read_summary(path: Path) -> dict[str, Any]:
             Problem("is not a run directory: it has no manifest.json", str(path), "one is <sink.dir>/<name>")
         )
     held = run_dir.is_held
-    if not held and _is_up_to_date(run_dir):
-        try:
-            summary: dict[str, Any] = msgspec.json.decode(run_dir.summary.read_bytes(), type=dict[str, Any])
-            render([summary])  # whoever edited it has left all of it there
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise RunDirError(Problem(f"cannot be read: {error}", str(run_dir.summary))) from None
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise RunDirError(
-                Problem(f"is not the summary of a run: {error!r}", str(run_dir.summary), "delete it")
-            ) from None
-        return summary
+    if not held and _is_newest(run_dir):
+        return _written(run_dir)
     manifest = run_dir.read_manifest()
     history = recall(run_dir, manifest, manifest.rows)
-    history.meter.open = len(history.recovery.open)
-    return summarise(history.meter, history.session, "running" if held else "stopped", _prices(run_dir), None)
+    meter = history.meter
+    meter.open = len(history.recovery.open)
+    ended: RunStatus = "complete" if meter.done >= meter.total else "stopped"
+    told = summarise(meter, history.session, "running" if held else ended, _prices(run_dir), None)
+    with suppress(RunDirError):
+        written = _written(run_dir)
+        if not held and written["requests"] == told["requests"]:  # copied or touched, but nothing is new
+            return written
+    return told
 
 
-def _is_up_to_date(run_dir: RunDir) -> bool:
+def _written(run_dir: RunDir) -> dict[str, Any]:
+    try:
+        summary: dict[str, Any] = msgspec.json.decode(run_dir.summary.read_bytes(), type=dict[str, Any])
+        render([summary])  # whoever edited it has left all of it there
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RunDirError(Problem(f"cannot be read: {error}", str(run_dir.summary))) from None
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise RunDirError(
+            Problem(f"is not the summary of a run: {error!r}", str(run_dir.summary), "delete it")
+        ) from None
+    return summary
+
+
+def _is_newest(run_dir: RunDir) -> bool:
     """Whether nothing was written after the summary: a run continued and then killed has an old one."""
     try:
         written = [path.stat().st_mtime_ns for path in (run_dir.results, run_dir.journal)]

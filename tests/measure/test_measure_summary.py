@@ -16,7 +16,7 @@ from runner.store import Acceptance, Intent, Journal, Manifest, RunDir
 
 SPAN = {"mean", "p50", "p90", "p95", "p99", "p99_9", "max"}
 KEYS = {
-    "run": {"name", "status", "started", "wall_s", "continued", "rows", "spanned_a_stop"},
+    "run": {"name", "status", "started", "wall_s", "continued", "rows", "spanned_a_stop", "retried"},
     "requests": {
         "total", "completed", "incomplete", "failed", "cancelled", "expired", "rejected", "uncertain",
         "open", "unsent",
@@ -182,7 +182,7 @@ def _killed_with(tmp_path, *, accepted: int, intended: int) -> RunDir:
 
 
 def test_what_is_recalled_goes_on_from_the_last_sample(tmp_path):
-    history = recall(_killed_with(tmp_path, accepted=3, intended=1), MANIFEST, 10, repair=True)
+    history = recall(_killed_with(tmp_path, accepted=3, intended=1), MANIFEST, 10)
 
     assert (history.session.earlier_wall_s, history.session.earlier_cpu_s) == (4.0, 1.5)
     assert (history.session.started, history.session.continued) == (1000.0, 0)
@@ -192,12 +192,12 @@ def test_what_is_recalled_goes_on_from_the_last_sample(tmp_path):
 
 
 def test_jobs_accepted_by_an_earlier_session_stay_counted_as_accepted(tmp_path):
-    history = recall(_killed_with(tmp_path, accepted=3, intended=1), MANIFEST, 10, repair=True)
+    history = recall(_killed_with(tmp_path, accepted=3, intended=1), MANIFEST, 10)
 
     assert history.meter.accepted == 3
 
 
 def test_a_smaller_limit_still_counts_what_was_sent_beyond_it(tmp_path):
-    history = recall(_killed_with(tmp_path, accepted=3, intended=0), MANIFEST, 2, repair=True)
+    history = recall(_killed_with(tmp_path, accepted=3, intended=0), MANIFEST, 2)
 
     assert history.meter.total == 3

@@ -8,19 +8,6 @@ from collections import Counter
 import pytest
 
 
-def wait_for_results(runner, process, least, name="t"):
-    """Return once the run has written `least` results. The wait ends with the process at the latest."""
-    path = runner.cwd / "runs" / name / "results.jsonl"
-    while process.poll() is None:
-        if path.exists() and path.read_bytes().count(b"\n") >= least:
-            return
-        try:
-            process.wait(0.02)
-        except subprocess.TimeoutExpired:
-            continue
-    pytest.fail(f"the run ended too soon: {process.communicate()}")
-
-
 def slow_config(runner, simulator, **sections):
     return runner.config(
         **{
@@ -46,7 +33,7 @@ def test_killed_half_way_and_run_again_each_row_ends_once_and_ran_once(simulate,
     config = slow_config(runner, simulator)
     for least in (100, 250):
         process = runner.start("run", config)
-        wait_for_results(runner, process, least)
+        runner.wait_for(process, runner.has_results(least))
         process.kill()
         process.communicate()
     done = runner("run", config)
@@ -67,7 +54,7 @@ def test_killed_on_the_embedded_simulator_it_continues_and_leaves_no_process(run
         simulator={"latency": SLOW},
     )
     process = runner.start("run", config)
-    wait_for_results(runner, process, 60)
+    runner.wait_for(process, runner.has_results(60))
     children = subprocess.run(
         ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
     ).stdout.split()
@@ -99,7 +86,7 @@ def test_a_first_signal_drains_writes_the_summary_and_tells_how_to_continue(simu
     simulator = simulate(latency={"type": "constant", "mean_s": 0.5})
     config = slow_config(runner, simulator)
     process = runner.start("run", config)
-    wait_for_results(runner, process, 50)
+    runner.wait_for(process, runner.has_results(50))
     process.send_signal(signum)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code, errors
@@ -118,7 +105,7 @@ def test_what_is_open_when_the_drain_ends_is_told_and_continued_without_a_new_po
     simulator = simulate(latency={"type": "bimodal", "fast_s": 0.05, "slow_s": 8, "slow_share": 0.3})
     config = slow_config(runner, simulator, limits={"drain_s": 0.2}, source={"count": 100})
     process = runner.start("run", config)
-    wait_for_results(runner, process, 30)
+    runner.wait_for(process, runner.has_results(30))
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -135,7 +122,7 @@ def test_a_second_signal_stops_at_once_and_loses_nothing(simulate, runner):
     simulator = simulate(latency={"type": "bimodal", "fast_s": 0.05, "slow_s": 5, "slow_share": 0.3})
     config = slow_config(runner, simulator, limits={"drain_s": 1000}, source={"count": 100})
     process = runner.start("run", config)
-    wait_for_results(runner, process, 30)
+    runner.wait_for(process, runner.has_results(30))
     process.send_signal(signal.SIGINT)
     assert process.stderr
     while "no more is sent" not in process.stderr.readline():
@@ -186,7 +173,7 @@ def test_two_processes_cannot_run_the_same_run(simulate, runner):
     simulator = simulate(latency={"type": "constant", "mean_s": 1.0})
     config = slow_config(runner, simulator)
     process = runner.start("run", config)
-    wait_for_results(runner, process, 1)
+    runner.wait_for(process, runner.has_results(1))
     second = runner("run", config)
     assert second.returncode == 2
     assert f"pid {process.pid}" in second.stderr
@@ -223,7 +210,7 @@ def test_a_report_on_a_killed_run_counts_what_is_there(simulate, runner):
     simulator = simulate(latency=SLOW)
     config = slow_config(runner, simulator)
     process = runner.start("run", config)
-    wait_for_results(runner, process, 50)
+    runner.wait_for(process, runner.has_results(50))
     live = json.loads(runner("report", "runs/t", "--json").stdout)
     assert live["run"]["status"] == "running"
     process.kill()

@@ -11,21 +11,6 @@ from pathlib import Path
 import pytest
 
 
-def wait_for(condition, process):
-    """Return once `condition()` holds; the process must not end before."""
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        try:
-            process.wait(0.02)
-        except subprocess.TimeoutExpired:
-            continue
-
-
-def has_results(runner, least, name="t"):
-    path = runner.cwd / "runs" / name / "results.jsonl"
-    return lambda: path.exists() and path.read_bytes().count(b"\n") >= least
-
-
 def test_a_hanging_poll_holds_up_neither_the_drain_nor_the_second_signal(simulate, runner):
     simulator = simulate(faults={"get": {"hang": 1.0}})
     config = runner.config(
@@ -34,7 +19,7 @@ def test_a_hanging_poll_holds_up_neither_the_drain_nor_the_second_signal(simulat
         limits={"drain_s": 0.2},
     )
     process = runner.start("run", config)
-    wait_for(lambda: simulator.account()["gets_now"] == 3, process)
+    runner.wait_for(process, lambda: simulator.account()["gets_now"] == 3)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)  # far below timeout_s
     assert process.returncode == 130
@@ -50,11 +35,11 @@ def test_a_continued_run_sends_with_all_its_workers_again(simulate, runner):
         limits={"drain_s": 0},
     )
     process = runner.start("run", config, "--limit", "5")
-    wait_for(lambda: simulator.account()["accepted"] == 5, process)
+    runner.wait_for(process, lambda: simulator.account()["accepted"] == 5)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     process = runner.start("run", config)
-    wait_for(lambda: simulator.account()["accepted"] == 120, process)
+    runner.wait_for(process, lambda: simulator.account()["accepted"] == 120)
     process.kill()
     process.communicate()
     assert simulator.account()["peak_posts"] == 20
@@ -86,7 +71,7 @@ def test_a_signal_while_the_embedded_simulator_starts_is_not_lost(runner, transp
         simulator={"latency": {"type": "constant", "mean_s": 1}},
     )
     process = runner.start("run", config)
-    wait_for((runner.cwd / "runs/t/manifest.json").exists, process)
+    runner.wait_for(process, (runner.cwd / "runs/t/manifest.json").exists)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 143
@@ -108,7 +93,7 @@ def test_a_directory_that_vanishes_while_running_ends_with_3_and_not_with_2(simu
     simulator = simulate(latency={"type": "constant", "mean_s": 1})
     config = runner.config(target={"base_url": simulator.base_url}, source={"count": 40})
     process = runner.start("run", config)
-    wait_for(lambda: simulator.account()["accepted"] == 40, process)
+    runner.wait_for(process, lambda: simulator.account()["accepted"] == 40)
     shutil.rmtree(runner.cwd / "runs/t")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 3, errors
@@ -126,9 +111,9 @@ def test_an_input_file_that_vanishes_while_running_ends_with_3(simulate, runner)
         submit={"max_in_flight": 50},
     )
     process = runner.start("run", config)
-    wait_for(has_results(runner, 1), process)
+    runner.wait_for(process, runner.has_results(1))
     (runner.cwd / "b.jsonl").unlink()
-    wait_for(has_results(runner, 50), process)
+    runner.wait_for(process, runner.has_results(50))
     process.send_signal(signal.SIGSTOP)
     process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGINT)
@@ -149,7 +134,7 @@ def test_counts_add_up_over_sessions_and_absence_is_no_latency(simulate, runner)
     )
     for stop, least in ((signal.SIGKILL, 60), (signal.SIGINT, 120)):
         process = runner.start("run", config)
-        wait_for(polled(simulator, least), process)
+        runner.wait_for(process, polled(simulator, least))
         process.send_signal(stop)
         process.communicate(timeout=30)
     polls_before = runner.summary()["polls"]["total"]

@@ -52,7 +52,7 @@ def make_run(tmp_path: Path) -> Callable[..., RunDir]:
             b'{"wall_s": 20.0, "cpu_s": 0.5, "retries": {"submit": {"429": 3}, "poll": {}}}\n'
         )
         if summary:
-            history = recall(run_dir, manifest, manifest.rows, repair=False)
+            history = recall(run_dir, manifest, manifest.rows)
             history.meter.open = len(history.recovery.open)
             status: Any = "interrupted" if accepted else "complete"
             whole = summarise(history.meter, history.session, status, None, Vitals())

@@ -37,9 +37,9 @@ def write(run_dir, entries, line):
     return write
 
 
-def _recover(run_dir, **kwargs):
+def _recover(run_dir):
     shown = []
-    return recover(run_dir, ROWS, shown.append, **kwargs), shown
+    return recover(run_dir, ROWS, shown.append), shown
 
 
 def test_an_empty_directory_has_nothing_done(run_dir):
@@ -92,18 +92,19 @@ def test_a_request_of_unknown_fate_is_known_with_its_key_and_times(run_dir, writ
     assert (doubt.key, doubt.due, doubt.sent) == ("key-7", 8.0, 9.0)
 
 
-def test_torn_ends_are_cut_and_told_and_only_read_where_not_to_be_repaired(run_dir, write):
+def test_torn_ends_are_read_as_absent_and_a_repair_cuts_and_tells_them(run_dir, write):
     write("i0 a0 d0 i1 a1")
-    for path in (run_dir.journal, run_dir.results):
+    torn = (run_dir.journal, run_dir.results, run_dir.metrics, run_dir.superseded)
+    for path in torn:
         with path.open("ab") as file:
             file.write(b'{"row": 2, "ev')
-    sizes = run_dir.journal.stat().st_size, run_dir.results.stat().st_size
+    sizes = [path.stat().st_size for path in torn]
 
-    looked, _ = _recover(run_dir, repair=False)
-    assert (run_dir.journal.stat().st_size, run_dir.results.stat().st_size) == sizes
+    looked, _ = _recover(run_dir)
+    assert [path.stat().st_size for path in torn] == sizes
+    assert run_dir.repair() == dict.fromkeys((path.name for path in torn), 14)
+    assert run_dir.repair() == {}
     repaired, _ = _recover(run_dir)
-    assert repaired.torn_bytes == {"journal.jsonl": 14, "results.jsonl": 14}
-    assert _recover(run_dir)[0].torn_bytes == {}
     assert (
         (sorted(looked.open), looked.done.count) == (sorted(repaired.open), repaired.done.count) == ([1], 1)
     )
@@ -210,7 +211,8 @@ def test_cut_off_at_any_byte_each_row_is_in_exactly_one_state(entries, line, his
         run_dir = RunDir(Path(folder))
         run_dir.journal.write_bytes(files["journal"])
         run_dir.results.write_bytes(files["results"])
-        looked, _ = _recover(run_dir, repair=False)
+        looked, _ = _recover(run_dir)
+        run_dir.repair()
         recovery, shown = _recover(run_dir)
         again, _ = _recover(run_dir)
 

@@ -1,0 +1,212 @@
+"""What must hold after the last process has ended, whatever happened before; pure functions."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+from plan import Row
+
+from runner.simulator.answers import answer_to, prompt_digest
+from runner.store.journal import Acceptance, Entry
+
+Sort = Literal["lost", "doubled", "run twice", "otherwise wrong"]
+_decode_entry = msgspec.json.Decoder(Entry).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that does not hold."""
+
+    sort: Sort
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceJob:
+    """What the service itself knows of a job; `prompt` is the digest that stands for it."""
+
+    id: str
+    prompt: str
+    executed: int
+    is_finished: bool
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A line of `results.jsonl`, as far as it matters here."""
+
+    custom_id: str
+    row: int
+    status: str
+    error: Any
+    response: dict[str, Any] | None
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The response object; empty where there is none."""
+        return (self.response or {}).get("body") or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is left of a trial."""
+
+    rows: Sequence[Row]
+    is_keyed: bool
+    """The service honours idempotency keys."""
+    most_in_doubt: int
+    """Requests that processes can have left without an acknowledgement: as many as each sent at once."""
+    exit_code: int
+    results: bytes
+    journal: bytes
+    summary: Mapping[str, Any]
+    """`summary.json`"""
+    report: Mapping[str, Any]
+    """What `runner report --json` says."""
+    jobs: Sequence[ServiceJob]
+    account: Mapping[str, int] | None
+    """The service's own counts; None where it has ended with the run."""
+
+
+_decode_line = msgspec.json.Decoder(Line).decode
+
+
+def violations(evidence: Evidence) -> Iterator[Violation]:
+    """Everything that does not hold; nothing, if all is well."""
+    yield from _torn("results.jsonl", evidence.results)
+    yield from _torn("journal.jsonl", evidence.journal)
+    lines: list[Line] = []
+    for number, text in enumerate(_whole_lines(evidence.results), 1):
+        try:
+            lines.append(_decode_line(text))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            yield Violation("otherwise wrong", f"results.jsonl:{number} is no result: {error}")
+    yield from _each_row_once(evidence.rows, lines)
+    by_id = {job.id: job for job in evidence.jobs}
+    for line in lines:
+        if 0 <= line.row < len(evidence.rows):
+            yield from _right(evidence.rows[line.row], line, by_id, evidence.is_keyed)
+    yield from _run_once(evidence.rows, evidence.jobs)
+    yield from _none_lost(evidence, lines)
+    yield from _few_in_doubt(lines, evidence.most_in_doubt)
+    yield from _journal_agrees(evidence.journal)
+    yield from _counts_agree(evidence, Counter(line.status for line in lines))
+
+
+def _torn(name: str, content: bytes) -> Iterator[Violation]:
+    if content and not content.endswith(b"\n"):
+        yield Violation("otherwise wrong", f"{name} ends in the middle of a line: {content[-80:]!r}")
+
+
+def _whole_lines(content: bytes) -> list[bytes]:
+    return content.split(b"\n")[:-1]
+
+
+def _each_row_once(rows: Sequence[Row], lines: Sequence[Line]) -> Iterator[Violation]:
+    times = Counter(line.row for line in lines)
+    for i, row in enumerate(rows):
+        if times[i] == 0:
+            yield Violation("lost", f"row {i} ({row.custom_id}) has no line")
+        elif times[i] > 1:
+            yield Violation("doubled", f"row {i} ({row.custom_id}) has {times[i]} lines")
+    for i in times.keys() - range(len(rows)):
+        yield Violation("otherwise wrong", f"there is no row {i} in the input")
+
+
+def _right(row: Row, line: Line, by_id: Mapping[str, ServiceJob], is_keyed: bool) -> Iterator[Violation]:
+    """The line is this row's: its id, how it ended, its own job and the answer to its own prompt."""
+    said = f"row {line.row} ({row.custom_id})"
+    if line.custom_id != row.custom_id:
+        yield Violation("otherwise wrong", f"{said} has the custom_id {line.custom_id}")
+    if line.status == "uncertain" and not is_keyed:
+        return
+    if line.status != "completed":
+        yield Violation("otherwise wrong", f"{said} ended {line.status}: {line.error}")
+        return
+    body = line.body
+    job = by_id.get(body.get("id", ""))
+    if job is None or job.prompt != prompt_digest(row.prompt):
+        yield Violation("otherwise wrong", f"{said} holds {body.get('id')}, which is no job of its prompt")
+        return
+    text, expected = text_of(body), answer_to(row.prompt, body["usage"]["output_tokens"])
+    if body["status"] != "completed" or text != expected:
+        yield Violation("otherwise wrong", f"{said} holds {text!r} ({body['status']}), not {expected!r}")
+
+
+def text_of(body: Mapping[str, Any]) -> str:
+    """The text of a response object, as it was received or cut down to its text."""
+    return "".join(part["text"] for item in body["output"] for part in item.get("content", ()))
+
+
+def _run_once(rows: Sequence[Row], jobs: Sequence[ServiceJob]) -> Iterator[Violation]:
+    """A prompt is one row's alone."""
+    known = {prompt_digest(row.prompt): row.custom_id for row in rows}
+    ids = defaultdict(list)
+    for job in jobs:
+        ids[job.prompt].append(job.id)
+        if job.executed > 1:
+            yield Violation("run twice", f"{job.id} was executed {job.executed} times")
+    for prompt, accepted in ids.items():
+        if prompt not in known:
+            yield Violation("otherwise wrong", f"{accepted} are of a prompt that is in no row")
+        elif len(accepted) > 1:
+            yield Violation("run twice", f"{known[prompt]} was accepted {len(accepted)} times: {accepted}")
+
+
+def _none_lost(evidence: Evidence, lines: Sequence[Line]) -> Iterator[Violation]:
+    """What the service finished is held by its row's line or, without keys, its row is `uncertain`."""
+    rows = {prompt_digest(row.prompt): i for i, row in enumerate(evidence.rows)}
+    held: dict[int, set[str]] = defaultdict(set)
+    for line in lines:
+        uncertain = line.status == "uncertain" and not evidence.is_keyed
+        held[line.row].add("any" if uncertain else line.body.get("id", ""))
+    for job in evidence.jobs:
+        row = rows.get(job.prompt)
+        if row is None or row not in held:
+            continue  # told already
+        if job.is_finished and not held[row] & {job.id, "any"}:
+            yield Violation("lost", f"{job.id} was finished, and row {row} does not hold it")
+
+
+def _few_in_doubt(lines: Sequence[Line], most: int) -> Iterator[Violation]:
+    """An acceptance that was received leaves no doubt after a kill: it is on record."""
+    # Of the others, the service's faults left the fate in doubt, and `error` says which.
+    left = sum(line.status == "uncertain" and line.error["type"] == "uncertain" for line in lines)
+    if left > most:
+        yield Violation("otherwise wrong", f"kills left {left} requests in doubt, of at most {most}")
+
+
+def _journal_agrees(content: bytes) -> Iterator[Violation]:
+    jobs: dict[int, str] = {}
+    for number, text in enumerate(_whole_lines(content), 1):
+        try:
+            entry = _decode_entry(text)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            yield Violation("otherwise wrong", f"journal.jsonl:{number} is no entry: {error}")
+            continue
+        if isinstance(entry, Acceptance) and jobs.setdefault(entry.row, entry.job) != entry.job:
+            said = f"row {entry.row} was accepted as {jobs[entry.row]} and as {entry.job}"
+            yield Violation("run twice", f"journal.jsonl:{number}: {said}")
+
+
+def _counts_agree(evidence: Evidence, statuses: Mapping[str, int]) -> Iterator[Violation]:
+    """Summary, report, exit code and the service's account tell the same story."""
+    total, told = len(evidence.rows), evidence.summary["requests"]
+    expected = {"total": total, "open": 0, "unsent": 0, **statuses}
+    if {name: count for name, count in told.items() if count or name in expected} != expected:
+        yield Violation("otherwise wrong", f"summary.json says {told}, results.jsonl {dict(statuses)}")
+    if evidence.summary["run"]["status"] != "complete":
+        yield Violation("otherwise wrong", f"summary.json says {evidence.summary['run']['status']}")
+    if evidence.report["requests"] != told or evidence.report["run"] != evidence.summary["run"]:
+        yield Violation("otherwise wrong", f"summary.json says {told}, the report {evidence.report}")
+    if evidence.exit_code != (0 if statuses.get("completed") == total else 1):
+        yield Violation("otherwise wrong", f"exit code {evidence.exit_code} for {dict(statuses)}")
+    if evidence.account is not None:
+        executed = sum(job.executed for job in evidence.jobs)
+        told_by_service = (evidence.account["accepted"], evidence.account["executed"])
+        if told_by_service != (len(evidence.jobs), executed):
+            said = f"{len(evidence.jobs)} jobs, {executed} executed; the account {told_by_service}"
+            yield Violation("otherwise wrong", f"/simulator/jobs says {said}")

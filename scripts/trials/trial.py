@@ -1,0 +1,306 @@
+"""One trial: a run that is killed, torn and left without room as planned, then left to end, then examined."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+from checks import Evidence, Sort, Violation, violations
+from damage import FileLimit, Tmpfs, tear
+from plan import Act, Fill, Kind, Moment, Plan
+from service import Service, remembered
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PATIENCE_S: Final = 120.0
+"""For one process; one that takes longer hangs."""
+STARTING_S: Final = 1.5
+GLANCE_S: Final = 0.01
+NO_ROOM: Final = ("No space left on device", "File too large")
+AWAY: Final = ("no answer any more", "no Responses API answers there")
+
+
+class Stopped(Exception):
+    """The harness was interrupted."""
+
+
+class Broken(Exception):
+    """The run cannot be brought to its end; carries what was wrong."""
+
+
+@dataclass
+class Tally:
+    """What was done in one trial or in several, and what came of it."""
+
+    trials: int = 0
+    rows: int = 0
+    kills: int = 0
+    early_kills: int = 0
+    """Of these, within `STARTING_S` of the start: while it was starting, or starting to continue."""
+    torn: int = 0
+    disks: int = 0
+    restarts: int = 0
+    uncertain: int = 0
+    violations: list[Violation] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def count(self, sort: Sort) -> int:
+        return sum(violation.sort == sort for violation in self.violations)
+
+
+class Trial:
+    """Carries a plan out in an empty directory. `stop` ends it early, with `Stopped`."""
+
+    def __init__(self, plan: Plan, directory: Path, stop: threading.Event) -> None:
+        self._plan = plan
+        self._directory = directory
+        self._stop = stop
+        self._runs = directory / "runs"
+        self._run = self._runs / "t"
+        self._env = {**os.environ, "SAIL_API_KEY": "chaos", "PYTHONPATH": str(ROOT)}
+        self._service: Service | None = None
+        self._state = self._run / "simulator.jsonl"
+        self._disk: Tmpfs | FileLimit | None = None
+        self._processes = 0
+        self._restarted = False
+        """The service was, while the process at work ran."""
+        self._ended = False
+        """A process came to the end of the run by itself, before it was to be killed."""
+        self._tally = Tally(trials=1, rows=len(plan.rows))
+
+    def carry_out(self, *, keep: bool) -> Tally:
+        """Everything that was started or mounted is gone when this returns; the files are not with `keep`,
+        nor where anything did not hold."""
+        with ExitStack() as stack:
+            self._open(stack, keep)
+            try:
+                for act in self._plan.acts:
+                    if not self._ended:
+                        self._play(act)
+                exit_code = self._finish()
+                self._tally.violations += violations(self._evidence(exit_code))
+            except Broken as broken:
+                self._tally.violations.append(Violation("otherwise wrong", str(broken)))
+        return self._tally
+
+    def _open(self, stack: ExitStack, keep: bool) -> None:
+        plan, target = self._plan, {**self._plan.config["target"], "base_url": "simulator"}
+        if plan.kind is not Kind.EMBEDDED:
+            self._state = self._directory / "service.jsonl"
+            self._service = Service(plan.settings, self._state, self._env)
+            stack.callback(self._service.close)
+            self._service.open()
+            target["base_url"] = self._service.base_url
+        if plan.fill:
+            self._open_disk(plan.fill, stack, keep)
+        config = {**plan.config, "target": target}
+        if plan.kind is Kind.EMBEDDED:
+            config["simulator"] = plan.settings
+        (self._directory / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
+        (self._directory / "input.jsonl").write_bytes(plan.input)
+
+    def _open_disk(self, fill: Fill, stack: ExitStack, keep: bool) -> None:
+        tmpfs = Tmpfs.mount(self._runs) if fill.by == "disk" else None
+        if tmpfs:
+            self._disk = tmpfs
+            stack.callback(lambda: tmpfs.unmount(keep=keep or bool(self._tally.violations)))
+        elif self._plan.kind is not Kind.EMBEDDED and sys.platform == "linux":
+            self._disk = FileLimit(self._runs)
+
+    def _play(self, act: Act) -> None:
+        if act.fill:
+            if self._disk:
+                self._fill_up(self._disk, act.fill)
+            return
+        with self._started() as process:
+            if act.restart:
+                self._restart_service_at(act.restart, process)
+            self._wait(process, self._reached(act.kill))
+            age_s = process.age_s
+            if process.end_with_kill():
+                self._note(f"killed after {age_s:.2f} s")
+                self._tally.kills += 1
+                self._tally.early_kills += age_s < STARTING_S
+            else:
+                self._ended = self._came_to_its_end(process)
+        for how in () if self._is_told else act.tears:
+            if tear(self._run / how.file, how):
+                self._note(f"torn: {how}")
+                self._tally.torn += 1
+
+    @property
+    def _is_told(self) -> bool:
+        """The summary of a complete run is written when all else is on the disk, where nothing tears it."""
+        try:
+            return bool(json.loads((self._run / "summary.json").read_bytes())["run"]["status"] == "complete")
+        except FileNotFoundError:
+            return False
+
+    def _fill_up(self, disk: Tmpfs | FileLimit, fill: Fill) -> None:
+        """The run must stop by itself, as often as it is started without room; then there is room again."""
+        disk.leave_room(fill.room_bytes)
+        for _ in range(2 if fill.again else 1):
+            with self._started() as process:
+                self._wait(process, lambda: False)
+                if process.returncode == 3 and process.said(*NO_ROOM):
+                    self._note("stopped: no room")
+                    self._tally.disks += 1
+                else:
+                    self._ended = self._came_to_its_end(process)
+                    break
+        disk.make_room()
+
+    def _finish(self) -> int:
+        """Let it run to its end, and say with what exit code."""
+        restart = self._plan.last_restart
+        while True:
+            with self._started() as process:
+                if restart:
+                    self._restart_service_at(restart, process)
+                    restart = None
+                self._wait(process, lambda: False)
+                if self._came_to_its_end(process):
+                    return process.returncode
+
+    def _came_to_its_end(self, process: Process) -> bool:
+        """Whether all is done; False where it stopped because the service was away. Raises `Broken`."""
+        self._note(f"ended with {process.returncode}")
+        if process.returncode == 3 and self._restarted and process.said(*AWAY):
+            return False
+        if process.returncode not in (0, 1) or process.said("Traceback"):
+            raise Broken(f"process {process.number} ended with {process.returncode}: {process.last_words}")
+        return True
+
+    def _started(self) -> Process:
+        """`runner run`, with the service there."""
+        if self._service:
+            self._service.ready()
+        self._restarted = False
+        self._processes += 1
+        command = [sys.executable, "-m", "runner", "run", "config.yaml", "--quiet"]
+        process = Process(self._processes, command, self._directory, self._env)
+        if isinstance(self._disk, FileLimit):
+            self._disk.apply_to(process.popen)
+        return process
+
+    def _restart_service_at(self, moment: Moment, process: Process) -> None:
+        assert self._service
+        self._wait(process, self._reached(moment))
+        self._service.kill()
+        self._service.launch()
+        self._note(f"service restarted after {process.age_s:.2f} s")
+        self._restarted = True
+        self._tally.restarts += 1
+
+    def _reached(self, moment: Moment) -> Callable[[], bool]:
+        """Tells whether the moment has come; counts from now."""
+        if moment.of == "time":
+            at = time.monotonic() + moment.amount
+            return lambda: time.monotonic() >= at
+        path, mark = self._run / "results.jsonl", b"\n"
+        if moment.of == "accepted":
+            path, mark = self._state, b'{"event":"accepted"'
+
+        def count() -> int:
+            return path.read_bytes().count(mark) if path.exists() else 0
+
+        before = count()
+        least = before + 1 + int(moment.amount * (len(self._plan.rows) - before))
+        return lambda: count() >= least
+
+    def _wait(self, process: Process, reached: Callable[[], bool]) -> None:
+        """Return when `reached` says so, or the process has ended. Raises `Broken` where it hangs."""
+        while not process.ended_within(GLANCE_S) and not reached():
+            if self._stop.is_set():
+                raise Stopped
+            if process.age_s > PATIENCE_S:
+                raise Broken(f"process {process.number} did not end in {PATIENCE_S:g} s")
+
+    def _evidence(self, exit_code: int) -> Evidence:
+        if self._service:
+            self._service.ready()
+        command = [sys.executable, "-m", "runner", "report", str(self._run), "--json"]
+        report = subprocess.run(command, env=self._env, capture_output=True, check=False)
+        if report.returncode:
+            raise Broken(f"runner report ended with {report.returncode}: {report.stderr.decode()[-500:]}")
+        results = (self._run / "results.jsonl").read_bytes()
+        self._tally.uncertain = results.count(b'"status":"uncertain"')
+        return Evidence(
+            rows=self._plan.rows,
+            is_keyed=self._plan.kind is not Kind.UNKEYED,
+            most_in_doubt=self._plan.config["submit"]["concurrency"] * (self._processes - 1),
+            exit_code=exit_code,
+            results=results,
+            journal=(self._run / "journal.jsonl").read_bytes(),
+            summary=json.loads((self._run / "summary.json").read_bytes()),
+            report=json.loads(report.stdout),
+            jobs=self._service.jobs() if self._service else remembered(self._state),
+            account=self._service.account() if self._service else None,
+        )
+
+    def _note(self, what: str) -> None:
+        """For whoever looks into a directory that was kept."""
+        with (self._directory / "story.txt").open("a") as file:
+            file.write(f"{time.time():.3f} process {self._processes}: {what}\n")
+
+
+class Process:
+    """`with Process(…) as process:` it is gone after the block."""
+
+    def __init__(self, number: int, command: list[str], directory: Path, env: dict[str, str]) -> None:
+        self.number = number
+        self._said = directory / f"said-{number}.txt"
+        with self._said.open("wb") as said:
+            self.popen = subprocess.Popen(
+                command, cwd=directory, env=env, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+            )
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.end_with_kill()
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self._started
+
+    @property
+    def returncode(self) -> int:
+        """Once it has ended."""
+        assert self.popen.returncode is not None
+        return self.popen.returncode
+
+    @property
+    def last_words(self) -> str:
+        return self._said.read_text(errors="replace")[-1000:].strip()
+
+    def said(self, *any_of: str) -> bool:
+        text = self._said.read_text(errors="replace")
+        return any(words in text for words in any_of)
+
+    def ended_within(self, seconds: float) -> bool:
+        try:
+            self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def end_with_kill(self) -> bool:
+        """Whether it was alive, and SIGKILL is what ended it."""
+        was_alive = self.popen.poll() is None
+        self.popen.kill()
+        return self.popen.wait() == -signal.SIGKILL and was_alive

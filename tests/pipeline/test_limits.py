@@ -1,0 +1,202 @@
+"""Limits and outages: the run stops early with 3, burns no row, and the same command goes on."""
+
+import json
+import re
+from collections import Counter
+
+import pytest
+
+FOR_EVER = {"type": "constant", "mean_s": 3600}
+
+
+def statuses(runner):
+    rows = [line["row"] for line in runner.results()]
+    assert len(set(rows)) == len(rows)
+    return Counter(line["status"] for line in runner.results())
+
+
+def test_after_max_s_nothing_more_is_sent_and_what_is_open_is_drained(simulate, runner):
+    simulator = simulate(latency={"type": "constant", "mean_s": 0.3})
+    config = runner.config(
+        target={"base_url": simulator.base_url},
+        source={"count": 2000},
+        submit={"max_in_flight": 50},
+        limits={"max_s": 1.5},
+    )
+    done = runner("run", config)
+    assert done.returncode == 3, done.stderr
+    assert "limits.max_s 1.5: the time is over" in done.stderr
+    assert "continue with the same command" in done.stderr
+    requests = runner.summary()["requests"]
+    assert requests["open"] == 0
+    assert 0 < requests["completed"] < 2000
+    assert runner("run", config, "--set", "limits.max_s=null").returncode == 0
+    assert statuses(runner) == {"completed": 2000}
+    assert simulator.account()["executed"] == 2000
+
+
+def test_jobs_still_open_when_the_drain_of_a_limit_ends_are_told(simulate, runner):
+    simulator = simulate(latency=FOR_EVER)
+    config = runner.config(
+        target={"base_url": simulator.base_url}, source={"count": 5}, limits={"max_s": 1, "drain_s": 0.1}
+    )
+    done = runner("run", config)
+    assert done.returncode == 3
+    assert "5 jobs are still open at the service, and billable" in done.stderr
+
+
+def test_too_many_failures_stop_the_run_and_a_continued_one_sends_nothing_until_told(simulate, runner):
+    simulator = simulate(outcomes={"failed": 1.0})
+    config = runner.config(
+        target={"base_url": simulator.base_url},
+        source={"count": 500},
+        submit={"max_in_flight": 10},
+        limits={"max_failures": 20},
+    )
+    done = runner("run", config)
+    assert done.returncode == 3, done.stderr
+    assert re.search(r"limits\.max_failures 20: \d+ requests did not end completed", done.stderr)
+    assert 20 <= statuses(runner)["failed"] <= 30, "those in flight come on top"
+    posts = simulator.account()["posts"]
+    assert runner("run", config).returncode == 3
+    assert simulator.account()["posts"] == posts
+    assert runner("run", config, "--set", "limits.max_failures=null").returncode == 1
+    assert simulator.account()["executed"] == 500
+
+
+def test_a_budget_is_kept_with_what_is_in_flight_counted_in(simulate, runner):
+    simulator = simulate(latency={"type": "constant", "mean_s": 0.2})
+    config = runner.config(
+        target={"base_url": simulator.base_url},
+        source={"count": 1000},
+        submit={"max_in_flight": 500},
+        prices={"input": 1.0, "output": 10.0},
+        limits={"max_cost_usd": 0.05},
+    )
+    done = runner("run", config)
+    assert done.returncode == 3, done.stderr
+    assert "limits.max_cost_usd 0.05" in done.stderr
+    summary = runner.summary()
+    assert 0.045 < summary["cost_usd"] < 0.055
+    assert summary["requests"]["open"] == 0
+    again = runner("run", config)
+    assert again.returncode == 3
+    assert simulator.account()["posts"] == summary["requests"]["completed"]
+
+
+def test_a_budget_without_prices_is_refused(runner):
+    done = runner("run", runner.config(limits={"max_cost_usd": 1}))
+    assert done.returncode == 2
+    assert "limits.max_cost_usd needs prices" in done.stderr
+
+
+@pytest.fixture
+def interrupted_service(simulate, runner, tmp_path):
+    """A run of 300 rows is going on; its service can be restarted with other settings and its memory."""
+    state = tmp_path / "state.jsonl"
+    latency = {"type": "constant", "mean_s": 0.1}
+    simulator = simulate(state=state, latency=latency)
+
+    def config(**limits):
+        return runner.config(
+            target={"base_url": simulator.base_url, "timeout_s": 2},
+            source={"count": 300},
+            submit={"max_in_flight": 20, "retry": {"max_attempts": 8, "base_s": 0.02, "cap_s": 0.1}},
+            limits=limits,
+        )
+
+    def restart(**settings):
+        return simulate(state=state, port=simulator.port, latency=latency, **settings)
+
+    return simulator, config, restart
+
+
+@pytest.mark.parametrize("how", ["gone", "500", "502", "html", "hang", "reset"])
+def test_an_outage_ends_the_run_and_uses_up_no_row(interrupted_service, runner, how):
+    simulator, make_config, restart = interrupted_service
+    config = make_config(max_outage_s=3)
+    process = runner.start("run", config)
+    runner.wait_for(process, runner.has_results(30))
+    simulator.kill()
+    if how != "gone":
+        simulator = restart(faults={"post": {how: 1.0}, "get": {how: 1.0}})
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, errors
+    assert errors.count("nothing but failures for") == 1
+    assert "limits.max_outage_s" in errors
+    assert statuses(runner).keys() == {"completed"}
+    if how != "gone":
+        simulator.kill()
+    simulator = restart()
+    done = runner("run", config)
+    assert done.returncode == 0, done.stderr
+    assert statuses(runner) == {"completed": 300}
+    assert simulator.account()["executed"] == 300
+
+
+def test_an_outage_shorter_than_the_limit_is_sat_out_with_few_requests(interrupted_service, runner):
+    simulator, make_config, restart = interrupted_service
+    process = runner.start("run", make_config(max_outage_s=60))
+    runner.wait_for(process, runner.has_results(30))
+    simulator.kill()
+    down = restart(faults={"post": {"500": 1.0}, "get": {"500": 1.0}})
+    runner.wait_for(process, lambda: exchanges(down) >= 7)  # the first failures, and some probes
+    assert down.account()["executed"] == down.account()["restored"]
+    down.kill()
+    up = restart()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert statuses(runner) == {"completed": 300}
+    assert up.account()["executed"] == 300
+    assert max(line["attempts"] for line in runner.results()) < 8
+
+
+def exchanges(simulator):
+    account = simulator.account()
+    return account["posts"] + account["gets"]
+
+
+def test_while_posts_fail_and_polls_are_answered_the_run_goes_on(interrupted_service, runner):
+    """One poison job, or a model without capacity, is no outage of the service."""
+    simulator, make_config, restart = interrupted_service
+    process = runner.start("run", make_config(max_outage_s=2))
+    runner.wait_for(process, runner.has_results(30))
+    simulator.kill()
+    half = restart(faults={"post": {"500": 1.0}})
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, errors
+    assert runner.summary()["requests"]["open"] == 0, "what was accepted was brought home first"
+    assert statuses(runner).keys() == {"completed"}
+    assert half.account()["delivered"] == half.account()["accepted"]
+
+
+def test_one_row_that_always_fails_is_rejected_and_does_not_hold_up_the_run(simulate, runner):
+    simulator = simulate(faults={"post": {"500": 0.5}}, seed=3)
+    config = runner.config(
+        target={"base_url": simulator.base_url},
+        source={"count": 40},
+        submit={"retry": {"max_attempts": 2, "base_s": 0.01, "cap_s": 0.02}},
+    )
+    assert runner("run", config).returncode == 1
+    assert set(statuses(runner)) == {"completed", "rejected"}
+
+
+def test_refusals_as_too_many_end_the_run_too_when_nothing_else_comes_back(simulate, runner):
+    simulator = simulate(faults={"post": {"429": 1.0}})
+    config = runner.config(
+        target={"base_url": simulator.base_url}, source={"count": 50}, limits={"max_outage_s": 3}
+    )
+    done = runner("run", config)
+    assert done.returncode == 3, done.stderr
+    assert "nothing but failures for" in done.stderr
+    assert not runner.results()
+
+
+def test_a_report_of_a_run_that_hit_a_limit_says_stopped(simulate, runner):
+    simulator = simulate(latency=FOR_EVER)
+    config = runner.config(
+        target={"base_url": simulator.base_url}, source={"count": 5}, limits={"max_s": 1, "drain_s": 0}
+    )
+    assert runner("run", config).returncode == 3
+    report = json.loads(runner("report", "runs/t", "--json").stdout)
+    assert report["run"]["status"] == "stopped"

@@ -1,0 +1,301 @@
+"""A signal in each phase of `runner run`: it ends soon, loses nothing, and the next run goes on."""
+
+import signal
+import socket
+import subprocess
+import threading
+from collections import Counter
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+ENDS_SOON_S = 30
+"""For a process under whatever load; what it would wait out is ten times as long and more."""
+NEVER_S = 3600
+SIGNALS = pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+FIXED_01_S = {"type": "constant", "mean_s": 0.1}
+
+
+def wait_for(condition, process):
+    """Return once `condition()` holds; the process must not end before."""
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.02)
+
+
+def wait_for_line(text, process):
+    """Return once the process has said a line with `text` on stderr."""
+    said = ""
+    while text not in said:
+        said = process.stderr.readline()
+        assert said, "it ended without saying so"
+
+
+def ended(process, code):
+    """What the process said to the end, which comes soon and with this exit code."""
+    _, errors = process.communicate(timeout=ENDS_SOON_S)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    assert "Exception ignored" not in errors
+    assert "continue with the same command" in errors
+    return errors
+
+
+def assert_it_goes_on(runner, config, count):
+    """The same command again brings every row home, once."""
+    done = runner("run", config)
+    assert done.returncode == 0, done.stderr
+    results = runner.results()
+    assert Counter(line["row"] for line in results) == dict.fromkeys(range(count), 1)
+    assert {line["status"] for line in results} == {"completed"}
+
+
+def port_of(base_url):
+    return int(base_url.removesuffix("/v1").rpartition(":")[2])
+
+
+@contextmanager
+def served(answer):
+    """The address of a server that gives each request what `answer(request)` says; no connection is kept."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection, suppress(OSError):
+                connection.settimeout(ENDS_SOON_S)
+                head, body = answer(connection.recv(1 << 16))
+                framing = f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+                connection.sendall(f"HTTP/1.1 {head}\r\n{framing}{body}".encode())
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1 << 16):
+                    pass
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)  # `close` alone does not wake who waits in `accept`
+        thread.join()
+        listener.close()
+
+
+COME_BACK = ("429 Too Many Requests\r\nRetry-After: 3000", '{"error": {"message": "come back later"}}')
+
+
+@SIGNALS
+def test_while_a_long_retry_after_is_waited_out_before_anything_was_accepted(simulate, runner, signum, code):
+    with served(lambda _: COME_BACK) as address:
+        config = runner.config(target={"base_url": address}, source={"count": 5})
+        process = runner.start("run", config)
+        wait_for_line("waiting 3000 s, as the service asks: come back later", process)
+        process.send_signal(signum)
+        ended(process, code)
+    assert runner.summary()["requests"]["unsent"] == 5
+    simulator = simulate(port=port_of(address))
+    assert_it_goes_on(runner, config, 5)
+    assert simulator.account()["executed"] == 5
+
+
+@SIGNALS
+def test_while_a_long_retry_after_holds_up_the_polls_of_open_jobs(runner, signum, code):
+    polls = [COME_BACK]
+
+    def answer(request):
+        if request.startswith(b"POST"):
+            return "202 Accepted", '{"id": "resp_1", "status": "queued"}'
+        return polls[-1]
+
+    with served(answer) as address:
+        config = runner.config(
+            target={"base_url": address},
+            source={"count": 1},
+            limits={"drain_s": 0.2},
+            poll={"interval_s": 0.01},
+        )
+        process = runner.start("run", config)
+        wait_for_line("waiting 3000 s", process)
+        process.send_signal(signum)
+        assert "1 jobs are still open at the service" in ended(process, code)
+        polls.append(("200 OK", '{"id": "resp_1", "status": "completed", "output": []}'))
+        assert_it_goes_on(runner, config, 1)
+
+
+@SIGNALS
+@pytest.mark.parametrize("signals", [1, 2])
+def test_while_the_first_answer_is_waited_for(simulate, runner, signum, code, signals):
+    silent = simulate(faults={"post": {"hang": 1.0}})
+    config = runner.config(
+        target={"base_url": silent.base_url, "timeout_s": NEVER_S},
+        source={"count": 5},
+        limits={"drain_s": 0.2 if signals == 1 else NEVER_S},
+    )
+    process = runner.start("run", config)
+    wait_for(lambda: silent.account()["posts_now"] == 1, process)
+    process.send_signal(signum)
+    if signals == 2:
+        wait_for_line("no more is sent", process)
+        process.send_signal(signum)
+    assert "1 requests were sent without an acknowledgement" in ended(process, code)
+    silent.stop()
+    simulator = simulate(port=port_of(silent.base_url))
+    assert_it_goes_on(runner, config, 5)
+    assert simulator.account()["executed"] == 5
+
+
+@SIGNALS
+def test_while_nobody_has_ever_listened_at_the_address(simulate, runner, signum, code):
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    config = runner.config(
+        target={"base_url": f"http://127.0.0.1:{port}/v1"},
+        source={"count": 5},
+        submit={"retry": {"base_s": NEVER_S, "cap_s": NEVER_S}},
+    )
+    process = runner.start("run", config)
+    journal = runner.cwd / "runs/t/journal.jsonl"
+    wait_for(lambda: journal.exists() and b'"cause":"connect"' in journal.read_bytes(), process)
+    process.send_signal(signum)
+    ended(process, code)
+    simulator = simulate(port=port)
+    assert_it_goes_on(runner, config, 5)
+    assert simulator.account()["executed"] == 5
+
+
+@SIGNALS
+def test_while_a_service_that_went_away_is_tried_again_and_again(simulate, runner, tmp_path, signum, code):
+    state = tmp_path / "state.jsonl"
+    first = simulate(latency={"type": "constant", "mean_s": 0.5}, state=state)
+    config = runner.config(
+        target={"base_url": first.base_url},
+        source={"count": 200},
+        submit={"max_in_flight": 20},
+        limits={"drain_s": 0.2},
+    )
+    process = runner.start("run", config)
+    wait_for(lambda: len(runner.results()) > 5, process)
+    first.stop()
+    metrics = runner.cwd / "runs/t/metrics.jsonl"
+    wait_for(lambda: metrics.exists() and b'"connect":' in metrics.read_bytes(), process)
+    process.send_signal(signum)
+    ended(process, code)
+    assert runner.summary()["requests"]["completed"] == len(runner.results()) < 200
+    second = simulate(latency=FIXED_01_S, state=state, port=port_of(first.base_url))
+    assert_it_goes_on(runner, config, 200)
+    assert second.account()["accepted"] == 200
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "code"),
+    [
+        (signal.SIGINT, signal.SIGTERM, 130),
+        (signal.SIGTERM, signal.SIGINT, 143),
+        (signal.SIGTERM, signal.SIGTERM, 143),
+    ],
+)
+def test_a_second_signal_of_another_kind_while_polls_hang_in_the_drain(
+    simulate, runner, tmp_path, first, second, code
+):
+    """The exit code is that of the first, which began the end."""
+    state = tmp_path / "state.jsonl"
+    silent = simulate(faults={"get": {"hang": 1.0}}, state=state)
+    config = runner.config(
+        target={"base_url": silent.base_url, "timeout_s": NEVER_S},
+        source={"count": 10},
+        limits={"drain_s": NEVER_S},
+    )
+    process = runner.start("run", config)
+    wait_for(lambda: silent.account()["gets_now"] == 10, process)
+    process.send_signal(first)
+    wait_for_line("waiting at most 3600 s for 10 open jobs", process)
+    process.send_signal(second)
+    assert "10 jobs are still open at the service" in ended(process, code)
+    silent.stop()
+    simulator = simulate(state=state, port=port_of(silent.base_url))
+    assert_it_goes_on(runner, config, 10)
+    assert simulator.account()["accepted"] == 10
+    assert simulator.account()["posts"] == 0
+
+
+@SIGNALS
+def test_while_a_continued_run_reads_a_long_journal(simulate, runner, signum, code):
+    simulator = simulate()
+    config = runner.config(target={"base_url": simulator.base_url}, source={"count": 10})
+    assert runner("run", config, "--limit", "5").returncode == 0
+    run_dir = runner.cwd / "runs/t"
+    with (run_dir / "journal.jsonl").open("ab") as journal:
+        journal.write(b'{"event":"refused","row":3,"cause":"429","at":1.0}\n' * 600_000)
+    before = contents(run_dir)
+    process = runner.start("run", config)
+    wait_for(lambda: "journal.jsonl" in open_files(process), process)
+    process.send_signal(signum)
+    _, errors = process.communicate(timeout=ENDS_SOON_S)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    assert contents(run_dir) == before
+    assert_it_goes_on(runner, config, 10)
+    assert simulator.account()["executed"] == simulator.account()["posts"] == 10
+
+
+def contents(run_dir):
+    """Every file of a run but its lock, which tells who held it last."""
+    return {path.name: path.read_bytes() for path in run_dir.iterdir() if path.name != ".lock"}
+
+
+def open_files(process):
+    """The names of the files that the process has open."""
+    names = set()
+    with suppress(FileNotFoundError):
+        for entry in Path(f"/proc/{process.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                names.add(entry.readlink().name)
+    return names
+
+
+@SIGNALS
+def test_many_signals_at_once(simulate, runner, signum, code):
+    simulator = simulate(latency={"type": "bimodal", "fast_s": 0.05, "slow_s": 2, "slow_share": 0.3})
+    config = runner.config(
+        target={"base_url": simulator.base_url},
+        source={"count": 150},
+        submit={"max_in_flight": 20},
+        limits={"drain_s": 0.2},
+    )
+    for session in range(3):
+        process = runner.start("run", config)
+        done = len(runner.results())
+        wait_for(lambda least=done + 5: len(runner.results()) >= least, process)
+        for _ in range(5):
+            process.send_signal(signum)
+        ended(process, code)
+        summary = runner.summary()
+        assert summary["run"]["status"] == "interrupted"
+        assert summary["run"]["continued"] == session
+        assert summary["requests"]["completed"] == len(runner.results())
+    assert_it_goes_on(runner, config, 150)
+    assert simulator.account()["executed"] == 150
+
+
+@SIGNALS
+def test_signals_without_end(simulate, runner, signum, code):
+    """From the first result until the process is gone: whatever it does, it is asked to stop once more."""
+    simulator = simulate(latency=FIXED_01_S)
+    config = runner.config(
+        target={"base_url": simulator.base_url}, source={"count": 60}, submit={"max_in_flight": 5}
+    )
+    process = runner.start("run", config)
+    wait_for(lambda: len(runner.results()) >= 5, process)
+    while process.poll() is None:
+        process.send_signal(signum)
+    ended(process, code)
+    summary = runner.summary()
+    assert summary["run"]["status"] == "interrupted"
+    assert summary["requests"]["completed"] == len(runner.results())
+    assert_it_goes_on(runner, config, 60)
+    assert simulator.account()["executed"] == 60

@@ -1,0 +1,88 @@
+"""The circuit in virtual time: closed while answers come, one probe at a time while none does."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.policy.circuit import FAILURES_TO_OPEN, LONGEST_WAIT_S, Circuit
+
+
+def fail(circuit, now, times=1):
+    for _ in range(times):
+        circuit.started()
+        circuit.ended(now, answered=False)
+
+
+def test_it_opens_after_failures_in_a_row_and_not_before():
+    circuit = Circuit()
+    fail(circuit, 0.0, FAILURES_TO_OPEN - 1)
+    assert circuit.opens_at() == -math.inf
+    circuit.started()
+    circuit.ended(0.0, answered=True)
+    fail(circuit, 0.0, FAILURES_TO_OPEN - 1)
+    assert not circuit.is_open
+    fail(circuit, 0.0)
+    assert circuit.is_open
+    assert circuit.opens_at() > 0.0
+
+
+def test_while_it_is_open_one_exchange_is_waited_for_before_the_next():
+    circuit = Circuit()
+    for _ in range(200):
+        circuit.started()
+    for _ in range(199):
+        circuit.ended(1.0, answered=False)
+    assert circuit.opens_at() == math.inf
+    circuit.ended(2.0, answered=False)
+    probe_at = circuit.opens_at()
+    assert 2.0 < probe_at < 2.0 + LONGEST_WAIT_S / 4, "a wave of failures at once is one piece of news"
+    circuit.started()
+    assert circuit.opens_at() == math.inf
+
+
+def test_probes_are_ever_further_apart_up_to_a_longest_wait():
+    circuit, now, waits = Circuit(), 0.0, []
+    fail(circuit, now, FAILURES_TO_OPEN)
+    for _ in range(12):
+        waits.append(circuit.opens_at() - now)
+        now = circuit.opens_at()
+        fail(circuit, now)
+    assert waits == sorted(waits)
+    assert waits[-1] == LONGEST_WAIT_S
+    assert sum(wait < LONGEST_WAIT_S for wait in waits) >= 4
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_first_answer_closes_it_and_says_so_once(late):
+    circuit = Circuit()
+    if late:  # an answer to what was sent before it opened
+        circuit.started()
+    fail(circuit, 0.0, FAILURES_TO_OPEN)
+    if not late:
+        circuit.started()
+    assert circuit.ended(1.0, answered=True)
+    assert circuit.opens_at() == -math.inf
+    circuit.started()
+    assert not circuit.ended(1.0, answered=True)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["start", "answer", "fail", "drop"]), st.floats(0, 10)), max_size=80)
+)
+def test_whatever_happens_it_never_waits_for_ever_with_nothing_under_way(events):
+    circuit, now, under_way = Circuit(), 0.0, 0
+    for what, later in events:
+        now += later
+        if what == "start" and circuit.opens_at() <= now:
+            circuit.started()
+            under_way += 1
+        elif what != "start" and under_way:
+            under_way -= 1
+            if what == "drop":
+                circuit.dropped()
+            else:
+                circuit.ended(now, answered=what == "answer")
+        if not under_way:
+            assert circuit.opens_at() <= now + LONGEST_WAIT_S

@@ -1,0 +1,193 @@
+"""The harness of scripts/chaos: its short form holds, and its checks see what they are there to see."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from runner.simulator.answers import answer_to, prompt_digest
+
+ROOT = Path(__file__).resolve().parents[1]
+TRIALS = ROOT / "scripts" / "trials"
+sys.path.insert(0, str(TRIALS))
+
+from checks import Evidence, ServiceJob, violations  # noqa: E402 - a script's modules are in no package
+from damage import tear  # noqa: E402
+from plan import Kind, Row, Tear, draw  # noqa: E402
+
+sys.path.remove(str(TRIALS))
+
+SEED = 1
+KILLS = 12
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip("| ").split("|")]
+
+
+@pytest.mark.timeout(300)
+def test_a_dozen_kills_lose_nothing_double_nothing_and_run_nothing_twice():
+    command = [sys.executable, str(TRIALS / "chaos.py"), "--seed", str(SEED), "--kills", str(KILLS)]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, _, head, _, *rows = done.stdout.splitlines()
+    assert f"seed {SEED}" in first
+    table = {cells(row)[0]: dict(zip(cells(head), cells(row), strict=True)) for row in rows}
+    assert table.keys() == {*Kind, "total"}
+    assert all(int(row["trials"]) for row in table.values())
+    assert int(table["total"]["kills"]) >= KILLS
+    for sort in ("lost", "doubled", "run twice", "otherwise wrong"):
+        assert table["total"][sort] == "0", done.stderr
+
+
+def test_a_trial_is_drawn_from_its_seed_and_number_alone():
+    assert draw(1, 5) == draw(1, 5)
+    assert len({repr(draw(seed, number)) for seed in (1, 2) for number in (0, 1)}) == 4
+
+
+def test_without_idempotency_keys_nothing_that_was_written_is_cut_off():
+    plans = [draw(3, number) for number in range(200)]
+    cut = {plan.kind for plan in plans for act in plan.acts for how in act.tears if how.how == "cut"}
+    assert cut == {Kind.KEYED, Kind.EMBEDDED}
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("how", ["garbage", "half a line", "cut"])
+def test_a_tear_leaves_all_lines_but_the_last_as_they_were(tmp_path, how, amount):
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b'{"row":0}\n{"row":1}\n')
+    assert tear(path, Tear("results.jsonl", how, amount))
+    torn = path.read_bytes()
+    assert torn.startswith(b'{"row":0}\n')
+    assert not torn.endswith(b"\n") or torn == b'{"row":0}\n'
+    assert (len(torn) < 20) == (how == "cut")
+
+
+ROWS = [Row(f"row-{i}", f"Prompt {i}?") for i in range(3)]
+
+
+def result(i, status="completed", **changes):
+    body = {
+        "id": f"resp_{i}",
+        "status": "completed",
+        "output": [{"content": [{"type": "output_text", "text": answer_to(ROWS[i].prompt, 9)}]}],
+        "usage": {"output_tokens": 9},
+    }
+    response = {"status_code": 200, "body": {**body, **changes}} if status == "completed" else None
+    error = None if response else {"type": status}
+    return {"custom_id": f"row-{i}", "row": i, "status": status, "response": response, "error": error}
+
+
+def accepted(i, job=None):
+    return {
+        "event": "accepted",
+        "row": i,
+        "job": job or f"resp_{i}",
+        "kind": "m",
+        "attempts": 1,
+        "at": 1.0,
+    }
+
+
+def job(i, id_=None, executed=1):
+    return ServiceJob(id_ or f"resp_{i}", prompt_digest(ROWS[i].prompt), executed, is_finished=True)
+
+
+def lines(*values):
+    return b"".join(msgspec.json.encode(value) + b"\n" for value in values)
+
+
+def told(**counts):
+    requests = {"total": 3, "completed": 0, "uncertain": 0, "expired": 0, "open": 0, "unsent": 0, **counts}
+    return {"run": {"status": "complete"}, "requests": requests}
+
+
+def evidence(*results, jobs=None, **changes):
+    """Of a run without fault, but for what is changed."""
+    results = results or (result(0), result(1), result(2))
+    completed = sum(line["status"] == "completed" for line in results)
+    counts = told(completed=completed, uncertain=len(results) - completed)
+    jobs = [job(0), job(1), job(2)] if jobs is None else jobs
+    whole = Evidence(
+        rows=ROWS,
+        is_keyed=True,
+        most_in_doubt=1,
+        exit_code=0 if completed == 3 else 1,
+        results=lines(*results),
+        journal=lines({"event": "session", "at": 1.0}, *(accepted(i) for i in range(3))),
+        summary=counts,
+        report=counts,
+        jobs=jobs,
+        account={"accepted": len(jobs), "executed": sum(job.executed for job in jobs)},
+    )
+    return replace(whole, **changes)
+
+
+def sorts(of):
+    return {violation.sort for violation in violations(of)}
+
+
+def test_a_run_without_fault_violates_nothing():
+    assert list(violations(evidence())) == []
+    assert list(violations(evidence(result(2), result(0), result(1), account=None))) == []
+
+
+def test_uncertain_is_an_end_only_where_the_service_takes_no_keys():
+    doubtful = evidence(result(0), result(1), result(2, "uncertain"))
+    assert list(violations(replace(doubtful, is_keyed=False))) == []
+    assert sorts(doubtful) == {"lost", "otherwise wrong"}
+    assert sorts(replace(doubtful, is_keyed=False, most_in_doubt=0)) == {"otherwise wrong"}
+
+
+OTHER = {"id": "resp_1"}
+DOCTORED = {
+    "a line removed": (evidence(result(0), result(2), summary=told(completed=3)), "lost"),
+    "a line doubled": (evidence(result(0), result(1), result(2), result(1)), "doubled"),
+    "a job that no line holds": (evidence(result(0), result(1), result(2, id="resp_1")), "lost"),
+    "a job accepted twice": (evidence(jobs=[job(0), job(1), job(2), job(2, "resp_9")]), "run twice"),
+    "a job executed twice": (evidence(jobs=[job(0), job(1), job(2, executed=2)]), "run twice"),
+    "two acceptances of a row": (evidence(journal=lines(accepted(0), accepted(0, "resp_9"))), "run twice"),
+    "a job of no row": (
+        evidence(jobs=[job(0), job(1), job(2), ServiceJob("resp_9", "f" * 12, 1, True)]),
+        "otherwise wrong",
+    ),
+    "an id that the service does not know": (evidence(jobs=[job(0), job(1)]), "otherwise wrong"),
+    "another answer": (evidence(result(0), result(1), result(2, output=[])), "otherwise wrong"),
+    "another status in the object": (
+        evidence(result(0), result(1), result(2, status="running")),
+        "otherwise wrong",
+    ),
+    "another custom_id": (
+        evidence(result(0), result(1), {**result(2), "custom_id": "row-7"}),
+        "otherwise wrong",
+    ),
+    "a row of no input": (
+        evidence(result(0), result(1), result(2), {**result(2), "row": 3}),
+        "otherwise wrong",
+    ),
+    "a row that was given up": (evidence(result(0), result(1), result(2, "expired")), "otherwise wrong"),
+    "a torn last line": (evidence(results=lines(result(0), result(1), result(2))[:-1]), "otherwise wrong"),
+    "two lines in one": (
+        evidence(results=lines(result(0), result(1)) + b'{"custom' + lines(result(2))),
+        "otherwise wrong",
+    ),
+    "a torn journal": (evidence(journal=lines(accepted(0)) + b"{"), "otherwise wrong"),
+    "nonsense in the journal": (evidence(journal=b"\0\xff\n" + lines(accepted(0))), "otherwise wrong"),
+    "a summary that counts wrongly": (evidence(summary=told(completed=2)), "otherwise wrong"),
+    "a summary with something open": (evidence(summary=told(completed=3, open=1)), "otherwise wrong"),
+    "another report": (evidence(report=told(completed=2)), "otherwise wrong"),
+    "another exit code": (evidence(exit_code=1), "otherwise wrong"),
+    "another account": (evidence(account={"accepted": 4, "executed": 3}), "otherwise wrong"),
+}
+
+
+@pytest.mark.parametrize("name", DOCTORED)
+def test_the_checks_see(name):
+    doctored, sort = DOCTORED[name]
+    assert sort in sorts(doctored)
