@@ -71,7 +71,7 @@ class Canceller:
         self._under_way = 0
         self._is_possible = False
         self._gate = Gate()
-        self._circuit = Circuit()
+        self._circuit = Circuit(parts.config.limits.max_outage_s)
         self.tally = Tally()
         self.turnstile: Turnstile[_Case] = Turnstile(self._take, parts.clock.now)
 

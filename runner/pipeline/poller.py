@@ -40,7 +40,7 @@ class Poller:
         self._policy = polling(self._section)
         self._due: list[tuple[float, int, Job]] = []
         self.gate = Gate(self._section.max_rate)
-        self._circuit = Circuit()
+        self._circuit = Circuit(parts.config.limits.max_outage_s)
         self.on_forgotten: Callable[[Job], None] = lambda _: None
         """Told of a job of an earlier session that the service does not know."""
         self.turnstile: Turnstile[Job] = Turnstile(self._take, parts.clock.now)

@@ -61,7 +61,7 @@ class Submitter:
         self._backlog = BACKLOG_PER_WORKER * self._section.concurrency
         self._outstanding = 0
         self.gate = Gate()
-        self._circuit = Circuit()
+        self._circuit = Circuit(parts.config.limits.max_outage_s)
         self.turnstile: Turnstile[Submission] = Turnstile(self._take, parts.clock.now)
         self._meter.unacknowledged = len(recovery.unacknowledged)
         feed.on_more = self.turnstile.wake

@@ -9,7 +9,8 @@ FAILURES_TO_OPEN: Final = 5
 """In a row. A service that fails one exchange in two does that every hundred exchanges; it costs nothing,
 because the next answer to what is under way closes the circuit."""
 FIRST_WAIT_S: Final = 0.5
-LONGEST_WAIT_S: Final = 15.0
+PROBES_AN_OUTAGE: Final = 4
+"""At least, before a run gives up: the longest wait is this share of its patience."""
 
 
 class Circuit:
@@ -20,7 +21,8 @@ class Circuit:
     breaker of M. Nygard, "Release It!", 2007). Times are seconds of one monotonic clock, handed in.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_outage_s: float) -> None:
+        self._longest_wait_s = max_outage_s / PROBES_AN_OUTAGE
         self._failures = 0
         self._under_way = 0
         self._probes = 0
@@ -56,6 +58,6 @@ class Circuit:
             return was_open
         self._failures += 1
         if self.is_open and not self._under_way:
-            self._next_at = now + min(FIRST_WAIT_S * 2.0**self._probes, LONGEST_WAIT_S)
+            self._next_at = now + min(FIRST_WAIT_S * 2.0**self._probes, self._longest_wait_s)
             self._probes += 1
         return False

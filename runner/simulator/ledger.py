@@ -16,6 +16,7 @@ import msgspec
 
 from runner.errors import ConfigError, Problem
 from runner.simulator.job import Terms
+from runner.simulator.refusals import Refusal
 
 _LOCK_WAIT_S: Final = 5.0
 
@@ -86,10 +87,19 @@ class Ledger:
                 yield event
 
     def write(self, event: Event) -> None:
-        """In the page cache when this returns: it outlives this process, not the machine."""
+        """In the page cache when this returns: it outlives this process, not the machine.
+
+        Raises Refusal (500) where the disk is full, and leaves no half of a line there.
+        """
         line = self._encode(event) + b"\n"
-        while line:
-            line = line[os.write(self._fd, line) :]
+        written = 0
+        try:
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+        except OSError as error:
+            os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
+            message = f"The request cannot be stored: {error.strerror}."
+            raise Refusal(500, message, type="server_error", code="storage") from None
 
     def close(self) -> None:
         os.close(self._fd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from runner.config.simulation import RateLimit, Simulator
 from runner.simulator.account import Account, Exchange
@@ -94,7 +95,8 @@ class Service:
     def deliver(self, job: Job) -> None:
         """A whole answer with the done job was sent."""
         if job.delivered is None and not job.deleted:
-            self._happened(Delivered(job.terms.id, self.now()))
+            with suppress(Refusal):  # the answer is gone already; that it was is not remembered
+                self._happened(Delivered(job.terms.id, self.now()))
 
     def jobs(self) -> Iterator[Job]:
         self.now()

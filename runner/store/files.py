@@ -13,6 +13,8 @@ from runner.errors import Problem, StorageError
 _BLOCK_BYTES: Final = 1 << 18
 RESERVE_SIZES_BYTES: Final = (1 << 20, 1 << 18, 1 << 16)
 """For the answers to about all GETs in flight; the largest for which there is room."""
+RESERVE_FILES: Final = 8
+"""For the summary, and for what an event loop opens to end."""
 
 
 class AppendLog:
@@ -97,14 +99,16 @@ class AppendLog:
 
 
 class Reserve:
-    """Room on the disk that is given back once it is full, for results that were received already.
+    """What is kept back for the end of a run: room on the disk, and open files.
 
-    A service may forget a result soon after it was fetched, so it should not have to be asked twice. Where
-    there is little room it is smaller, and where none can be set apart there is none to give back.
+    Results that were received when the disk was full are written into that room: a service may forget a
+    result soon after it was fetched, so it should not have to be asked twice. Where there is little room it
+    is smaller, and where none can be set apart there is none to give back.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._files = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(RESERVE_FILES)]
         for size_bytes in RESERVE_SIZES_BYTES:
             try:
                 fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
@@ -113,12 +117,17 @@ class Reserve:
                 finally:
                     os.close(fd)
             except (OSError, AttributeError):  # not every system has posix_fallocate
-                self.release()
+                self._give_room()
             else:
                 return
 
     def release(self) -> None:
-        """Give the room back; harmless to repeat."""
+        """Give it all back; harmless to repeat."""
+        self._give_room()
+        while self._files:
+            os.close(self._files.pop())
+
+    def _give_room(self) -> None:
         with suppress(OSError):
             self._path.unlink()
 

@@ -19,8 +19,8 @@ def test_after_max_s_nothing_more_is_sent_and_what_is_open_is_drained(simulate, 
     simulator = simulate(latency={"type": "constant", "mean_s": 0.3})
     config = runner.config(
         target={"base_url": simulator.base_url},
-        source={"count": 2000},
-        submit={"max_in_flight": 50},
+        source={"count": 600},
+        submit={"max_in_flight": 40},
         limits={"max_s": 1.5},
     )
     done = runner("run", config)
@@ -29,10 +29,10 @@ def test_after_max_s_nothing_more_is_sent_and_what_is_open_is_drained(simulate, 
     assert "continue with the same command" in done.stderr
     requests = runner.summary()["requests"]
     assert requests["open"] == 0
-    assert 0 < requests["completed"] < 2000
+    assert 0 < requests["completed"] < 600
     assert runner("run", config, "--set", "limits.max_s=null").returncode == 0
-    assert statuses(runner) == {"completed": 2000}
-    assert simulator.account()["executed"] == 2000
+    assert statuses(runner) == {"completed": 600}
+    assert simulator.account()["executed"] == 600
 
 
 def test_jobs_still_open_when_the_drain_of_a_limit_ends_are_told(simulate, runner):
@@ -136,19 +136,18 @@ def test_an_outage_ends_the_run_and_uses_up_no_row(interrupted_service, runner, 
 
 def test_an_outage_shorter_than_the_limit_is_sat_out_with_few_requests(interrupted_service, runner):
     simulator, make_config, restart = interrupted_service
-    process = runner.start("run", make_config(max_outage_s=60))
+    process = runner.start("run", make_config(max_outage_s=20))
     runner.wait_for(process, runner.has_results(30))
     simulator.kill()
     down = restart(faults={"post": {"500": 1.0}, "get": {"500": 1.0}})
-    runner.wait_for(process, lambda: exchanges(down) >= 7)  # the first failures, and some probes
-    assert down.account()["executed"] == down.account()["restored"]
+    runner.wait_for(process, lambda: exchanges(down) >= 2)
     down.kill()
     up = restart()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert statuses(runner) == {"completed": 300}
     assert up.account()["executed"] == 300
-    assert max(line["attempts"] for line in runner.results()) < 8
+    assert sum(line["attempts"] for line in runner.results()) < 300 + 8 + 20, "no wave after wave of POSTs"
 
 
 def exchanges(simulator):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -105,6 +106,27 @@ def test_a_killed_simulator_remembers_jobs_keys_cancels_and_deletes(tmp_path: Pa
     with server_process(settings(**SLOW), state) as process:
         asyncio.run(after(base_url_of(process), ids))
     assert all(json.loads(line) for line in state.read_bytes().splitlines())
+
+
+def test_a_full_disk_is_a_500_and_leaves_no_half_of_a_line(tmp_path: Path) -> None:
+    state = tmp_path / "state.jsonl"
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
+    async def scenario(base_url: str, pid: int) -> None:
+        async with client_of(base_url) as client:
+            assert (await client.post(body_of("first"), key="first"))[0] == 202
+            size = state.stat().st_size
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + 20, resource.RLIM_INFINITY))
+            status, refused = await client.post(body_of("second"), key="second")
+            assert (status, refused["error"]["code"]) == (500, "storage")
+            assert state.stat().st_size == size
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
+            assert (await client.post(body_of("second"), key="second"))[0] == 202
+            assert (await client.account())["accepted"] == 2
+
+    with server_process(settings(**SLOW), state) as process:
+        asyncio.run(scenario(base_url_of(process), process.pid))
+    assert len([json.loads(line) for line in state.read_bytes().splitlines()]) == 2
 
 
 def test_jobs_go_on_while_the_simulator_is_down(tmp_path: Path) -> None:

@@ -1,0 +1,237 @@
+"""The run directory fails under a run: it stops at once with 3, keeps what it has, and can be continued."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from contextlib import contextmanager, suppress
+
+import pytest
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
+
+BUSY = {"latency": {"type": "constant", "mean_s": 0.3}, "exchange_s": 0.3}
+"""At any moment many polls are under way that bring a result."""
+
+
+@contextmanager
+def small_disk(path, size):
+    """A tmpfs of this size at `path`; skips the test where none can be mounted."""
+    path.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path]).returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    try:
+        yield lambda options: subprocess.run(["mount", "-o", f"remount,{options}", path], check=True)
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+def fill(path):
+    """Write until the disk is full."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+
+
+def assert_each_row_once(runner, count):
+    assert Counter(line["row"] for line in runner.results()) == dict.fromkeys(range(count), 1)
+    assert {line["status"] for line in runner.results()} == {"completed"}
+
+
+@needs_root
+def test_a_full_disk_stops_the_run_with_3_and_it_continues_when_there_is_room(simulate, runner):
+    simulator = simulate()
+    with small_disk(runner.cwd / "runs", "256k") as remount:
+        config = runner.config(
+            target={"base_url": simulator.base_url}, source={"count": 500}, limits={"drain_s": 1}
+        )
+        done = runner("run", config)
+        assert done.returncode == 3, done.stderr
+        assert "No space left on device" in done.stderr
+        delivered = simulator.account()["delivered"]
+        remount("size=64m")
+        assert runner("run", config).returncode == 0
+        assert_each_row_once(runner, 500)
+        account = simulator.account()
+        assert account["executed"] == 500
+        assert delivered > 0
+
+
+@needs_root
+def test_what_was_received_when_the_disk_was_full_is_written_from_the_reserve(simulate, runner):
+    """So that a service which forgets what it has delivered is not asked twice."""
+    simulator = simulate(**BUSY, retention_s=0.01)
+    with small_disk(runner.cwd / "runs", "1m") as remount:
+        config = runner.config(
+            target={"base_url": simulator.base_url}, source={"count": 400}, submit={"max_in_flight": 60}
+        )
+        process = runner.start("run", config)
+        runner.wait_for(process, runner.has_results(50))
+        fill(runner.cwd / "runs/filler")
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 3, errors
+        assert "No space left" in errors
+        assert "could not be written" not in errors
+        assert len(runner.results()) == simulator.account()["delivered"] < 400
+        remount("size=64m")
+        done = runner("run", config)
+        assert done.returncode == 0, done.stderr
+        assert_each_row_once(runner, 400)
+        account = simulator.account()
+        assert (account["executed"], account["polls_after_delivery"]) == (400, 0)
+
+
+@needs_root
+def test_what_waits_in_memory_for_room_is_written_when_there_is_some(simulate, runner):
+    simulator = simulate(**BUSY, retention_s=0.01)
+    with small_disk(runner.cwd / "runs", "1m") as remount:
+        config = runner.config(
+            target={"base_url": simulator.base_url}, source={"count": 400}, submit={"max_in_flight": 60}
+        )
+        process = runner.start("run", config)
+        runner.wait_for(process, runner.has_results(50))
+        (runner.cwd / "runs/t/.reserve").unlink()
+        fill(runner.cwd / "runs/filler")
+        said = ""
+        while "for room to write what was received" not in said:
+            said = process.stderr.readline()
+            assert said
+        remount("size=64m")
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 3, errors
+        assert len(runner.results()) == simulator.account()["delivered"] < 400
+        assert runner.summary()["requests"]["completed"] == len(runner.results())
+        assert runner("run", config).returncode == 0
+        assert_each_row_once(runner, 400)
+
+
+@needs_root
+def test_a_signal_ends_the_wait_for_room_and_the_loss_is_told(simulate, runner):
+    simulator = simulate(**BUSY)
+    with small_disk(runner.cwd / "runs", "1m") as remount:
+        config = runner.config(
+            target={"base_url": simulator.base_url},
+            source={"count": 400},
+            submit={"max_in_flight": 60},
+            limits={"drain_s": 1000},
+        )
+        process = runner.start("run", config)
+        runner.wait_for(process, runner.has_results(50))
+        (runner.cwd / "runs/t/.reserve").unlink()
+        fill(runner.cwd / "runs/filler")
+        said = ""
+        while "for room to write what was received" not in said:
+            said = process.stderr.readline()
+            assert said
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 3, errors
+        assert "results that were received could not be written" in errors
+        remount("size=64m")
+        assert runner("run", config).returncode == 0
+        assert_each_row_once(runner, 400)
+
+
+@needs_root
+def test_a_read_only_directory_is_refused_before_anything_is_sent(simulate, runner):
+    simulator = simulate()
+    with small_disk(runner.cwd / "runs", "1m") as remount:
+        config = runner.config(target={"base_url": simulator.base_url}, source={"count": 5})
+        remount("ro")
+        done = runner("run", config)
+        assert done.returncode == 2, done.stderr
+        assert "Read-only file system" in done.stderr
+        assert simulator.account()["posts"] == 0
+
+
+def test_a_file_that_may_not_grow_stops_the_run_like_a_full_disk(simulate, runner):
+    simulator = simulate(latency={"type": "constant", "mean_s": 1})
+    config = runner.config(
+        target={"base_url": simulator.base_url}, source={"count": 100}, limits={"drain_s": 0.5}
+    )
+    process = runner.start("run", config)
+    runner.wait_for(process, lambda: simulator.account()["accepted"] == 100)
+    journal_bytes = (runner.cwd / "runs/t/journal.jsonl").stat().st_size
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (journal_bytes // 2, journal_bytes // 2))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, errors
+    assert "File too large" in errors
+    for line in (runner.cwd / "runs/t/results.jsonl").read_bytes().splitlines(keepends=True):
+        assert line.endswith(b"\n")
+        json.loads(line)
+    assert runner("run", config).returncode == 0
+    assert_each_row_once(runner, 100)
+    assert simulator.account()["executed"] == 100
+
+
+def test_a_directory_that_is_moved_away_stops_the_run_soon_and_continues_once_it_is_back(simulate, runner):
+    simulator = simulate(latency={"type": "lognormal", "mean_s": 1, "sigma": 0.5})
+    config = runner.config(
+        target={"base_url": simulator.base_url},
+        source={"count": 2000},
+        submit={"max_in_flight": 50},
+        sink={"fsync_s": 0.2},
+    )
+    process = runner.start("run", config)
+    runner.wait_for(process, runner.has_results(50))
+    moved = (runner.cwd / "runs/t").rename(runner.cwd / "elsewhere")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, errors
+    assert "was removed, moved or replaced while it was being written" in errors
+    assert "Traceback" not in errors
+    posts = simulator.account()["posts"]
+    assert posts < 2000
+    shutil.rmtree(runner.cwd / "runs", ignore_errors=True)
+    (runner.cwd / "runs").mkdir()
+    moved.rename(runner.cwd / "runs/t")
+    assert runner("run", config, "--limit", str(posts)).returncode == 0
+    assert_each_row_once(runner, posts)
+    assert simulator.account()["executed"] == posts
+
+
+def test_no_more_open_files_stops_the_run_with_3_and_loses_nothing(simulate, runner):
+    """`lost` closes connections, so that new ones are needed all the time."""
+    simulator = simulate(faults={"get": {"lost": 0.5}}, latency={"type": "constant", "mean_s": 0.3})
+    config = runner.config(
+        target={"base_url": simulator.base_url}, source={"count": 600}, submit={"max_in_flight": 60}
+    )
+    process = runner.start("run", config)
+    runner.wait_for(process, runner.has_results(30))
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (32, 32))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, errors
+    assert "at most 32 open files: no connection could be opened" in errors
+    assert "Too many open files" in errors
+    assert "ulimit -n" in errors
+    assert runner("run", config).returncode == 0
+    assert_each_row_once(runner, 600)
+    assert simulator.account()["executed"] == 600
+
+
+def run_with_file_limits(runner, config, soft, hard):
+    return subprocess.run(
+        ["prlimit", f"--nofile={soft}:{hard}", *runner.command("run", config)],
+        cwd=runner.cwd,
+        env=runner.env,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is not installed")
+def test_the_limit_of_open_files_is_raised_as_far_as_needed_or_the_run_refused(simulate, runner):
+    simulator = simulate(exchange_s=0.3)
+    config = runner.config(
+        target={"base_url": simulator.base_url}, source={"count": 200}, submit={"concurrency": 150}
+    )
+    done = run_with_file_limits(runner, config, 128, 1024)
+    assert done.returncode == 0, done.stderr
+    assert simulator.account()["peak_posts"] > 128
+    config = runner.config(name="u", target={"base_url": simulator.base_url}, submit={"concurrency": 150})
+    done = run_with_file_limits(runner, config, 128, 128)
+    assert done.returncode == 2
+    assert "need 234 open files, and this process may have 128" in done.stderr
+    assert not (runner.cwd / "runs/u").exists()
