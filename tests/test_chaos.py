@@ -120,6 +120,7 @@ def evidence(*results, jobs=None, **changes):
         most_in_doubt=1,
         exit_code=0 if completed == 3 else 1,
         results=lines(*results),
+        superseded=b"",
         journal=lines({"event": "session", "at": 1.0}, *(accepted(i) for i in range(3))),
         summary=counts,
         report=counts,
@@ -145,8 +146,36 @@ def test_uncertain_is_an_end_only_where_the_service_takes_no_keys():
     assert sorts(replace(doubtful, is_keyed=False, most_in_doubt=0)) == {"otherwise wrong"}
 
 
-OTHER = {"id": "resp_1"}
+REOPENED = lines(
+    *(accepted(i) for i in range(3)),
+    {"event": "reopened", "row": 2, "epoch": 1, "status": "failed", "at": 1.0},
+    {**accepted(2, "resp_9"), "epoch": 1},
+)
+RETRIED = evidence(
+    result(0),
+    result(1),
+    {**result(2, id="resp_9"), "epoch": 1},
+    jobs=[job(0), job(1), job(2), job(2, "resp_9")],
+    journal=REOPENED,
+    superseded=lines(result(2)),
+)
+
+
+def test_a_row_tried_again_by_hand_runs_once_more_and_keeps_what_it_said_before():
+    assert list(violations(RETRIED)) == []
+
+
 DOCTORED = {
+    "a word that was superseded and not kept": (replace(RETRIED, superseded=b""), "lost"),
+    "a superseded word kept twice": (replace(RETRIED, superseded=2 * lines(result(2))), "doubled"),
+    "a row tried again without having been reopened": (
+        replace(RETRIED, journal=evidence().journal),
+        "run twice",
+    ),
+    "an old word as the last one": (
+        replace(RETRIED, results=lines(result(0), result(1), result(2))),
+        "otherwise wrong",
+    ),
     "a line removed": (evidence(result(0), result(2), summary=told(completed=3)), "lost"),
     "a line doubled": (evidence(result(0), result(1), result(2), result(1)), "doubled"),
     "a job that no line holds": (evidence(result(0), result(1), result(2, id="resp_1")), "lost"),

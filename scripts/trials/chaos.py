@@ -24,7 +24,7 @@ from trial import STARTING_S, Tally, Trial
 MOST_TOLD = 5
 COLUMNS = (
     "service", "trials", "rows", "kills", f"in the first {STARTING_S:g} s", "files torn", "disks filled",
-    "service restarts", "lost", "doubled", "run twice", "otherwise wrong", "uncertain",
+    "service restarts", "retries by hand", "lost", "doubled", "run twice", "otherwise wrong", "uncertain",
 )  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def print_table(seed: int, tallies: dict[Kind, Tally]) -> None:
 def row(name: str, tally: Tally) -> list[str]:
     counts = (
         tally.trials, tally.rows, tally.kills, tally.early_kills, tally.torn, tally.disks, tally.restarts,
-        tally.count("lost"), tally.count("doubled"), tally.count("run twice"), tally.count("otherwise wrong"),
+        tally.retries, tally.count("lost"), tally.count("doubled"), tally.count("run twice"), tally.count("otherwise wrong"),
         tally.uncertain,
     )  # fmt: skip
     return [name, *(f"{n:,}" for n in counts)]

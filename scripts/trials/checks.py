@@ -11,7 +11,7 @@ import msgspec
 from plan import Row
 
 from runner.simulator.answers import answer_to, prompt_digest
-from runner.store.journal import Acceptance, Entry
+from runner.store.journal import Acceptance, Entry, Reopened
 
 Sort = Literal["lost", "doubled", "run twice", "otherwise wrong"]
 _decode_entry = msgspec.json.Decoder(Entry).decode
@@ -43,6 +43,7 @@ class Line(msgspec.Struct, frozen=True):
     status: str
     error: Any
     response: dict[str, Any] | None
+    epoch: int = 0
 
     @property
     def body(self) -> dict[str, Any]:
@@ -61,6 +62,7 @@ class Evidence:
     """Requests that processes can have left without an acknowledgement: as many as each sent at once."""
     exit_code: int
     results: bytes
+    superseded: bytes
     journal: bytes
     summary: Mapping[str, Any]
     """`summary.json`"""
@@ -76,23 +78,30 @@ _decode_line = msgspec.json.Decoder(Line).decode
 
 def violations(evidence: Evidence) -> Iterator[Violation]:
     """Everything that does not hold; nothing, if all is well."""
-    yield from _torn("results.jsonl", evidence.results)
-    yield from _torn("journal.jsonl", evidence.journal)
     lines: list[Line] = []
-    for number, text in enumerate(_whole_lines(evidence.results), 1):
-        try:
-            lines.append(_decode_line(text))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            yield Violation("otherwise wrong", f"results.jsonl:{number} is no result: {error}")
+    superseded: list[Line] = []
+    for name, content, into in (
+        ("results.jsonl", evidence.results, lines),
+        ("superseded.jsonl", evidence.superseded, superseded),
+    ):
+        yield from _torn(name, content)
+        for number, text in enumerate(_whole_lines(content), 1):
+            try:
+                into.append(_decode_line(text))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                yield Violation("otherwise wrong", f"{name}:{number} is no result: {error}")
+    yield from _torn("journal.jsonl", evidence.journal)
+    epochs: dict[int, int] = {}
+    yield from _journal_agrees(evidence.journal, epochs)
     yield from _each_row_once(evidence.rows, lines)
+    yield from _each_epoch_once(lines, superseded, epochs)
     by_id = {job.id: job for job in evidence.jobs}
     for line in lines:
         if 0 <= line.row < len(evidence.rows):
             yield from _right(evidence.rows[line.row], line, by_id, evidence.is_keyed)
-    yield from _run_once(evidence.rows, evidence.jobs)
-    yield from _none_lost(evidence, lines)
+    yield from _run_once(evidence.rows, evidence.jobs, epochs)
+    yield from _none_lost(evidence, [*lines, *superseded])
     yield from _few_in_doubt(lines, evidence.most_in_doubt)
-    yield from _journal_agrees(evidence.journal)
     yield from _counts_agree(evidence, Counter(line.status for line in lines))
 
 
@@ -114,6 +123,22 @@ def _each_row_once(rows: Sequence[Row], lines: Sequence[Line]) -> Iterator[Viola
             yield Violation("doubled", f"row {i} ({row.custom_id}) has {times[i]} lines")
     for i in times.keys() - range(len(rows)):
         yield Violation("otherwise wrong", f"there is no row {i} in the input")
+
+
+def _each_epoch_once(
+    lines: Sequence[Line], superseded: Sequence[Line], epochs: Mapping[int, int]
+) -> Iterator[Violation]:
+    """A row that was tried again has its last word in one file, and each earlier one in the other."""
+    for line in lines:
+        if line.epoch != epochs.get(line.row, 0):
+            yield Violation("otherwise wrong", f"row {line.row} is of epoch {line.epoch}, not the last")
+    times = Counter((line.row, line.epoch) for line in superseded)
+    expected = {(row, epoch) for row, last in epochs.items() for epoch in range(last)}
+    for row, epoch in expected - times.keys():
+        yield Violation("lost", f"what row {row} said in epoch {epoch} is in no file")
+    for (row, epoch), count in times.items():
+        if count > 1 or (row, epoch) not in expected:
+            yield Violation("doubled", f"superseded.jsonl has row {row}, epoch {epoch}, {count} times")
 
 
 def _right(row: Row, line: Line, by_id: Mapping[str, ServiceJob], is_keyed: bool) -> Iterator[Violation]:
@@ -141,9 +166,11 @@ def text_of(body: Mapping[str, Any]) -> str:
     return "".join(part["text"] for item in body["output"] for part in item.get("content", ()))
 
 
-def _run_once(rows: Sequence[Row], jobs: Sequence[ServiceJob]) -> Iterator[Violation]:
-    """A prompt is one row's alone."""
-    known = {prompt_digest(row.prompt): row.custom_id for row in rows}
+def _run_once(
+    rows: Sequence[Row], jobs: Sequence[ServiceJob], epochs: Mapping[int, int]
+) -> Iterator[Violation]:
+    """A prompt is one row's alone; a row runs once, and once more each time it is tried again by hand."""
+    known = {prompt_digest(row.prompt): i for i, row in enumerate(rows)}
     ids = defaultdict(list)
     for job in jobs:
         ids[job.prompt].append(job.id)
@@ -152,8 +179,9 @@ def _run_once(rows: Sequence[Row], jobs: Sequence[ServiceJob]) -> Iterator[Viola
     for prompt, accepted in ids.items():
         if prompt not in known:
             yield Violation("otherwise wrong", f"{accepted} are of a prompt that is in no row")
-        elif len(accepted) > 1:
-            yield Violation("run twice", f"{known[prompt]} was accepted {len(accepted)} times: {accepted}")
+        elif len(accepted) > 1 + epochs.get(known[prompt], 0):
+            custom_id = rows[known[prompt]].custom_id
+            yield Violation("run twice", f"{custom_id} was accepted {len(accepted)} times: {accepted}")
 
 
 def _none_lost(evidence: Evidence, lines: Sequence[Line]) -> Iterator[Violation]:
@@ -179,17 +207,22 @@ def _few_in_doubt(lines: Sequence[Line], most: int) -> Iterator[Violation]:
         yield Violation("otherwise wrong", f"kills left {left} requests in doubt, of at most {most}")
 
 
-def _journal_agrees(content: bytes) -> Iterator[Violation]:
-    jobs: dict[int, str] = {}
+def _journal_agrees(content: bytes, epochs: dict[int, int]) -> Iterator[Violation]:
+    """Notes in `epochs` the last epoch of each row that was reopened."""
+    jobs: dict[tuple[int, int], str] = {}
     for number, text in enumerate(_whole_lines(content), 1):
         try:
             entry = _decode_entry(text)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             yield Violation("otherwise wrong", f"journal.jsonl:{number} is no entry: {error}")
             continue
-        if isinstance(entry, Acceptance) and jobs.setdefault(entry.row, entry.job) != entry.job:
-            said = f"row {entry.row} was accepted as {jobs[entry.row]} and as {entry.job}"
-            yield Violation("run twice", f"journal.jsonl:{number}: {said}")
+        if isinstance(entry, Reopened):
+            epochs[entry.row] = max(entry.epoch, epochs.get(entry.row, 0))
+        elif isinstance(entry, Acceptance):
+            before = jobs.setdefault((entry.row, entry.epoch), entry.job)
+            if before != entry.job:
+                said = f"row {entry.row} was accepted as {before} and as {entry.job}"
+                yield Violation("run twice", f"journal.jsonl:{number}: {said}")
 
 
 def _counts_agree(evidence: Evidence, statuses: Mapping[str, int]) -> Iterator[Violation]:

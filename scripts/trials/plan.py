@@ -91,6 +91,8 @@ class Plan:
     acts: tuple[Act, ...]
     last_restart: Moment | None
     """Of the service, in the process that is left to end."""
+    retry_kills: tuple[Moment, ...]
+    """Where jobs fail: in the processes that then try the failed rows again, one after the other."""
 
     @property
     def fill(self) -> Fill | None:
@@ -127,6 +129,7 @@ def draw(seed: int, number: int) -> Plan:
             "interval_s": round(rng.uniform(0.1, 0.3), 3),
             "max_interval_s": 0.5,
         },
+        "limits": {"drain_s": 1},
         "sink": {"fsync_s": round(rng.uniform(0.05, 1), 3), "store": rng.choice(("full", "text"))},
     }
     settings = {
@@ -140,7 +143,11 @@ def draw(seed: int, number: int) -> Plan:
         "seed": rng.randrange(1 << 31),
     }
     acts, last_restart = _draw_acts(rng, kind)
-    return Plan(number, kind, transport, config, settings, rows, lines, acts, last_restart)
+    retry_kills: tuple[Moment, ...] = ()
+    if rng.random() < 0.3:
+        settings["outcomes"] = {"failed": 0.15}
+        retry_kills = tuple(_draw_moment(rng) for _ in range(rng.randint(1, 3)))
+    return Plan(number, kind, transport, config, settings, rows, lines, acts, last_restart, retry_kills)
 
 
 def _draw_rows(rng: random.Random, number: int, count: int) -> tuple[tuple[Row, ...], dict[str, Any], bytes]:

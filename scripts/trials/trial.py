@@ -26,7 +26,8 @@ PATIENCE_S: Final = 120.0
 STARTING_S: Final = 1.5
 GLANCE_S: Final = 0.01
 NO_ROOM: Final = ("No space left on device", "File too large")
-AWAY: Final = ("no answer any more", "no Responses API answers there")
+AWAY: Final = ("nothing but failures for", "no Responses API answers there")
+MOST_RETRIES: Final = 12
 
 
 class Stopped(Exception):
@@ -49,6 +50,8 @@ class Tally:
     torn: int = 0
     disks: int = 0
     restarts: int = 0
+    retries: int = 0
+    """Of failed rows, by hand."""
     uncertain: int = 0
     violations: list[Violation] = field(default_factory=list)
 
@@ -90,6 +93,8 @@ class Trial:
                     if not self._ended:
                         self._play(act)
                 exit_code = self._finish()
+                if self._plan.retry_kills:
+                    exit_code = self._retry_failed()
                 self._tally.violations += violations(self._evidence(exit_code))
             except Broken as broken:
                 self._tally.violations.append(Violation("otherwise wrong", str(broken)))
@@ -162,6 +167,31 @@ class Trial:
                     break
         disk.make_room()
 
+    def _retry_failed(self) -> int:
+        """Try failed rows again until there are none, with kills at first; the last exit code."""
+        kills = list(self._plan.retry_kills)
+        exit_code = 1
+        for _ in range(MOST_RETRIES):
+            if self._count("failed") == 0:
+                return exit_code
+            self._tally.retries += 1
+            kill = kills.pop() if kills else None
+            with self._started("--retry", "failed") as process:
+                self._wait(process, self._reached(kill) if kill else lambda: False)
+                age_s = process.age_s
+                if process.end_with_kill():
+                    self._note(f"killed after {age_s:.2f} s of a retry")
+                    self._tally.kills += 1
+                    self._tally.early_kills += age_s < STARTING_S
+                elif self._came_to_its_end(process):
+                    exit_code = process.returncode
+                    continue
+            exit_code = self._finish()
+        raise Broken(f"rows still fail after {MOST_RETRIES} retries")
+
+    def _count(self, status: str) -> int:
+        return (self._run / "results.jsonl").read_bytes().count(b'"status":"%b","response"' % status.encode())
+
     def _finish(self) -> int:
         """Let it run to its end, and say with what exit code."""
         restart = self._plan.last_restart
@@ -183,13 +213,13 @@ class Trial:
             raise Broken(f"process {process.number} ended with {process.returncode}: {process.last_words}")
         return True
 
-    def _started(self) -> Process:
+    def _started(self, *more: str) -> Process:
         """`runner run`, with the service there."""
         if self._service:
             self._service.ready()
         self._restarted = False
         self._processes += 1
-        command = [sys.executable, "-m", "runner", "run", "config.yaml", "--quiet"]
+        command = [sys.executable, "-m", "runner", "run", "config.yaml", "--quiet", *more]
         process = Process(self._processes, command, self._directory, self._env)
         if isinstance(self._disk, FileLimit):
             self._disk.apply_to(process.popen)
@@ -235,14 +265,15 @@ class Trial:
         report = subprocess.run(command, env=self._env, capture_output=True, check=False)
         if report.returncode:
             raise Broken(f"runner report ended with {report.returncode}: {report.stderr.decode()[-500:]}")
-        results = (self._run / "results.jsonl").read_bytes()
-        self._tally.uncertain = results.count(b'"status":"uncertain"')
+        self._tally.uncertain = self._count("uncertain")
+        superseded = self._run / "superseded.jsonl"
         return Evidence(
             rows=self._plan.rows,
             is_keyed=self._plan.kind is not Kind.UNKEYED,
             most_in_doubt=self._plan.config["submit"]["concurrency"] * (self._processes - 1),
             exit_code=exit_code,
-            results=results,
+            results=(self._run / "results.jsonl").read_bytes(),
+            superseded=superseded.read_bytes() if superseded.exists() else b"",
             journal=(self._run / "journal.jsonl").read_bytes(),
             summary=json.loads((self._run / "summary.json").read_bytes()),
             report=json.loads(report.stdout),
