@@ -169,6 +169,7 @@ def _cancel(arguments: argparse.Namespace) -> int:
     with Signals() as signals:
         ending = cancel(Path(arguments.run_dir), arguments.timeout, signals)
         signals.ignore_to_the_end()
+        say(ending.result, sys.stdout)
         _say(ending.messages)
     return ending.exit_code
 

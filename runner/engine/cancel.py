@@ -64,7 +64,7 @@ class _Cancellation:
         history = recall(self._run_dir, manifest, manifest.rows)
         jobs = len(history.recovery.open)
         if not jobs:
-            return Ending(0, ("no job is open", *_of_unknown_fate(history)))
+            return Ending(0, tuple(_of_unknown_fate(history)), "no job is open")
         history.meter.open = jobs
         vitals = Vitals()
         ended_by = uvloop.run(self._cancel_all(manifest, history))
@@ -80,12 +80,12 @@ class _Cancellation:
             f"{tally.cancelled:,} cancelled, {tally.ended:,} had ended or ended meanwhile (results kept), "
             f"{tally.unknown:,} unknown to the service, {still_open:,} still open"
         )
-        said = [counts]
+        said = [*_of_unknown_fate(history)]
         if tally.refusal:
-            said.append(f"the service does not cancel: {tally.refusal.message}")
+            said.insert(0, f"not cancelled: {tally.refusal.message}")
         if ended_by:
-            return Ending(ended_by.exit_code, (str(ended_by), *said))
-        return Ending(1 if still_open else 0, (*said, *_of_unknown_fate(history)))
+            return Ending(ended_by.exit_code, (str(ended_by), *said), counts)
+        return Ending(1 if still_open else 0, tuple(said), counts)
 
     async def _cancel_all(self, manifest: Manifest, history: History) -> RunnerError | None:
         """What ended it early, if anything. Raises `StorageError` from the last sync."""
@@ -133,13 +133,14 @@ class _Cancellation:
         for signum in self._signals.received:  # while the simulator was starting
             hurry(signum)
         tasks = [asyncio.create_task(canceller.work()) for _ in range(workers)]
-        finished = asyncio.gather(*tasks)
+        finished = asyncio.ensure_future(asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION))
         await asyncio.wait(
             (finished, signalled), timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED
         )
         canceller.turnstile.close()
         await asyncio.wait(tasks, timeout=GRACE_S)
-        finished.cancel()
+        for task in (finished, *tasks):
+            task.cancel()
         ends = await asyncio.gather(*tasks, return_exceptions=True)
         for end in ends:
             if isinstance(end, RunnerError):

@@ -44,10 +44,12 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run ended: its exit code, and what there is to say about it."""
+    """How a command ended: its exit code, and what there is to say about it."""
 
     exit_code: int
     messages: tuple[str, ...]
+    result: str = ""
+    """For stdout; a run's own is the report."""
 
 
 def execute(config: RunConfig, options: Options, signals: Signals) -> Ending:

@@ -127,8 +127,8 @@ def print_table(seed: int, tallies: dict[Kind, Tally]) -> None:
 def row(name: str, tally: Tally) -> list[str]:
     counts = (
         tally.trials, tally.rows, tally.kills, tally.early_kills, tally.torn, tally.disks, tally.restarts,
-        tally.retries, tally.count("lost"), tally.count("doubled"), tally.count("run twice"), tally.count("otherwise wrong"),
-        tally.uncertain,
+        tally.retries, tally.count("lost"), tally.count("doubled"), tally.count("run twice"),
+        tally.count("otherwise wrong"), tally.uncertain,
     )  # fmt: skip
     return [name, *(f"{n:,}" for n in counts)]
 
