@@ -46,17 +46,17 @@ class Feed:
 
         Raises `StoppedEarly` if rows are missing.
         """
-        await self._read(lambda row: not self._skip(row))
+        await self._read(self._total, lambda row: not self._skip(row))
         while True:
             await self._asked.wait()
             self._asked.clear()
             rows, self._again = self._again, set()
-            await self._read(rows.__contains__)
+            await self._read(max(rows) + 1, rows.__contains__)  # perhaps of an earlier, larger --limit
 
-    async def _read(self, wanted: Callable[[int], bool]) -> None:
+    async def _read(self, total: int, wanted: Callable[[int], bool]) -> None:
         blocks = self._source.blocks()
         reached = 0
-        while reached < self._total:
+        while reached < total:
             await self._low.wait()
             try:
                 block = await asyncio.to_thread(next, blocks, None)
@@ -64,10 +64,10 @@ class Feed:
                 raise StoppedEarly(*error.problems) from None
             if block is None:
                 raise StoppedEarly(
-                    f"the input changed while it was being sent: it had {self._total} rows, now {reached}"
+                    f"the input changed while it was being sent: it had {total} rows, now {reached}"
                 )
             reached = block[-1].i + 1
-            self._lines.extend(line for line in block if line.i < self._total and wanted(line.i))
+            self._lines.extend(line for line in block if line.i < total and wanted(line.i))
             if len(self._lines) >= LOW_WATER_ROWS:
                 self._low.clear()
             self.on_more()

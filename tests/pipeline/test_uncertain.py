@@ -79,6 +79,19 @@ def test_rows_of_a_file_are_found_again_for_sending_forgotten_jobs_again(simulat
     assert restarted.account()["executed"] == 3000
 
 
+def test_forgotten_jobs_beyond_a_smaller_limit_are_sent_again_too(simulate, runner):
+    simulator = simulate(latency=SLOW)
+    config = runner.config(
+        target={"base_url": simulator.base_url}, source={"count": 30}, submit={"on_uncertain": "resend"}
+    )
+    stop_with_open_jobs(runner, simulator, config, 30)
+    simulator.kill()
+    simulate(port=simulator.port)
+    done = runner("run", config, "--limit", "10")
+    assert done.returncode == 0, done.stderr
+    assert statuses(runner) == {"completed": 30}
+
+
 def test_jobs_lost_by_a_restart_during_the_run_expire_and_can_be_tried_again(simulate, runner):
     simulator = simulate(latency=SLOW)
     config = runner.config(target={"base_url": simulator.base_url}, source={"count": 20})
