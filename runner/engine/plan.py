@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from runner.config import EMBEDDED, RunConfig
+from runner.engine.surroundings import allow_connections
 from runner.errors import RunDirError
 from runner.measure.history import recall
 from runner.measure.summary import cost_usd
@@ -21,6 +22,7 @@ CHARACTERS_PER_TOKEN = 4
 
 def plan(config: RunConfig, limit: int | None) -> str:
     """Read all of the input and say what would be sent. Raises `ConfigError`, `InputError`: all errors."""
+    allow_connections(config)
     source = Source(config)
     survey = source.survey()
     rows = min(survey.rows, limit or survey.rows)
@@ -47,6 +49,7 @@ def _lines(config: RunConfig, survey: Survey, rows: int, first: Request) -> Iter
             f"{submit.max_in_flight:,} jobs in flight"
         ),
     )
+    yield "stops", _stops(config)
     yield "polling", poll.strategy + (f", at most {poll.max_rate:g} GETs/s" if poll.max_rate else "")
     if config.prices:
         yield "cost", _cost(config, rows, first)
@@ -73,6 +76,19 @@ def _existing(run_dir: RunDir, config: RunConfig, survey: Survey, rows: int) -> 
     if done >= history.meter.total:
         return "complete: nothing would be sent"
     return f"would be continued: {done:,} done, {still_open:,} open, {left:,} left"
+
+
+def _stops(config: RunConfig) -> str:
+    """What ends the run early."""
+    limits = config.limits
+    stops = [f"after {limits.max_outage_s:g} s of nothing but failures"]
+    if limits.max_s is not None:
+        stops.append(f"after {limits.max_s:g} s")
+    if limits.max_failures is not None:
+        stops.append(f"at {limits.max_failures:,} failures")
+    if limits.max_cost_usd is not None:
+        stops.append(f"at about ${limits.max_cost_usd:,.2f}")
+    return ", ".join(stops)
 
 
 def _address(config: RunConfig) -> str:
