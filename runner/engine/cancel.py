@@ -13,7 +13,7 @@ import uvloop
 import yaml
 
 from runner.config import RunConfig
-from runner.engine.local import Ending
+from runner.engine.ending import Ending
 from runner.engine.surroundings import allow_connections, open_address, read_key
 from runner.errors import Interrupted, Problem, RunDirError, RunnerError
 from runner.measure.history import History, recall

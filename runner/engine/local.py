@@ -14,6 +14,7 @@ import msgspec
 import uvloop
 
 from runner.config import RunConfig
+from runner.engine.ending import Ending
 from runner.engine.surroundings import allow_connections, open_address, read_key
 from runner.errors import Interrupted, NothingAccepted, Problem, RunDirError, RunnerError, StorageError
 from runner.measure.history import History, recall
@@ -40,16 +41,6 @@ class Options:
     retry: tuple[ResultStatus, ...] = ()
     """Rows that ended so are sent anew, under a new epoch."""
     quiet: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a command ended: its exit code, and what there is to say about it."""
-
-    exit_code: int
-    messages: tuple[str, ...]
-    result: str = ""
-    """For stdout; a run's own is the report."""
 
 
 def execute(config: RunConfig, options: Options, signals: Signals) -> Ending:

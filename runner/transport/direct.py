@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -13,8 +14,8 @@ from yarl import URL
 from runner import __version__
 from runner.config.sections import RunConfig
 from runner.transport.faults import CONNECT_SHARE, Faults
-from runner.transport.outcomes import CancelOutcome, RetrieveOutcome, SubmitOutcome
-from runner.transport.reading import read_cancel, read_retrieve, read_submit
+from runner.transport.outcomes import CancelOutcome, Outcome, RetrieveOutcome, SubmitOutcome, Transient
+from runner.transport.reading import Reader, read_cancel, read_retrieve, read_submit
 from runner.transport.scrub import Headers, Scrubber
 
 DNS_CACHE_S = 300
@@ -49,36 +50,29 @@ class Direct:
         headers = {"Content-Type": "application/json"}
         if self._idempotency_header:
             headers[self._idempotency_header] = idempotency_key
-        try:
-            async with self._session.post(
-                self._submit_url, data=body, headers=headers, allow_redirects=False
-            ) as answer:
-                content = await answer.read()
-        except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError) as error:
-            return self._faults.transient(error)
-        return read_submit(
-            answer.status, Headers(answer.headers, self._scrub), self._scrub.body(content), time.time()
-        )
+        call = self._session.post(self._submit_url, data=body, headers=headers, allow_redirects=False)
+        return await self._exchange(call, read_submit)
 
     async def retrieve(self, job_id: str) -> RetrieveOutcome:
-        try:
-            async with self._session.get(self._url(job_id), allow_redirects=False) as answer:
-                content = await answer.read()
-        except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError) as error:
-            return self._faults.transient(error)
-        return read_retrieve(
-            answer.status, Headers(answer.headers, self._scrub), self._scrub.body(content), time.time()
+        return await self._exchange(
+            self._session.get(self._url(job_id), allow_redirects=False), read_retrieve
         )
 
     async def cancel(self, job_id: str) -> CancelOutcome:
+        return await self._exchange(
+            self._session.post(self._url(job_id, "/cancel"), allow_redirects=False), read_cancel
+        )
+
+    async def _exchange(
+        self, call: AbstractAsyncContextManager[aiohttp.ClientResponse], read: Reader[Outcome]
+    ) -> Outcome | Transient:
         try:
-            async with self._session.post(self._url(job_id, "/cancel"), allow_redirects=False) as answer:
+            async with call as answer:
                 content = await answer.read()
         except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError) as error:
             return self._faults.transient(error)
-        return read_cancel(
-            answer.status, Headers(answer.headers, self._scrub), self._scrub.body(content), time.time()
-        )
+        headers = Headers(answer.headers, self._scrub)
+        return read(answer.status, headers, self._scrub.body(content), time.time())
 
     def _url(self, job_id: str, action: str = "") -> URL:
         return URL(f"{self._job_url}{quote(job_id, safe='')}{action}", encoded=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -78,4 +78,5 @@ SubmitOutcome = Accepted | Done | Throttled | Transient | Rejected | Unauthorise
 RetrieveOutcome = Pending | Done | Throttled | Transient | Gone | Unauthorised
 CancelOutcome = Pending | Done | Rejected | Throttled | Transient | Unauthorised
 AnyOutcome = SubmitOutcome | RetrieveOutcome | CancelOutcome
+Outcome = TypeVar("Outcome", bound=AnyOutcome, covariant=True)
 PENDING = Pending()

@@ -17,6 +17,7 @@ from runner.transport.outcomes import (
     CancelOutcome,
     Done,
     Gone,
+    Outcome,
     Rejected,
     RetrieveOutcome,
     SubmitOutcome,
@@ -34,6 +35,12 @@ class Headers(Protocol):
 
     def get(self, name: str, /) -> str | None:
         """The value, or None."""
+
+
+class Reader(Protocol[Outcome]):
+    """The meaning of an answer to one sort of exchange; `now` in Unix seconds."""
+
+    def __call__(self, status: int, headers: Headers, body: bytes, now: float, /) -> Outcome: ...
 
 
 class _Head(msgspec.Struct, gc=False):

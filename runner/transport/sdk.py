@@ -13,8 +13,8 @@ import openai
 
 from runner.config.sections import RunConfig
 from runner.transport.faults import CONNECT_SHARE, Faults
-from runner.transport.outcomes import CancelOutcome, RetrieveOutcome, SubmitOutcome, Transient
-from runner.transport.reading import read_cancel, read_retrieve, read_submit
+from runner.transport.outcomes import CancelOutcome, Outcome, RetrieveOutcome, SubmitOutcome, Transient
+from runner.transport.reading import Reader, read_cancel, read_retrieve, read_submit
 from runner.transport.scrub import Headers, Scrubber
 
 _NETWORK_ERRORS = (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError)
@@ -44,46 +44,35 @@ class Sdk:
 
     async def submit(self, body: bytes, idempotency_key: str) -> SubmitOutcome:
         headers = {self._idempotency_header: idempotency_key} if self._idempotency_header else {}
-        answer = await self._exchange(
-            self._client.post(
-                "/responses", cast_to=httpx2.Response, content=body, options={"headers": headers}
-            )
+        call = self._client.post(
+            "/responses", cast_to=httpx2.Response, content=body, options={"headers": headers}
         )
-        if isinstance(answer, Transient):
-            return answer
-        return read_submit(answer.status_code, *self._clean(answer), time.time())
+        return await self._exchange(call, read_submit)
 
     async def retrieve(self, job_id: str) -> RetrieveOutcome:
-        path = f"/responses/{quote(job_id, safe='')}"
-        answer = await self._exchange(self._client.get(path, cast_to=httpx2.Response))
-        if isinstance(answer, Transient):
-            return answer
-        return read_retrieve(answer.status_code, *self._clean(answer), time.time())
+        call = self._client.get(f"/responses/{quote(job_id, safe='')}", cast_to=httpx2.Response)
+        return await self._exchange(call, read_retrieve)
 
     async def cancel(self, job_id: str) -> CancelOutcome:
-        path = f"/responses/{quote(job_id, safe='')}/cancel"
-        answer = await self._exchange(self._client.post(path, cast_to=httpx2.Response))
-        if isinstance(answer, Transient):
-            return answer
-        return read_cancel(answer.status_code, *self._clean(answer), time.time())
-
-    def _clean(self, answer: httpx2.Response) -> tuple[Headers, bytes]:
-        return Headers(answer.headers, self._scrub), self._scrub.body(answer.content)
+        call = self._client.post(f"/responses/{quote(job_id, safe='')}/cancel", cast_to=httpx2.Response)
+        return await self._exchange(call, read_cancel)
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def _exchange(self, call: Awaitable[httpx2.Response]) -> httpx2.Response | Transient:
+    async def _exchange(self, call: Awaitable[httpx2.Response], read: Reader[Outcome]) -> Outcome | Transient:
         """Await one call within the whole deadline; the SDK's own timeouts are per read."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await call
+                answer = await call
         except openai.APIStatusError as error:
-            return error.response
+            answer = error.response
         except _NETWORK_ERRORS as error:
             if isinstance(error.__cause__, httpx2.DecodingError):
                 error = aiohttp.ClientPayloadError(str(error.__cause__))
             return self._faults.transient(error)
+        headers = Headers(answer.headers, self._scrub)
+        return read(answer.status_code, headers, self._scrub.body(answer.content), time.time())
 
 
 async def _forget_charset(response: httpx2.Response) -> None:
