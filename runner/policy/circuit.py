@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from typing import Final
 
-FAILURES_TO_OPEN: Final = 5
-"""In a row. A service that fails one exchange in two does that every hundred exchanges; it costs nothing,
-because the next answer to what is under way closes the circuit."""
-FIRST_WAIT_S: Final = 0.5
+FAILURES_TO_OPEN: Final = 10
+"""In a row. A service that fails every second exchange does that once in a thousand, and is then held up for
+less than a second."""
+FIRST_WAIT_S: Final = 0.1
 PROBES_AN_OUTAGE: Final = 4
 """At least, before a run gives up: the longest wait is this share of its patience."""
 
 
 class Circuit:
     """Keeps rows from using up their attempts on a service that is down; one for each sort of exchange.
+    A minute's outage costs some twenty exchanges, however many rows are waiting.
 
     Closed, it lets everything through. After `FAILURES_TO_OPEN` failures in a row it is open: one exchange is
     let through as a probe, the next after a wait that doubles, and the first answer closes it (the circuit

@@ -25,13 +25,13 @@ def test_a_run_whose_wall_clock_jumps_waits_and_times_as_ever(simulate, runner, 
     site.mkdir()
     (site / "sitecustomize.py").write_text(JUMPING_CLOCK.format(jump_s=jump_s, after_s=1.5))
     config = runner.config(
-        target={"base_url": simulator.base_url}, source={"count": 60}, submit={"max_in_flight": 20}
+        target={"base_url": simulator.base_url}, source={"count": 40}, submit={"max_in_flight": 20}
     )
     env = runner.env["PYTHONPATH"]
     runner.environ["PYTHONPATH"] = f"{site}:{env}"
     done = runner("run", config)
     assert done.returncode == 0, done.stderr
-    assert Counter(line["row"] for line in runner.results()) == dict.fromkeys(range(60), 1)
+    assert Counter(line["row"] for line in runner.results()) == dict.fromkeys(range(40), 1)
     for line in runner.results():
         timing = line["timing"]
         assert timing["due"] <= timing["sent"] <= timing["accepted"] <= timing["done"]

@@ -196,7 +196,7 @@ def test_no_more_open_files_stops_the_run_with_3_and_loses_nothing(simulate, run
     """`lost` closes connections, so that new ones are needed all the time."""
     simulator = simulate(faults={"get": {"lost": 0.5}}, latency={"type": "constant", "mean_s": 0.3})
     config = runner.config(
-        target={"base_url": simulator.base_url}, source={"count": 600}, submit={"max_in_flight": 60}
+        target={"base_url": simulator.base_url}, source={"count": 200}, submit={"max_in_flight": 60}
     )
     process = runner.start("run", config)
     runner.wait_for(process, runner.has_results(30))
@@ -207,8 +207,8 @@ def test_no_more_open_files_stops_the_run_with_3_and_loses_nothing(simulate, run
     assert "Too many open files" in errors
     assert "ulimit -n" in errors
     assert runner("run", config).returncode == 0
-    assert_each_row_once(runner, 600)
-    assert simulator.account()["executed"] == 600
+    assert_each_row_once(runner, 200)
+    assert simulator.account()["executed"] == 200
 
 
 def run_with_file_limits(runner, config, soft, hard):

@@ -72,7 +72,7 @@ def test_with_faults_of_every_kind_every_row_still_completes_exactly_once(simula
         "429", "500", "502", "503", "504", "529", "html", "empty", "cut", "not_utf8", "not_json",
         "not_object", "no_id", "odd_status", "reset", "lost", "hang", "slow",
     )  # fmt: skip
-    faults = dict.fromkeys(kinds, 0.01)
+    faults = {**dict.fromkeys(kinds, 0.01), **dict.fromkeys(("429", "503", "529"), 0.003)}
     simulator = simulate(faults={"post": faults, "get": faults}, fault_s=0.1)
     config = runner.config(
         target={"base_url": simulator.base_url, "transport": transport, "timeout_s": 1.0},

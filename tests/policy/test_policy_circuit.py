@@ -1,6 +1,7 @@
 """The circuit in virtual time: closed while answers come, one probe at a time while none does."""
 
 import math
+import random
 
 import pytest
 from hypothesis import given
@@ -45,7 +46,7 @@ def test_while_it_is_open_one_exchange_is_waited_for_before_the_next():
 def test_probes_are_ever_further_apart_up_to_a_longest_wait():
     circuit, now, waits = Circuit(60.0), 0.0, []
     fail(circuit, now, FAILURES_TO_OPEN)
-    for _ in range(12):
+    for _ in range(14):
         waits.append(circuit.opens_at() - now)
         now = circuit.opens_at()
         fail(circuit, now)
@@ -86,3 +87,23 @@ def test_whatever_happens_it_never_waits_for_ever_with_nothing_under_way(events)
                 circuit.ended(now, answered=what == "answer")
         if not under_way:
             assert circuit.opens_at() <= now + 15.0
+
+
+def test_a_minutes_outage_costs_some_twenty_exchanges():
+    circuit, now, exchanges = Circuit(60.0), 0.0, 0
+    while now < 60.0:
+        fail(circuit, now)
+        exchanges += 1
+        now = max(now, circuit.opens_at())
+    assert exchanges <= FAILURES_TO_OPEN + 12
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_a_service_that_fails_often_is_hardly_held_up(share):
+    draws, circuit, now, waited_s = random.Random(1), Circuit(60.0), 0.0, 0.0
+    for _ in range(100_000):
+        waited_s += max(circuit.opens_at() - now, 0.0)
+        now = max(circuit.opens_at(), now)
+        circuit.started()
+        circuit.ended(now, answered=draws.random() >= share)
+    assert waited_s < 100_000 * 0.001
