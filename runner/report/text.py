@@ -56,6 +56,8 @@ def _totals(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for status in (*RESULT_STATUSES, "open", "unsent"):
         if requests[status] or status == "completed":
             yield status, f"{requests[status]:,}"
+    if run.get("retried"):
+        yield "tried again by hand", f"{run['retried']:,}"
     yield "accepted per second", f"{throughput['accepted_per_s']:,.1f}"
     yield "completed per second", f"{throughput['completed_per_s']:,.1f}"
     yield "output tokens per second", f"{throughput['output_tokens_per_s']:,.0f}"

@@ -9,6 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,7 +74,11 @@ class RunDir:
         return self.results, self.journal, self.superseded, self.metrics
 
     def repair(self) -> dict[str, int]:
-        """Cut torn last lines; the number of bytes cut, by the name of the file. Raises `StorageError`."""
+        """Cut torn last lines, remove what else a kill leaves; the bytes cut, by the name of the file.
+
+        Raises `StorageError`.
+        """
+        self._sweep()
         cut = {path.name: cut_torn_tail(path) for path in self.logs}
         return {name: count for name, count in cut.items() if count}
 
@@ -158,6 +163,7 @@ class RunDir:
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.{number}")).exists():
             number += 1
+        self._sweep()
         try:
             self.path.rename(aside)
             sync_directory(aside.parent)
@@ -166,6 +172,11 @@ class RunDir:
         self.unlock()
         self.lock()
         return aside
+
+    def _sweep(self) -> None:
+        for left in (self.reserve, *self.path.glob(".*.tmp")):
+            with suppress(OSError):
+                left.unlink()
 
 
 _AFRESH: Final = "start afresh with --new"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import StorageError
-from runner.store.files import AppendLog, cut_torn_tail, read_lines, replace_atomically
+from runner.store.files import (
+    RESERVE_SIZES_BYTES,
+    AppendLog,
+    Reserve,
+    cut_torn_tail,
+    read_lines,
+    replace_atomically,
+)
 
 needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 
@@ -205,3 +214,36 @@ def test_cut_anywhere_a_log_reads_as_a_prefix_of_its_lines_and_goes_on(tmp_path,
     log.close()
     assert list(read_lines(path)) == [*kept, b"next"]
     path.unlink()
+
+
+def test_a_reserve_takes_room_until_it_is_released_or_the_directory_repaired(run_dir):
+    reserve = Reserve(run_dir.reserve)
+    assert run_dir.reserve.stat().st_blocks * 512 >= RESERVE_SIZES_BYTES[0]
+    reserve.release()
+    assert not run_dir.reserve.exists()
+    reserve.release()
+    Reserve(run_dir.reserve)  # and then a kill
+    (run_dir.path / ".summary.json.tmp").write_bytes(b"{")
+    assert run_dir.repair() == {}
+    assert not list(run_dir.path.iterdir())
+
+
+@pytest.mark.parametrize("room", RESERVE_SIZES_BYTES[1:])
+def test_a_reserve_is_as_large_as_there_is_room_for(run_dir, monkeypatch, room):
+    def fallocate(fd, offset, size):
+        if size > room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        os.truncate(fd, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", fallocate)
+    Reserve(run_dir.reserve).release()
+    reserve = Reserve(run_dir.reserve)
+    assert run_dir.reserve.stat().st_size == room
+    reserve.release()
+
+
+def test_without_room_or_the_means_there_is_no_reserve(run_dir, monkeypatch):
+    monkeypatch.delattr(os, "posix_fallocate")
+    reserve = Reserve(run_dir.reserve)
+    assert not run_dir.reserve.exists()
+    reserve.release()
