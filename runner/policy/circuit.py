@@ -16,10 +16,10 @@ PROBES_AN_OUTAGE: Final = 4
 class Circuit:
     """Keeps rows from using up their attempts on a service that is down; one for each sort of exchange.
 
-    A minute's outage costs some twenty exchanges, however many rows are waiting. Closed, it
-    lets everything through. After `FAILURES_TO_OPEN` failures in a row it is open: one exchange is let through
-    as a probe, the next after a wait that doubles, and the first answer closes it (the circuit breaker of M.
-    Nygard, "Release It!", 2007). Times are seconds of one monotonic clock, handed in.
+    Closed, it lets everything through. After `FAILURES_TO_OPEN` failures in a row it is open: one exchange is
+    let through as a probe, the next after a wait that doubles, and the first answer closes it (the circuit
+    breaker of M. Nygard, "Release It!", 2007). So a minute's outage costs some twenty exchanges, however many
+    rows are waiting. Times are seconds of one monotonic clock, handed in.
     """
 
     def __init__(self, max_outage_s: float) -> None:

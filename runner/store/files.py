@@ -34,7 +34,7 @@ class AppendLog:
                 sync_directory(path.parent)
         except OSError as error:
             raise _storage_error("opened", path, error) from None
-        self._unsynced = False
+        self._unsynced = self._torn = False
         self._unwritten: list[bytes] = []
         self._broken: StorageError | None = None
         self._sync_failed: StorageError | None = None
@@ -86,16 +86,23 @@ class AppendLog:
         os.close(self._fd)
 
     def _write(self, lines: bytes) -> None:
+        if self._torn:
+            self._cut_back()
         try:
             written = os.write(self._fd, lines)
             while written < len(lines):
                 written += os.write(self._fd, lines[written:])
         except OSError:
-            with suppress(OSError):  # else the torn line is cut when the run is continued
-                os.ftruncate(self._fd, self.size_bytes)
+            self._torn = True
+            with suppress(OSError):  # else before the next try, or when the run is continued
+                self._cut_back()
             raise
         self.size_bytes += len(lines)
         self._unsynced = True
+
+    def _cut_back(self) -> None:
+        os.ftruncate(self._fd, self.size_bytes)
+        self._torn = False
 
 
 class Reserve:

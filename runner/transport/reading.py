@@ -131,7 +131,7 @@ def _read(body: bytes) -> tuple[_Head, bytes]:
     except _DECODE_ERRORS:
         body = _mended(body)
         head = _decode_head(body)
-    if head.id in (None, ""):
+    if head.id in (None, "", ".", ".."):  # dots would ask for another address
         raise Unreadable("no_id", "the answer has no id: " + _snippet(body))
     if b"\n" in body or b"\r" in body:
         body = msgspec.json.format(body, indent=-1)

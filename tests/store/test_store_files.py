@@ -247,3 +247,31 @@ def test_without_room_or_the_means_there_is_no_reserve(run_dir, monkeypatch):
     reserve = Reserve(run_dir.reserve)
     assert not run_dir.reserve.exists()
     reserve.release()
+
+
+def test_a_line_torn_by_a_full_disk_that_cannot_be_cut_either_is_cut_before_the_next_try(
+    tmp_path, monkeypatch
+):
+    log = AppendLog(tmp_path / "log")
+    log.append(b"one\n")
+    real_write, real_truncate = os.write, os.ftruncate
+
+    def half(fd, data):
+        if len(data) > 3:
+            return real_write(fd, data[:3])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def refuse(fd, size):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", half)
+        patch.setattr(os, "ftruncate", refuse)
+        with pytest.raises(StorageError):
+            log.append(b"second\n")
+        assert not log.rescue()
+        patch.setattr(os, "ftruncate", real_truncate)
+        assert not log.rescue()
+    assert log.rescue()
+    log.close()
+    assert (tmp_path / "log").read_bytes() == b"one\nsecond\n"

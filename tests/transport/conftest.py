@@ -234,12 +234,14 @@ def _open(
 
 @pytest.fixture
 def ask(talk: Callable[..., Any]) -> Callable[..., Any]:
-    """One exchange, POST or GET, against one scripted step → its outcome."""
+    """One exchange, POST, GET or CANCEL, against one scripted step → its outcome."""
 
     def ask(method: str, step: Step | None = None, **options: Any) -> Any:
         async def exchange(transport: Transport, service: Service) -> Any:
             if method == "POST":
                 return await transport.submit(b'{"model":"m","input":"hi"}', "key-1")
+            if method == "CANCEL":
+                return await transport.cancel("resp_1")
             return await transport.retrieve("resp_1")
 
         return talk(exchange, *((step,) if step else ()), **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from email.utils import formatdate
 from typing import get_args
 
 import msgspec
@@ -12,8 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.records import Usage
-from runner.transport.outcomes import Accepted, Done, Rejected, RetrieveOutcome, SubmitOutcome
-from runner.transport.reading import read_retrieve, read_retry_after, read_submit, read_usage
+from runner.transport.outcomes import (
+    Accepted,
+    CancelOutcome,
+    Done,
+    Rejected,
+    RetrieveOutcome,
+    SubmitOutcome,
+)
+from runner.transport.reading import read_cancel, read_retrieve, read_retry_after, read_submit, read_usage
 
 NOW = 1_750_000_000.0
 STATUSES = st.integers(100, 599)
@@ -36,7 +44,7 @@ OBJECTS = st.fixed_dictionaries(
     },
 )
 HEADERS = st.dictionaries(
-    st.sampled_from(["retry-after", "retry-after-ms", "x-request-id", "location"]),
+    st.sampled_from(["retry-after", "retry-after-ms", "date", "x-request-id", "location"]),
     st.text()
     | st.floats().map(str)
     | st.datetimes().map(lambda at: at.strftime("%a, %d %b %Y %H:%M:%S GMT")),
@@ -81,6 +89,16 @@ def test_any_answer_to_a_get_is_a_typed_outcome(status, headers, body):
         assert is_a_line_of_json(bytes(outcome.reply.body))
 
 
+@settings(deadline=None, max_examples=200)
+@given(status=STATUSES, headers=HEADERS, body=BODIES)
+def test_any_answer_to_a_cancellation_is_a_typed_outcome(status, headers, body):
+    outcome = read_cancel(status, headers, body, NOW)
+    assert isinstance(outcome, get_args(CancelOutcome))
+    assert msgspec.json.encode(outcome)
+    if isinstance(outcome, Done | Rejected) and outcome.reply:
+        assert is_a_line_of_json(bytes(outcome.reply.body))
+
+
 @settings(deadline=None)
 @given(
     job_id=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
@@ -96,10 +114,10 @@ def test_a_done_job_is_never_lost_whatever_its_output(job_id, output, indent):
 
 
 @settings(deadline=None)
-@given(said=st.text() | st.floats().map(str) | st.integers().map(str))
-def test_a_wait_is_a_finite_time_to_come_or_none(said):
+@given(said=st.text() | st.floats().map(str) | st.integers().map(str), date=st.none() | st.text())
+def test_a_wait_is_a_finite_time_to_come_or_none(said, date):
     for name in ("retry-after", "retry-after-ms"):
-        wait_s = read_retry_after({name: said}, NOW)
+        wait_s = read_retry_after({name: said} | ({} if date is None else {"date": date}), NOW)
         assert wait_s is None or 0.0 <= wait_s < float("inf")
 
 
@@ -120,6 +138,26 @@ def test_a_date_in_any_form_of_http_is_universal_time(monkeypatch, zone, said):
         wait_s = read_retry_after({"retry-after": said}, NOW)
     time.tzset()
     assert wait_s == 30.0
+
+
+@settings(deadline=None)
+@given(skew_s=st.integers(-(10**9), 10**9), wait_s=st.integers(-1000, 100_000))
+def test_a_date_is_a_wait_by_the_clock_of_the_service_however_wrong_that_is(skew_s, wait_s):
+    sent = NOW + skew_s
+    headers = {"date": formatdate(sent, usegmt=True), "retry-after": formatdate(sent + wait_s, usegmt=True)}
+    assert read_retry_after(headers, NOW) == max(wait_s, 0)
+
+
+@pytest.mark.parametrize("date", [None, "", "soon", "1750003600", "Sun, 99 Jun 2025 15:06:40 GMT"])
+def test_a_date_is_a_wait_by_the_local_clock_where_the_service_tells_no_time(date):
+    headers = {"retry-after": formatdate(NOW + 30, usegmt=True)} | ({} if date is None else {"date": date})
+    assert read_retry_after(headers, NOW) == 30.0
+
+
+@pytest.mark.parametrize("said", ["7", "7.5", "-1"])
+def test_seconds_are_seconds_whatever_time_the_service_tells(said):
+    headers = {"retry-after": said, "date": formatdate(NOW + 3600, usegmt=True)}
+    assert read_retry_after(headers, NOW) == max(float(said), 0.0)
 
 
 def test_unreadable_milliseconds_leave_the_seconds():

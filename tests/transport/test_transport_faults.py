@@ -61,6 +61,7 @@ BODIES = {
     "no id": (b'{"status":"completed"}', "no_id"),
     "an empty object": (b"{}", "no_id"),
     "an id of null": (b'{"id":null,"status":"completed"}', "no_id"),
+    "an id of dots": (b'{"id":"..","status":"completed"}', "no_id"),
     "an empty id": (b'{"id":"","status":"completed"}', "no_id"),
     "an id that is a list": (b'{"id":[7],"status":"completed"}', "not_object"),
     "an error in a success": (b'{"error":{"message":"try later"}}', "no_id"),

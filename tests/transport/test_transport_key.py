@@ -8,7 +8,7 @@ import json
 import msgspec
 import pytest
 
-VERBS = pytest.mark.parametrize("verb", ["POST", "GET"])
+VERBS = pytest.mark.parametrize("verb", ["POST", "GET", "CANCEL"])
 
 
 def page(key: str) -> bytes:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from email.utils import formatdate
+
 import pytest
 
 from runner.transport.outcomes import Gone, Rejected, Throttled, Transient, Unauthorised
@@ -183,3 +186,24 @@ def test_the_wait_is_read_from_the_headers_in_any_form(ask, http, name):
 def test_a_date_to_come_is_a_wait_from_now(ask, http):
     wait_s = ask("GET", http.json(ENVELOPE, 429, {"Retry-After": "Fri, 31 Dec 2199 23:59:59 GMT"})).wait_s
     assert 365 * 86_400 < wait_s < 300 * 366 * 86_400
+
+
+HOUR_S = 3600
+DATED = pytest.mark.parametrize("verb", ["POST", "GET", "CANCEL"])
+
+
+@DATED
+@pytest.mark.parametrize("skew_s", [-HOUR_S, HOUR_S])
+def test_a_date_of_a_service_whose_clock_is_off_is_a_wait_by_that_clock(ask, http, verb, skew_s):
+    there = time.time() + skew_s
+    headers = {"Date": formatdate(there, usegmt=True), "Retry-After": formatdate(there + 30, usegmt=True)}
+    outcome = ask(verb, http.json(ENVELOPE, 429, headers))
+    assert isinstance(outcome, Throttled)
+    assert outcome.wait_s == 30.0
+
+
+@DATED
+def test_a_date_of_a_service_that_tells_no_time_is_a_wait_by_the_local_clock(ask, http, verb):
+    said = formatdate(time.time() + HOUR_S, usegmt=True)
+    wait_s = ask(verb, http.json(ENVELOPE, 429, {"Retry-After": said})).wait_s
+    assert HOUR_S / 2 < wait_s <= HOUR_S
