@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from runner import __version__
 from runner.errors import RunnerError
-from runner.streams import let_go, say
+from runner.streams import let_go, open_missing, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. What a user can mend ends in a message, no traceback."""
+    open_missing()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -55,8 +55,12 @@ class Job(msgspec.Struct, gc=False):
     pending: float | None = None
     failed_polls: int = 0
     """Polls in a row that brought no answer about the job."""
+    failing_since: float = 0.0
+    """Monotonic time of the first of them."""
     missing: int = 0
     """Polls in a row to which the service said that it does not know the job."""
+    missing_since: float = 0.0
+    """Monotonic time of the first of them."""
     epoch: int = 0
     inherited: bool = False
     """Accepted in an earlier session: its result may have been delivered to a client that was killed."""

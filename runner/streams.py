@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TextIO
 
 
@@ -21,3 +22,16 @@ def let_go(stream: TextIO) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+def open_missing() -> None:
+    """Give a process that was started without stdin, stdout or stderr ones that lead nowhere.
+
+    Else the next file that is opened takes the number, and is written to, or closed, as that stream.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            setattr(sys, name, os.fdopen(fd, "r" if fd == 0 else "w", closefd=False))

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import hypothesis
@@ -166,6 +168,71 @@ class Runner:
 
     def summary(self, name: str = "t") -> Any:
         return json.loads((self.cwd / "runs" / name / "summary.json").read_text())
+
+
+class StubHandler(BaseHTTPRequestHandler):
+    """Jobs are `job-<n>`. What is not given is what a service does for which every job is in progress."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        server: Any = self.server
+        if self.path.endswith("/cancel"):
+            server.asked += 1
+            server.cancel(self, self.path.split("/")[-2])
+        else:
+            server.posts += 1
+            server.submit(self)
+
+    def do_GET(self) -> None:
+        server: Any = self.server
+        server.look(self, self.path.split("/")[-1])
+
+    def accept(self) -> None:
+        server: Any = self.server
+        server.accepted += 1
+        self.say(202, {"id": f"job-{server.accepted}", "status": "queued"})
+
+    def end(self, job: str, status: str = "completed") -> None:
+        self.say(200, {"id": job, "status": status, "output": []})
+
+    def say(self, status: int, body: Any) -> None:
+        """`body`: bytes as they are, anything else as JSON."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def stub() -> Callable[..., Any]:
+    """`with stub(cancel=…, status=…, submit=…, look=…) as (base_url, server)`: a service in a few lines."""
+
+    @contextmanager
+    def serve(
+        cancel: Any = None,
+        status: Callable[[str], str] = lambda job: "in_progress",
+        submit: Callable[[StubHandler], None] = StubHandler.accept,
+        look: Callable[[StubHandler, str], None] | None = None,
+    ) -> Iterator[tuple[str, Any]]:
+        with ThreadingHTTPServer(("127.0.0.1", 0), StubHandler) as threads:
+            server: Any = threads
+            server.daemon_threads = True
+            server.asked = server.accepted = server.posts = 0
+            server.cancel, server.submit = cancel, submit
+            server.look = look or (lambda handler, job: handler.end(job, status(job)))
+            Thread(target=server.serve_forever, daemon=True).start()
+            try:
+                yield f"http://127.0.0.1:{server.server_port}/v1", server
+            finally:
+                server.shutdown()
+
+    return serve
 
 
 @pytest.fixture

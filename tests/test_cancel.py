@@ -3,9 +3,6 @@
 import json
 import signal
 from collections import Counter
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 
@@ -180,49 +177,7 @@ def test_with_faults_of_every_kind_each_job_still_ends_once(simulate, runner, wi
     assert statuses(runner) == {"cancelled": 60}
 
 
-class Stub(BaseHTTPRequestHandler):
-    """A service in a few lines: jobs are `job-<n>`; how it cancels is `server.cancel(handler, job)`."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.path.endswith("/cancel"):
-            self.server.asked += 1
-            self.server.cancel(self, self.path.split("/")[-2])
-        else:
-            self.server.accepted += 1
-            self.say(202, {"id": f"job-{self.server.accepted}", "status": "queued"})
-
-    def do_GET(self):
-        job = self.path.split("/")[-1]
-        self.say(200, {"id": job, "status": self.server.status(job), "output": []})
-
-    def say(self, status, body):
-        content = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *arguments):
-        pass
-
-
-@contextmanager
-def stub(cancel, status=lambda job: "in_progress"):
-    with ThreadingHTTPServer(("127.0.0.1", 0), Stub) as server:
-        server.daemon_threads = True
-        server.asked = server.accepted = 0
-        server.cancel, server.status = cancel, status
-        Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/v1", server
-        finally:
-            server.shutdown()
-
-
-def test_a_job_that_completes_while_it_is_being_cancelled_keeps_its_result(runner, with_open_jobs):
+def test_a_job_that_completes_while_it_is_being_cancelled_keeps_its_result(runner, stub, with_open_jobs):
     looks = Counter()
 
     def status(job):
@@ -232,7 +187,7 @@ def test_a_job_that_completes_while_it_is_being_cancelled_keeps_its_result(runne
     def cancel(handler, job):
         handler.say(200, {"id": job, "status": "in_progress"})
 
-    with stub(cancel, status) as (base_url, _server):
+    with stub(cancel=cancel, status=status) as (base_url, _server):
         with_open_jobs(base_url, count=5)
         looks.clear()
         done = runner("cancel", "runs/t")
@@ -242,14 +197,16 @@ def test_a_job_that_completes_while_it_is_being_cancelled_keeps_its_result(runne
 
 
 @pytest.mark.parametrize("code", [400, 409])
-def test_one_job_that_cannot_be_cancelled_any_more_does_not_hold_up_the_others(runner, with_open_jobs, code):
+def test_one_job_that_cannot_be_cancelled_any_more_does_not_hold_up_the_others(
+    runner, stub, with_open_jobs, code
+):
     def cancel(handler, job):
         if job == "job-1":
             handler.say(code, {"error": {"message": "already being delivered"}})
         else:
             handler.say(200, {"id": job, "status": "cancelled"})
 
-    with stub(cancel) as (base_url, _server):
+    with stub(cancel=cancel) as (base_url, _server):
         with_open_jobs(base_url, count=8)
         done = runner("cancel", "runs/t")
     assert done.returncode == 1
@@ -259,11 +216,11 @@ def test_one_job_that_cannot_be_cancelled_any_more_does_not_hold_up_the_others(r
     assert statuses(runner) == {"cancelled": 7}
 
 
-def test_it_ends_when_its_time_is_over(runner, with_open_jobs):
+def test_it_ends_when_its_time_is_over(runner, stub, with_open_jobs):
     def never(handler, job):
         handler.say(200, {"id": job, "status": "in_progress"})
 
-    with stub(never) as (base_url, server):
+    with stub(cancel=never) as (base_url, server):
         with_open_jobs(base_url, count=5)
         done = runner("cancel", "runs/t", "--timeout", "1")
     assert done.returncode == 1
@@ -272,11 +229,11 @@ def test_it_ends_when_its_time_is_over(runner, with_open_jobs):
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_soon_and_keeps_what_came(runner, with_open_jobs, signum, code):
+def test_a_signal_ends_it_soon_and_keeps_what_came(runner, stub, with_open_jobs, signum, code):
     def cancel(handler, job):
         handler.say(200, {"id": job, "status": "cancelled" if job in ("job-1", "job-2") else "in_progress"})
 
-    with stub(cancel) as (base_url, _server):
+    with stub(cancel=cancel) as (base_url, _server):
         with_open_jobs(base_url, count=5)
         process = runner.start("cancel", "runs/t", "--timeout", "3600")
         runner.wait_for(process, runner.has_results(2))
@@ -287,13 +244,13 @@ def test_a_signal_ends_it_soon_and_keeps_what_came(runner, with_open_jobs, signu
     assert statuses(runner) == {"cancelled": 2}
 
 
-def test_killed_while_cancelling_it_goes_on_from_where_it_was(runner, with_open_jobs):
+def test_killed_while_cancelling_it_goes_on_from_where_it_was(runner, stub, with_open_jobs):
     def cancel(handler, job):
         slow = server.asked > 3
         handler.say(200, {"id": job, "status": "in_progress" if slow and not ready else "cancelled"})
 
     ready = []
-    with stub(cancel) as (base_url, server):
+    with stub(cancel=cancel) as (base_url, server):
         with_open_jobs(base_url, count=8)
         process = runner.start("cancel", "runs/t", "--timeout", "3600")
         runner.wait_for(process, runner.has_results(3))
@@ -308,6 +265,6 @@ def test_an_address_where_nobody_listens_any_more_ends_it_with_3(simulate, runne
     simulator = simulate(latency=FOR_EVER)
     with_open_jobs(simulator.base_url, count=5)
     simulator.kill()
-    done = runner("cancel", "runs/t")
+    done = runner("cancel", "runs/t", "--timeout", "2")
     assert done.returncode == 3
     assert "5 still open" in done.stdout

@@ -15,7 +15,7 @@ import yaml
 from runner.config import RunConfig
 from runner.engine.ending import Ending
 from runner.engine.surroundings import allow_connections, open_address, read_key
-from runner.errors import Interrupted, Problem, RunDirError, RunnerError
+from runner.errors import Interrupted, Problem, RunDirError, RunnerError, StorageError
 from runner.measure.history import History, recall
 from runner.measure.summary import RunStatus, summarise, write_summary
 from runner.measure.vitals import Vitals
@@ -27,7 +27,7 @@ from runner.pipeline.limits import Limits
 from runner.pipeline.parts import Parts
 from runner.pipeline.signals import Signals
 from runner.pipeline.sink import Sink
-from runner.store import Journal, Manifest, Results, RunDir, SessionStart, check_unchanged
+from runner.store import Journal, Manifest, Reserve, Results, RunDir, SessionStart, check_unchanged
 from runner.streams import say
 from runner.transport import open_transport
 
@@ -67,11 +67,18 @@ class _Cancellation:
             return Ending(0, tuple(_of_unknown_fate(history)), "no job is open")
         history.meter.open = jobs
         vitals = Vitals()
-        ended_by = uvloop.run(self._cancel_all(manifest, history))
+        try:
+            ended_by = uvloop.run(self._cancel_all(manifest, history))
+        except RunnerError as error:
+            ended_by = error
+        self._signals.handler = Signals.ignore
         is_complete = history.meter.done >= history.meter.total
         status: RunStatus = "complete" if is_complete else "stopped"
         summary = summarise(history.meter, history.session, status, self._config.prices, vitals)
-        write_summary(self._run_dir.summary, summary)
+        try:
+            write_summary(self._run_dir.summary, summary)
+        except StorageError as error:
+            ended_by = ended_by or error
         return self._ending(history, ended_by)
 
     def _ending(self, history: History, ended_by: RunnerError | None) -> Ending:
@@ -88,19 +95,26 @@ class _Cancellation:
         return Ending(1 if still_open else 0, tuple(said), counts)
 
     async def _cancel_all(self, manifest: Manifest, history: History) -> RunnerError | None:
-        """What ended it early, if anything. Raises `StorageError` from the last sync."""
+        """What ended it early, if anything."""
         config, run_dir = self._config, self._run_dir
         async with AsyncExitStack() as stack:
             address = await open_address(config, run_dir.simulator, self._signals, stack)
             clock = Clock()
             journal, results = Journal(run_dir.journal), Results(run_dir.results)
+            reserve = Reserve(run_dir.reserve)
             stack.callback(results.log.close)
             stack.callback(journal.log.close)
-            journal.write(SessionStart(at=clock.unix(clock.now())))
-            history.meter.restarts.append(clock.unix(clock.now()))
+            stack.callback(reserve.release)
+            began = clock.unix(clock.now())
+            journal.write(SessionStart(at=began))
+            history.meter.restarts.append(began)
             sink = Sink(results, journal, history.meter, config.sink.store, config.sink.fsync_s)
             transport = open_transport(config, address, self._key)
             stack.push_async_callback(transport.close)
+            contact = Contact(config, address, _say)
+            contact.first_patience_s = (
+                self._timeout_s
+            )  # a service may be starting; the time is limited anyhow
             parts = Parts(
                 config=config,
                 run_id=manifest.run_id,
@@ -109,40 +123,48 @@ class _Cancellation:
                 sink=sink,
                 meter=history.meter,
                 clock=clock,
-                contact=Contact(config, address, _say),
+                contact=contact,
                 limits=Limits(config, history.meter),
                 warn=_say,
                 random=random.Random(manifest.run_id),
             )
             canceller = Canceller(parts, history.recovery.open.values())
             self._tally = canceller.tally
+            hurried = self._watch_signals()
+            workers = min(config.submit.concurrency, history.meter.open)
+            ended_by = await self._within_time(canceller, workers, hurried)
+            reserve.release()
+            await sink.rescue(config.limits.drain_s, hurried, _say)
+            self._signals.handler = Signals.ignore
             try:
-                return await self._within_time(canceller, min(config.submit.concurrency, history.meter.open))
-            finally:
                 await asyncio.to_thread(sink.sync)
+            except StorageError as error:
+                return ended_by or error
+            if ended_by is None and not contact.made and contact.last_failure:
+                return contact.unreachable(contact.last_failure)
+            return ended_by
 
-    async def _within_time(self, canceller: Canceller, workers: int) -> RunnerError | None:
+    def _watch_signals(self) -> asyncio.Event:
+        """Set by the first signal, which may have come while the simulator was starting."""
+        hurried = asyncio.Event()
+        self._signals.hand_to(asyncio.get_running_loop(), lambda _: hurried.set())
+        if self._signals.received:
+            hurried.set()
+        return hurried
+
+    async def _within_time(
+        self, canceller: Canceller, workers: int, hurried: asyncio.Event
+    ) -> RunnerError | None:
         """Until all is done, the time is over, or a signal comes; what is under way then gets its grace."""
-        signalled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def hurry(_: int) -> None:
-            if not signalled.done():
-                signalled.set_result(None)
-
-        self._signals.hand_to(signalled.get_loop(), hurry)
-        for signum in self._signals.received:  # while the simulator was starting
-            hurry(signum)
         tasks = [asyncio.create_task(canceller.work()) for _ in range(workers)]
         finished = asyncio.ensure_future(asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION))
-        await asyncio.wait(
-            (finished, signalled), timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED
-        )
+        hurry = asyncio.create_task(hurried.wait())
+        await asyncio.wait((finished, hurry), timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
         canceller.turnstile.close()
         await asyncio.wait(tasks, timeout=GRACE_S)
-        for task in (finished, *tasks):
+        for task in (finished, hurry, *tasks):
             task.cancel()
-        ends = await asyncio.gather(*tasks, return_exceptions=True)
-        for end in ends:
+        for end in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(end, RunnerError):
                 return end
             if isinstance(end, Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -145,9 +145,11 @@ class _Local:
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 100)
 
-        async def session() -> RunnerError | None:
+        ended: list[RunnerError | None] = []
+
+        async def session() -> None:
             async with AsyncExitStack() as stack:
-                return await run(
+                end = await run(
                     Assignment(
                         config=config,
                         run_id=manifest.run_id,
@@ -164,14 +166,19 @@ class _Local:
                         signals=self._signals,
                     )
                 )
+                ended.append(end)
 
         try:
-            return uvloop.run(session())
+            uvloop.run(session())
         except RunnerError as error:
             return error
+        except (OSError, RuntimeError):  # the loop could not be closed: it opens files to do so
+            if not ended:
+                raise
         finally:
             self._signals.handler = Signals.ignore
             progress.close()
+        return ended[0]
 
     def _sum_up(self, history: History, vitals: Vitals, ended_by: RunnerError | None) -> Ending:
         """Write `summary.json`; say how the run ended and how it goes on."""
@@ -179,6 +186,8 @@ class _Local:
         status: RunStatus = "complete"
         if ended_by:
             status = "interrupted" if isinstance(ended_by, Interrupted) else "stopped"
+        if isinstance(ended_by, StorageError):
+            _recount(self._run_dir, history)
         summary = summarise(meter, history.session, status, self._config.prices, vitals)
         try:
             write_summary(self._run_dir.summary, summary)
@@ -197,6 +206,13 @@ class _Local:
         if not isinstance(ended_by, NothingAccepted):
             messages.append(f"continue with the same command; what is done is in {self._run_dir.results}")
         return Ending(ended_by.exit_code, tuple(messages))
+
+
+def _recount(run_dir: RunDir, history: History) -> None:
+    """After a write error the files know better than the counters what is open."""
+    with suppress(RunnerError):
+        left = recover(run_dir, history.session.rows, lambda _: None)
+        history.meter.open, history.meter.unacknowledged = len(left.open), len(left.unacknowledged)
 
 
 def _how_to_retry(meter: Meter) -> Iterator[str]:

@@ -58,6 +58,8 @@ class Meter:
         self.tokens: Counter[str] = Counter(input=0, cached=0, output=0, reasoning=0)
         self.submit_retries: Counter[str] = Counter()
         self.poll_retries: Counter[str] = Counter()
+        self.superseded = 0
+        """Results of earlier epochs: paid for, and no row's last word."""
         self.latencies = Latencies()
         self.accepted = 0
         self.polls = 0
@@ -130,6 +132,7 @@ class Meter:
 
     def recall_superseded(self, line: Line) -> None:
         """A result of an earlier epoch: no longer the row's, but its tokens were paid for."""
+        self.superseded += 1
         self._use(read_usage(line.usage))
         self.polls += line.polls
         self.accepted += line.timing.accepted is not None

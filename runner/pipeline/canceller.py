@@ -29,6 +29,7 @@ from runner.transport.outcomes import (
 FIRST_LOOK_S: Final = 0.5
 LONGEST_LOOK_S: Final = 5.0
 """Between looks at a job that was cancelled and has not ended yet: the wait doubles."""
+MOST_REFUSALS: Final = 3
 _CANNOT: Final = (404, 405, 501)
 """Where the service has no such job or no such call; a look at the job tells which."""
 
@@ -52,6 +53,7 @@ class _Case(msgspec.Struct, gc=False):
     job: Job
     asked: bool = False
     refusal: Failure | None = None
+    refusals: int = 0
     looks: int = 0
     failures: int = 0
 
@@ -109,13 +111,14 @@ class Canceller:
             case Done():
                 self._finish(case, outcome, ended)
             case Pending() if case.refusal:
-                self._leave_open(case.refusal)
+                self._ask_again_or_leave(case, case.refusal, ended)
             case Pending():
                 self._is_possible = case.asked = True
                 case.looks += 1
                 self._push(case, ended + min(FIRST_LOOK_S * 2.0 ** (case.looks - 1), LONGEST_LOOK_S))
             case Rejected():
                 case.asked, case.refusal = True, outcome.failure
+                case.refusals += 1
                 self._push(case, ended)
             case Gone():
                 self.tally.unknown += 1
@@ -137,7 +140,12 @@ class Canceller:
         self._parts.meter.open -= 1
         self._parts.sink.finish(job, self._parts.clock.unix(ended), outcome)
 
-    def _leave_open(self, refusal: Failure) -> None:
+    def _ask_again_or_leave(self, case: _Case, refusal: Failure, now: float) -> None:
+        """A job is open and not to be cancelled: a stray 404 where others are cancelled, or for good."""
+        if self._is_possible and refusal.status_code in _CANNOT and case.refusals < MOST_REFUSALS:
+            case.asked, case.refusal = False, None
+            self._push(case, now + FIRST_LOOK_S)
+            return
         self.tally.refusal = self.tally.refusal or refusal
         if not self._is_possible and refusal.status_code in _CANNOT:
             self._due.clear()

@@ -15,6 +15,7 @@ from runner.errors import (
     Problem,
     StoppedEarly,
 )
+from runner.policy.retry import LONGEST_RETRY_AFTER_S
 from runner.records import Failure
 from runner.transport.outcomes import SILENT, AnyOutcome, Rejected, Throttled, Transient, Unauthorised
 
@@ -37,10 +38,13 @@ class Contact:
     def __init__(self, config: RunConfig, base_url: str, warn: Callable[[str], None]) -> None:
         self._target = config.target
         self._base_url = base_url
+        self.first_patience_s = FIRST_PATIENCE_S
         self._max_outage_s = config.limits.max_outage_s
         self._warn = warn
         self._failing_since: float | None = None
+        self._answered_at = float("-inf")
         self._failures = 0
+        self.last_failure: Failure | None = None
         self._longest_wait_s = 0.0
         self._rejections = 0
         self.made = False
@@ -56,8 +60,13 @@ class Contact:
                 return refused(failure, self._target.api_key_env)
             case Transient(cause="no_files", failure=failure):
                 return out_of_files(failure)
-            case Transient(cause=cause):
-                # A web page, or JSON of another service. A 5xx may be a proxy's: not yet the service's voice.
+            case Transient(cause="404" | "405", failure=failure) if not self.made:
+                self._rejections = MOST_REJECTIONS
+                return self.unreachable(failure)
+            case Transient(cause=cause, is_spoken=is_spoken):
+                if is_spoken:  # a 5xx otherwise may be a proxy's: not yet the service's voice
+                    self._meet()
+                # A web page, or JSON of another service, is no more than silence.
                 return self._hear_nothing(now, outcome, is_silence=cause in SILENT or not cause.isdigit())
             case Throttled():
                 self._meet()
@@ -65,8 +74,13 @@ class Contact:
             case Rejected() if not self.made:
                 return self._hear_a_no(outcome)
         self._failing_since = None
+        self._answered_at = now
         self._meet()
         return None
+
+    def answered_since(self, then: float) -> bool:
+        """Whether anything but a failure came back after `then`, monotonic."""
+        return self._answered_at > then
 
     @property
     def wants_another(self) -> bool:
@@ -113,10 +127,12 @@ class Contact:
             self._failures = 0
             self._longest_wait_s = 0.0
         self._failures += 1
-        self._longest_wait_s = max(self._longest_wait_s, outcome.wait_s or 0.0)
+        self.last_failure = outcome.failure
+        asked_s = min(outcome.wait_s or 0.0, LONGEST_RETRY_AFTER_S)
+        self._longest_wait_s = max(self._longest_wait_s, asked_s)
         patience_s, failures = self._max_outage_s + self._longest_wait_s, FAILURES
         if not self.made and is_silence:
-            patience_s, failures = min(FIRST_PATIENCE_S, self._max_outage_s), FIRST_FAILURES
+            patience_s, failures = min(self.first_patience_s, self._max_outage_s), FIRST_FAILURES
         outage_s = now - self._failing_since
         is_over = self._failures >= failures and outage_s >= patience_s
         return self.unreachable(outcome.failure, outage_s) if is_over else None

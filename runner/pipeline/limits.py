@@ -21,7 +21,7 @@ class Limits:
 
     def allow_another(self, in_flight: int) -> bool:
         """Whether one more row may be sent, with `in_flight` sent and not done."""
-        return self._budget is None or self._budget.allows(self._spent_usd, self._meter.done, in_flight)
+        return self._budget is None or self._fits(self._budget, in_flight)
 
     def reached(self) -> LimitReached | None:
         """What ends the run, if anything."""
@@ -30,12 +30,15 @@ class Limits:
             what = f"{failures:,} requests did not end completed"
             hint = "raise it, or try them again with --retry, and continue"
             return LimitReached(Problem(what, f"limits.max_failures {self._max_failures:,}", hint))
-        if self._budget is not None and not self._budget.allows(self._spent_usd, self._meter.done, 0):
+        if self._budget is not None and not self._fits(self._budget, 0):
             what = f"${self._spent_usd:,.4f} were spent, and one request more is too much"
             return LimitReached(
                 Problem(what, f"limits.max_cost_usd {self._budget.max_usd:g}", "raise it to continue")
             )
         return None
+
+    def _fits(self, budget: Budget, in_flight: int) -> bool:
+        return budget.allows(self._spent_usd, self._meter.done + self._meter.superseded, in_flight)
 
     @property
     def _spent_usd(self) -> float:

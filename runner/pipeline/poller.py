@@ -26,6 +26,8 @@ from runner.transport.outcomes import (
 
 LOOKS_BEFORE_GONE: Final = 5
 """A job must be unknown this many times in a row: right after acceptance a replica may not have it yet."""
+GONE_SHARE: Final = 1 / 6
+"""And for this share of `limits.max_outage_s`: jitter may bring five looks within a second."""
 
 _PERHAPS_DELIVERED: Final = "(accepted in an earlier session; perhaps done, and delivered to it)"
 
@@ -111,7 +113,10 @@ class Poller:
 
     def _miss(self, job: Job, failure: Failure, now: float) -> None:
         job.missing += 1
-        if job.missing < LOOKS_BEFORE_GONE:
+        if job.missing == 1:
+            job.missing_since = now
+        gone_after_s = GONE_SHARE * self._parts.config.limits.max_outage_s
+        if job.missing < LOOKS_BEFORE_GONE or now - job.missing_since < gone_after_s:
             self._look_again(job, "gone", failure, None, now)
         elif job.inherited and self._parts.config.submit.on_uncertain == "resend":
             self._meter.open -= 1
@@ -136,14 +141,21 @@ class Poller:
             self._schedule(job, self._policy.next_look(job.kind, self._age_s(job, ended), job.polls))
 
     def _look_again(self, job: Job, cause: str, failure: Failure, wait_s: float | None, now: float) -> None:
-        """A poll brought no answer. The job is paid for, so it is asked for until its deadline."""
+        """A poll brought no answer about the job, which is paid for.
+
+        After its deadline it is given up, but only while the service answers other questions: it may have
+        been done long ago, and a machine that wakes up has no network yet.
+        """
         job.failed_polls += 1
+        if job.failed_polls == 1:
+            job.failing_since = now
         self._meter.poll_retries[cause] += 1
-        if self._age_s(job, now) >= self._section.deadline_s:
+        is_its_own = self._parts.contact.answered_since(job.failing_since) or cause == "gone"
+        is_late = self._age_s(job, now) >= self._section.deadline_s
+        if is_late and is_its_own and job.failed_polls >= LOOKS_BEFORE_GONE:
             self._lose(job, "expired", failure, now)
         else:
-            deadline = self._parts.clock.monotonic(job.accepted + self._section.deadline_s)
-            self._push(job, min(now + self._parts.retry_wait_s(job.failed_polls, wait_s), deadline))
+            self._push(job, now + self._parts.retry_wait_s(job.failed_polls, wait_s))
 
     def _lose(self, job: Job, status: ResultStatus, failure: Failure, now: float) -> None:
         self._meter.open -= 1

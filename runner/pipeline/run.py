@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import traceback
 from collections.abc import Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from runner.config.sections import RunConfig
-from runner.errors import LimitReached, Problem, RunnerError, StorageError
+from runner.errors import LimitReached, Problem, RunnerError, StoppedEarly, StorageError
 from runner.measure.meter import Meter
 from runner.measure.progress import REDRAW_S, Progress
 from runner.measure.series import Series
@@ -31,7 +31,6 @@ from runner.store import Journal, Recovery, Reserve, Results, RunDir, SessionSta
 from runner.transport import open_transport
 
 SAMPLE_S: Final = 1.0
-RESCUE_EVERY_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,8 @@ class _Run:
             self._begin()
             async with asyncio.TaskGroup() as tasks:
                 await self._supervise(tasks)
-            await self._rescue()
+            drain_s = self._a.config.limits.drain_s
+            await self._sink.rescue(drain_s, self._closing.hurried, self._a.progress.say)
         except StorageError as error:
             self._closing.stop(error)
         self._a.signals.handler = Signals.ignore
@@ -183,23 +183,10 @@ class _Run:
             await work
         except RunnerError as error:
             self._closing.stop(error)
-
-    async def _rescue(self) -> None:
-        """Write what a full disk kept back, if there is room again before a drain would be over."""
-        if self._sink.rescue():
-            return
-        drain_s = self._a.config.limits.drain_s
-        self._a.progress.say(f"waiting at most {drain_s:g} s for room to write what was received")
-        give_up_at = self._clock.now() + drain_s
-        while not self._closing.hurried.is_set() and self._clock.now() < give_up_at:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.hurried.wait(), RESCUE_EVERY_S)
-            if self._sink.rescue():
-                return
-        lost = self._sink.give_up()
-        self._a.progress.say(
-            f"{lost:,} results that were received could not be written: a continued run asks again"
-        )
+        except Exception as defect:  # noqa: BLE001 - a defect of ours must not lose what is under way either
+            self._a.progress.say(traceback.format_exc())
+            what = f"a defect of this program: {defect!r}; please report it with the lines above"
+            self._closing.stop(StoppedEarly(what))
 
     def _cancel_workers(self) -> None:
         for worker in self._workers:

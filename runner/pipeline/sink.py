@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, Literal
 
 import msgspec
@@ -17,6 +18,7 @@ from runner.store import Journal, Results
 from runner.transport.outcomes import Done
 
 NO_USAGE: Final = Usage()
+RESCUE_EVERY_S: Final = 0.25
 
 
 class Sink:
@@ -76,19 +78,31 @@ class Sink:
         self._journal.log.sync()
         self._results.log.sync()
 
-    def rescue(self) -> bool:
-        """Try again to write what a full disk kept back; whether all of it is written now."""
+    async def rescue(self, patience_s: float, hurried: asyncio.Event, say: Callable[[str], None]) -> None:
+        """Write what a full disk kept back, if there is room before the time is over or somebody hurries."""
+        if self._written():
+            return
+        say(f"waiting at most {patience_s:g} s for room to write what was received")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                while not hurried.is_set():
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(hurried.wait(), RESCUE_EVERY_S)
+                    if self._written():
+                        return
+        # Their jobs count as open again.
+        self._meter.open += sum(result.timing.accepted is not None for result, _ in self._unwritten)
+        count = len(self._unwritten)
+        say(f"{count:,} results that were received could not be written: a continued run asks again")
+
+    def _written(self) -> bool:
+        """Try once more; whether all of it is written now."""
         if not all([self._journal.log.rescue(), self._results.log.rescue()]):
             return False
         unwritten, self._unwritten = self._unwritten, []
         for result, usage in unwritten:
             self._meter.finished(result.status, result.timing, usage)
         return True
-
-    def give_up(self) -> int:
-        """How many results were received and could not be written: their jobs count as open again."""
-        self._meter.open += sum(result.timing.accepted is not None for result, _ in self._unwritten)
-        return len(self._unwritten)
 
     def _end_job(
         self,
@@ -119,7 +133,11 @@ class Sink:
     def _kept(self, reply: Reply) -> Reply:
         if self._store == "full":
             return reply
-        return msgspec.structs.replace(reply, body=msgspec.Raw(text_only(reply.body)))
+        try:
+            text = text_only(reply.body)
+        except (ValueError, RecursionError):  # JSON that can be passed through and not be understood
+            return reply
+        return msgspec.structs.replace(reply, body=msgspec.Raw(text))
 
 
 def text_only(body: msgspec.Raw) -> bytes:

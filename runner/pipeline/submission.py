@@ -6,7 +6,7 @@ import hashlib
 
 import msgspec
 
-from runner.records import Job, Request, Timing
+from runner.records import Failure, Job, Request, Timing
 from runner.store import Intent
 
 
@@ -20,8 +20,10 @@ class Submission(msgspec.Struct, gc=False):
     sent: float | None = None
     """When its first POST began."""
     attempts: int = 0
-    unconnected: int = 0
-    """Of the attempts, those that found nobody: they end the run before they use up a row."""
+    excused: int = 0
+    """Of the attempts, those that found nobody, or tried in an outage: they do not use up the row."""
+    last: Failure | None = None
+    """Of the last attempt, where the service was reached."""
     intended: bool = False
     """An intent stands in the journal: the service may know of this request."""
     in_doubt: bool = False

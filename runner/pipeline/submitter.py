@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable
 from typing import Final
 
-from runner.errors import Problem, StoppedEarly
+from runner.errors import EndpointUnreachable, Problem, StoppedEarly
 from runner.pipeline.feed import Feed
 from runner.pipeline.parts import Parts
 from runner.pipeline.submission import Submission, idempotency_key
@@ -190,8 +190,8 @@ class Submitter:
                 self._parts.throttled(self.gate, outcome, started, ended)
                 self._try_again(submission, outcome.cause, outcome.failure, outcome.wait_s, ended)
             case Transient():
-                submission.unconnected += outcome.cause in ("connect", "no_files")
-                submission.in_doubt = submission.in_doubt or outcome.ambiguous
+                submission.excused += outcome.cause in ("connect", "no_files") or self._circuit.is_open
+                submission.in_doubt = submission.in_doubt or self._leaves_doubt(outcome)
                 self._try_again(submission, outcome.cause, outcome.failure, outcome.wait_s, ended)
             case Rejected():
                 self.gate.accepted()
@@ -199,8 +199,33 @@ class Submitter:
             case Unauthorised():
                 if not submission.in_doubt:
                     self._retract(submission, str(outcome.failure.status_code), ended)
-        if end_of_run:
+        if end_of_run and not self._give_up_the_last(end_of_run):
             raise end_of_run
+
+    def _leaves_doubt(self, outcome: Transient) -> bool:
+        """A 500 is a no, but may come after the job was stored; only a key makes asking again harmless."""
+        return outcome.ambiguous or (
+            outcome.cause == "500" and self._parts.config.target.idempotency_header is None
+        )
+
+    def _give_up_the_last(self, end_of_run: StoppedEarly) -> bool:
+        """Whether an outage is none: only rows that failed too often are left, and they can be ended.
+
+        A run must not stop for ever on a few rows that the service cannot digest.
+        """
+        tries = self._section.retry.max_attempts
+        spent = [
+            (submission, submission.last)
+            for _, _, submission in self._retries
+            if submission.last is not None and submission.attempts >= tries
+        ]
+        are_all = len(spent) == len(self._retries) == self._meter.total - self._meter.done
+        if not are_all or not isinstance(end_of_run, EndpointUnreachable):
+            return False
+        self._retries.clear()
+        for submission, failure in spent:
+            self._end(submission, "uncertain" if submission.in_doubt else "rejected", failure)
+        return True
 
     def _fate(self, submission: Submission, outcome: Rejected, now: float) -> ResultStatus:
         """`rejected`, unless an earlier POST of the row was perhaps accepted."""
@@ -235,11 +260,12 @@ class Submitter:
             self._retract(submission, cause, now)
         if submission.in_doubt and not self._may_send_again(submission, self._parts.clock.unix(now)):
             self._end(submission, "uncertain", failure)
-        elif submission.attempts - submission.unconnected >= self._section.retry.max_attempts:
+        elif submission.attempts - submission.excused >= self._section.retry.max_attempts:
             if not self._parts.contact.made:
                 raise self._parts.contact.unreachable(failure)
             self._end(submission, "uncertain" if submission.in_doubt else "rejected", failure)
         else:
+            submission.last = None if cause == "connect" else failure
             self._meter.submit_retries[cause] += 1
             due = now + self._parts.retry_wait_s(submission.attempts, wait_s)
             heapq.heappush(self._retries, (due, submission.request.row, submission))

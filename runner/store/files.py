@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -38,16 +39,21 @@ class AppendLog:
         self._unwritten: list[bytes] = []
         self._broken: StorageError | None = None
         self._sync_failed: StorageError | None = None
+        self._syncing = threading.Lock()
 
-    def append(self, lines: bytes) -> None:
-        """Write `lines`, each ended by a newline. Raises `StorageError`, and after that for ever."""
+    def append(self, lines: bytes, *, is_owed: bool = True) -> None:
+        """Write `lines`, each ended by a newline. Raises `StorageError`, and after that for ever.
+
+        What cannot be written is kept for `rescue` if it `is_owed`: if it tells of something that happened.
+        """
         if not self._broken:
             try:
                 self._write(lines)
             except OSError as error:
                 self._broken = _storage_error("written", self.path, error)
         if self._broken:
-            self._unwritten.append(lines)
+            if is_owed:
+                self._unwritten.append(lines)
             raise self._broken
 
     def rescue(self) -> bool:
@@ -66,18 +72,19 @@ class AppendLog:
         A failed sync is not tried again: the kernel may have dropped the pages that it could not write, and
         then says that all is well (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
         """
-        if self._sync_failed:
-            raise self._sync_failed
-        try:
-            if self._unsynced:
-                self._unsynced = False
-                os.fdatasync(self._fd)
-            is_in_place = os.path.samestat(os.fstat(self._fd), self.path.stat())
-        except FileNotFoundError:
-            is_in_place = False
-        except OSError as error:
-            self._sync_failed = _storage_error("synced", self.path, error)
-            raise self._sync_failed from None
+        with self._syncing:  # a run that ends does not overtake the sync that is under way
+            if self._sync_failed:
+                raise self._sync_failed
+            try:
+                if self._unsynced:
+                    self._unsynced = False
+                    os.fdatasync(self._fd)
+                is_in_place = os.path.samestat(os.fstat(self._fd), self.path.stat())
+            except FileNotFoundError:
+                is_in_place = False
+            except OSError as error:
+                self._sync_failed = _storage_error("synced", self.path, error)
+                raise self._sync_failed from None
         if not is_in_place:
             what = "was removed, moved or replaced while it was being written"
             raise StorageError(Problem(what, str(self.path), "put it back to continue the run"))

@@ -74,8 +74,8 @@ class Journal:
         self.log = AppendLog(path)
 
     def write(self, entry: Entry) -> None:
-        """Raises `StorageError`."""
-        self.log.append(_encoder.encode(entry) + b"\n")
+        """Raises `StorageError`. An intent that could not be written is void: its POST is not made."""
+        self.log.append(_encoder.encode(entry) + b"\n", is_owed=not isinstance(entry, Intent))
 
 
 def read_journal(path: Path) -> Iterator[Entry]:

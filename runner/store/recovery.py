@@ -70,7 +70,7 @@ class Recovery:
 
     @property
     def nothing_done(self) -> bool:
-        return not (self.done.count or self.open or self.unacknowledged)
+        return not (self.done.count or self.open or self.unacknowledged or self.epochs)
 
 
 def recover(

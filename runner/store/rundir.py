@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import hmac
@@ -23,6 +24,9 @@ from runner.source import Survey
 from runner.store.files import cut_torn_tail, replace_atomically, sync_directory
 
 FORMAT: Final = 1
+_NO_FAULT_OF_THE_CONFIG: Final = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -104,9 +108,9 @@ class RunDir:
             self.path.mkdir(parents=True, exist_ok=True)
             fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise RunDirError(
-                Problem(f"the run directory cannot be made: {error.strerror}", str(self.path), "see sink.dir")
-            ) from None
+            what = f"the run directory cannot be made: {error.strerror}"
+            kind = StorageError if error.errno in _NO_FAULT_OF_THE_CONFIG else RunDirError
+            raise kind(Problem(what, str(self.path), "see sink.dir")) from None
         if not _try_lock(fd):
             holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(fd)
@@ -115,8 +119,9 @@ class RunDir:
             os.close(fd)  # the directory was set aside between opening and locking: this is the old one's
             self.lock()
             return
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # who holds it is only said; that it is held is what counts
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._lock = fd
 
     def unlock(self) -> None:

@@ -49,6 +49,8 @@ class Transient(msgspec.Struct, frozen=True, gc=False):
     failure: Failure
     ambiguous: bool
     wait_s: float | None = None
+    is_spoken: bool = False
+    """An error in the API's own JSON: whoever answers, it is the service."""
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):

@@ -27,6 +27,9 @@ from runner.transport.outcomes import (
 )
 
 MESSAGE_CHARS: Final = 1000
+_A_PROXYS_WORDS: Final = (403, 404, 405, 410)
+"""Where they come as a page or a line of text: a firewall that dislikes one request, a route that is missing
+during a deployment. They say nothing of a job or a key."""
 _ACCOUNT_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "account_deactivated"})
 
 
@@ -110,7 +113,13 @@ def read_cancel(status: int, headers: Headers, body: bytes, now: float) -> Cance
         except Unreadable:
             return PENDING
         return _done(status, headers, head, body) or PENDING
-    if status in (409, 501):  # it cannot be cancelled any more; nothing can be cancelled here
+    if status in (
+        404,
+        405,
+        409,
+        410,
+        501,
+    ):  # it cannot be cancelled any more; or nothing can be cancelled here
         return _rejected(status, headers, body)
     return _refusal(status, headers, body, now) or _rejected(status, headers, body)
 
@@ -200,8 +209,10 @@ def _refusal(
     status: int, headers: Headers, body: bytes, now: float
 ) -> Throttled | Transient | Unauthorised | None:
     """What a status other than 2xx means alike to POST and GET; None where it concerns this one job."""
-    failure, _ = read_failure(status, body)
+    failure, has_envelope = read_failure(status, body)
     wait_s = read_retry_after(headers, now)
+    if status in _A_PROXYS_WORDS and not _strict_object(body):
+        return Transient(cause=str(status), failure=failure, ambiguous=False, wait_s=wait_s)
     if status in (401, 402, 403) or (status == 429 and {failure.code, failure.type} & _ACCOUNT_CODES):
         return Unauthorised(failure)
     if status in (429, 529) or (status == 503 and wait_s is not None):
@@ -214,7 +225,7 @@ def _refusal(
     if status >= 500 or status in (408, 409, 425):
         # A 500 is a definite no. Of what a gateway could not hear from behind it, nothing is known.
         ambiguous = status in (408, 409, 502, 504) or 520 <= status <= 527
-        return Transient(cause=str(status), failure=failure, ambiguous=ambiguous, wait_s=wait_s)
+        return Transient(str(status), failure, ambiguous, wait_s, is_spoken=has_envelope)
     return None
 
 

@@ -18,6 +18,8 @@ from runner.transport.reading import Reader, read_cancel, read_retrieve, read_su
 from runner.transport.scrub import Headers, Scrubber
 
 _NETWORK_ERRORS = (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError)
+_UNREADABLE = (ValueError, UnicodeError)
+"""What the SDK's client raises for headers that it cannot hold."""
 
 
 class Sdk:
@@ -71,6 +73,8 @@ class Sdk:
             if isinstance(error.__cause__, httpx2.DecodingError):
                 error = aiohttp.ClientPayloadError(str(error.__cause__))
             return self._faults.transient(error)
+        except _UNREADABLE as error:
+            return self._faults.transient(aiohttp.http_exceptions.BadHttpMessage(str(error)))
         headers = Headers(answer.headers, self._scrub)
         return read(answer.status_code, headers, self._scrub.body(answer.content), time.time())
 

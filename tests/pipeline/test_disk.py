@@ -142,9 +142,43 @@ def test_a_read_only_directory_is_refused_before_anything_is_sent(simulate, runn
         config = runner.config(target={"base_url": simulator.base_url}, source={"count": 5})
         remount("ro")
         done = runner("run", config)
-        assert done.returncode == 2, done.stderr
+        assert done.returncode == 3, done.stderr
         assert "Read-only file system" in done.stderr
         assert simulator.account()["posts"] == 0
+
+
+@needs_root
+def test_a_disk_that_is_full_at_the_start_is_told_with_3(simulate, runner):
+    simulator = simulate()
+    with small_disk(runner.cwd / "runs", "64k") as remount:
+        fill(runner.cwd / "runs/filler")
+        config = runner.config(target={"base_url": simulator.base_url}, source={"count": 5})
+        done = runner("run", config)
+        assert done.returncode == 3, done.stderr
+        assert "No space left on device" in done.stderr
+        assert simulator.account()["posts"] == 0
+        remount("size=8m")
+        assert runner("run", config).returncode == 0
+
+
+@needs_root
+def test_a_result_that_a_cancellation_brings_to_a_full_disk_is_not_lost(simulate, runner):
+    simulator = simulate(latency={"type": "constant", "mean_s": 3600})
+    with small_disk(runner.cwd / "runs", "2m") as remount:
+        config = runner.config(target={"base_url": simulator.base_url}, source={"count": 20})
+        process = runner.start("run", config)
+        journal = runner.cwd / "runs/t/journal.jsonl"
+        runner.wait_for(process, lambda: journal.exists() and journal.read_bytes().count(b'"accepted"') == 20)
+        process.kill()
+        process.communicate()
+        fill(runner.cwd / "runs/filler")
+        done = runner("cancel", "runs/t")
+        assert done.returncode == 3, done.stderr
+        assert "No space left on device" in done.stderr
+        assert "cancelled" in done.stdout
+        remount("size=64m")
+        assert runner("cancel", "runs/t").returncode == 0
+        assert Counter(line["row"] for line in runner.results()) == dict.fromkeys(range(20), 1)
 
 
 def test_a_file_that_may_not_grow_stops_the_run_like_a_full_disk(simulate, runner):

@@ -199,3 +199,55 @@ def test_a_report_of_a_run_that_hit_a_limit_says_stopped(simulate, runner):
     assert runner("run", config).returncode == 3
     report = json.loads(runner("report", "runs/t", "--json").stdout)
     assert report["run"]["status"] == "stopped"
+
+
+def test_a_budget_counts_what_was_paid_for_before_a_retry(simulate, runner):
+    simulator = simulate(outcomes={"incomplete": 1.0})
+    prices = {"input": 0, "output": 1000.0}
+    base = {"target": {"base_url": simulator.base_url}, "source": {"count": 30}, "prices": prices}
+    assert runner("run", runner.config(**base)).returncode == 1
+    spent = runner.summary()["cost_usd"]
+    config = runner.config(**base, limits={"max_cost_usd": 1.2 * spent})
+    assert runner("run", config, "--retry", "incomplete").returncode == 3
+    assert runner.summary()["cost_usd"] < 1.3 * spent
+
+
+def test_the_last_rows_sit_out_an_outage_that_is_shorter_than_the_limit(runner, stub):
+    down = []
+
+    def submit(handler):
+        if down and b"number 9?" in handler.body:
+            down.append(True)
+            handler.say(502, b"<html>Bad Gateway</html>") if len(down) < 16 else handler.accept()
+        else:
+            handler.accept()
+
+    with stub(submit=submit, status=lambda job: "completed") as (base_url, _):
+        down.append(True)
+        config = runner.config(
+            target={"base_url": base_url},
+            source={"count": 10},
+            submit={"concurrency": 1, "retry": {"max_attempts": 11, "base_s": 0.01, "cap_s": 0.05}},
+        )
+        done = runner("run", config)
+    assert done.returncode == 0, done.stderr
+    assert max(line["attempts"] for line in runner.results()) == 15
+
+
+def test_rows_that_the_service_cannot_digest_do_not_keep_the_run_from_its_end(runner, stub):
+    def submit(handler):
+        if b"number 7?" in handler.body or b"number 8?" in handler.body:
+            handler.say(500, {"error": {"message": "cannot digest that"}})
+        else:
+            handler.accept()
+
+    with stub(submit=submit, status=lambda job: "completed") as (base_url, _):
+        config = runner.config(
+            target={"base_url": base_url},
+            source={"count": 20},
+            submit={"retry": {"max_attempts": 8, "base_s": 0.01, "cap_s": 0.05}},
+            limits={"max_outage_s": 3},
+        )
+        done = runner("run", config)
+    assert done.returncode == 1, done.stderr
+    assert statuses(runner) == {"completed": 18, "rejected": 2}

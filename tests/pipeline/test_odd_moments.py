@@ -1,6 +1,7 @@
 """What a hostile evening does to a run: signals, lost files, vanished readers, a service that says no."""
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -170,18 +171,106 @@ def test_a_service_that_rejects_everything_gets_ten_requests_and_not_all(simulat
     assert simulator.account()["posts"] == 10
 
 
-def test_a_deadline_is_kept_against_a_service_that_says_to_wait(simulate, runner):
-    simulator = simulate(latency={"type": "constant", "mean_s": 3600}, faults={"get": {"500": 1.0}})
+def test_polls_that_all_fail_give_up_no_job_even_past_its_deadline(simulate, runner, tmp_path):
+    """A laptop wakes up after a weekend, without network: the jobs were done long ago."""
+    state = tmp_path / "state.jsonl"
+    simulator = simulate(latency={"type": "constant", "mean_s": 0.5}, state=state)
     config = runner.config(
         target={"base_url": simulator.base_url},
-        source={"count": 2},
-        submit={"retry": {"base_s": 500, "cap_s": 1000}},
-        poll={"deadline_s": 0.6},
+        source={"count": 20},
+        poll={"deadline_s": 1.0, "interval_s": 1000, "max_interval_s": 1000},
+        limits={"max_outage_s": 3},
     )
-    assert runner("run", config).returncode == 1
-    for line in runner.results():
-        assert line["status"] == "expired"
-        assert line["timing"]["done"] - line["timing"]["accepted"] < 60
+    process = runner.start("run", config)
+    runner.wait_for(process, lambda: simulator.account()["accepted"] == 20)
+    process.kill()
+    process.communicate()
+    simulator.kill()
+    failing = simulate(state=state, port=simulator.port, faults={"get": {"500": 1.0}})
+    done = runner("run", config)
+    assert done.returncode == 3, done.stderr
+    assert runner.results() == []
+    failing.kill()
+    simulate(state=state, port=simulator.port)
+    assert runner("run", config).returncode == 0
+    assert {line["status"] for line in runner.results()} == {"completed"}
+
+
+def test_one_job_whose_polls_fail_while_others_are_answered_expires_at_its_deadline(runner, stub):
+    def look(handler, job):
+        if job == "job-1":
+            handler.say(500, {"error": {"message": "cannot be told"}})
+        elif job == "job-2" and runner.has_results(9)():
+            handler.end(job)
+        else:
+            handler.end(job, "in_progress" if job == "job-2" else "completed")
+
+    with stub(look=look) as (base_url, _):
+        config = runner.config(
+            target={"base_url": base_url}, source={"count": 10}, poll={"deadline_s": 2, "max_interval_s": 0.1}
+        )
+        assert runner("run", config).returncode == 1
+    by_status = Counter(line["status"] for line in runner.results())
+    assert by_status["expired"] >= 1
+    assert by_status["completed"] >= 8
+    assert any(line["error"] and "cannot be told" in line["error"]["message"] for line in runner.results())
+
+
+@pytest.mark.parametrize("page", [b"404 page not found", b"<html>404</html>"])
+def test_a_proxy_that_knows_no_route_for_a_while_costs_no_row(runner, stub, page):
+    away = []
+
+    def route(then):
+        def handle(handler, *job):
+            if away:
+                handler.say(404, page)
+            else:
+                then(handler, *job)
+
+        return handle
+
+    def post(handler):
+        handler.accept()
+
+    with stub(submit=route(post), look=route(lambda handler, job: handler.end(job))) as (base_url, server):
+        config = runner.config(
+            target={"base_url": base_url}, source={"count": 600}, submit={"max_in_flight": 20}
+        )
+        process = runner.start("run", config)
+        runner.wait_for(process, runner.has_results(30))
+        away.append(True)
+        posts = server.posts
+        runner.wait_for(process, lambda: server.posts >= posts + 10)
+        away.clear()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert {line["status"] for line in runner.results()} == {"completed"}
+
+
+def test_a_firewall_that_dislikes_one_prompt_rejects_that_row_alone(runner, stub):
+    def submit(handler):
+        if b"number 7?" in handler.body:
+            handler.say(403, b"<html>Forbidden</html>")
+        else:
+            handler.accept()
+
+    with stub(submit=submit, status=lambda job: "completed") as (base_url, _):
+        config = runner.config(target={"base_url": base_url}, source={"count": 60})
+        done = runner("run", config, "--set", "limits.max_outage_s=5")
+    assert done.returncode == 1, done.stderr
+    assert {line["row"]: line["status"] for line in runner.results() if line["status"] != "completed"} == {
+        7: "rejected"
+    }
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-", "<&- >&- 2>&-"])
+def test_a_run_started_without_standard_streams_runs_all_the_same(simulate, runner, closed):
+    simulator = simulate()
+    config = runner.config(target={"base_url": simulator.base_url}, source={"count": 5})
+    command = " ".join(map(shlex.quote, runner.command("run", config)))
+    done = subprocess.run(f"{command} {closed}", shell=True, cwd=runner.cwd, env=runner.env)  # noqa: S602
+    assert done.returncode == 0
+    assert runner.summary()["requests"]["completed"] == 5
 
 
 def test_a_summary_that_a_kill_prevented_is_written_when_there_is_nothing_left_to_do(simulate, runner):

@@ -137,3 +137,29 @@ def test_an_unfinished_run_is_continued_and_its_failed_rows_tried_again(simulate
     assert sorted(by_row(runner)) == list(range(80))
     # A row that failed only after the retry began keeps that as its last word.
     assert all(line.get("epoch", 0) in (0, 1) for line in runner.results())
+
+
+def test_after_a_retry_that_could_not_start_nothing_may_be_changed(ended, runner):
+    simulator, config = ended
+    simulator.kill()
+    statuses = ",".join({line["status"] for line in runner.results()} - {"completed"})
+    (runner.cwd / "runs/t/results.jsonl").write_bytes(
+        b"".join(
+            line
+            for line in (runner.cwd / "runs/t/results.jsonl").read_bytes().splitlines(keepends=True)
+            if b'"status":"failed"' in line
+        )
+    )
+    journal = runner.cwd / "runs/t/journal.jsonl"
+    failed = {str(line["row"]) for line in runner.results()}
+    kept = [line for line in journal.read_text().splitlines(keepends=True) if row_of(line) in {*failed, None}]
+    journal.write_text("".join(kept))
+    assert runner("run", config, "--retry", statuses).returncode == 3
+    changed = runner("run", config, "--set", "request.max_output_tokens=7")
+    assert changed.returncode == 2
+    assert "changed since this run began" in changed.stderr
+
+
+def row_of(line):
+    entry = json.loads(line)
+    return str(entry["row"]) if "row" in entry else None

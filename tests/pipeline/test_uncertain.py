@@ -37,6 +37,27 @@ def test_without_a_key_a_lost_acknowledgement_is_sent_again_only_when_told_to(si
     assert account["executed"] == 60 + account["faults"]["post"]["lost"] > 60, "the price of it"
 
 
+@pytest.mark.parametrize("header", ["Idempotency-Key", None])
+def test_a_500_leaves_a_doubt_only_where_no_key_makes_asking_again_harmless(runner, stub, header):
+    seen = set()
+
+    def submit(handler):
+        if b"number 3?" in handler.body and handler.body not in seen:
+            seen.add(handler.body)
+            handler.server.accepted += 1  # it crashed after the job was stored
+            handler.say(500, {"error": {"message": "oops"}})
+        else:
+            handler.accept()
+
+    with stub(submit=submit, status=lambda job: "completed") as (base_url, server):
+        config = runner.config(
+            target={"base_url": base_url, "idempotency_header": header}, source={"count": 10}
+        )
+        runner("run", config)
+    assert statuses(runner) == ({"completed": 10} if header else {"completed": 9, "uncertain": 1})
+    assert server.posts == (11 if header else 10)
+
+
 @pytest.mark.parametrize("choice", ["hold", "resend"])
 def test_a_job_of_an_earlier_session_that_the_service_forgot(simulate, runner, choice):
     simulator = simulate(latency=SLOW)

@@ -113,18 +113,18 @@ def test_the_message_is_found_in_any_envelope(ask, http, name):
 
 
 NO_ENVELOPE = {
-    "web page": (b"<html><h1>Not  Found</h1></html>", "HTTP 404: <html><h1>Not Found</h1></html>"),
-    "text": (b"404 page not found\n", "HTTP 404: 404 page not found"),
-    "empty": (b"", "HTTP 404: an empty body"),
-    "list": (b'["bad"]', 'HTTP 404: ["bad"]'),
-    "not UTF-8": (b"\xff", "HTTP 404: \N{REPLACEMENT CHARACTER}"),
+    "web page": (b"<html><h1>Not  Found</h1></html>", "HTTP 422: <html><h1>Not Found</h1></html>"),
+    "text": (b"404 page not found\n", "HTTP 422: 404 page not found"),
+    "empty": (b"", "HTTP 422: an empty body"),
+    "list": (b'["bad"]', 'HTTP 422: ["bad"]'),
+    "not UTF-8": (b"\xff", "HTTP 422: \N{REPLACEMENT CHARACTER}"),
 }
 
 
 @pytest.mark.parametrize("name", NO_ENVELOPE)
 def test_without_an_envelope_the_message_quotes_what_came(ask, http, name):
     body, message = NO_ENVELOPE[name]
-    outcome = ask("POST", http.raw(body, 404, {"Content-Type": "text/html"}))
+    outcome = ask("POST", http.raw(body, 422, {"Content-Type": "text/html"}))
     assert isinstance(outcome, Rejected)
     assert outcome.failure.message == message
     assert not outcome.has_envelope
@@ -207,3 +207,24 @@ def test_a_date_of_a_service_that_tells_no_time_is_a_wait_by_the_local_clock(ask
     said = formatdate(time.time() + HOUR_S, usegmt=True)
     wait_s = ask(verb, http.json(ENVELOPE, 429, {"Retry-After": said})).wait_s
     assert HOUR_S / 2 < wait_s <= HOUR_S
+
+
+@pytest.mark.parametrize("status", [403, 404, 405, 410])
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize("body", [b"404 page not found", b"<html>no</html>", b"", b'["no"]'])
+def test_a_proxys_page_says_nothing_of_the_job_or_the_key(ask, http, status, method, body):
+    outcome = ask(method, http.raw(body, status, {"Content-Type": "text/plain"}))
+    assert isinstance(outcome, Transient)
+    assert (outcome.cause, outcome.ambiguous, outcome.is_spoken) == (str(status), False, False)
+
+
+def test_a_job_that_is_unknown_in_json_of_any_shape_is_gone(ask, http):
+    for body in (b'{"detail":"Not Found"}', b'{"error":{"message":"no such response"}}'):
+        assert isinstance(ask("GET", http.raw(body, 404)), Gone)
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_an_error_in_the_apis_own_json_is_the_service_speaking(ask, http, method):
+    spoken = ask(method, http.raw(b'{"error":{"message":"oops"}}', 500))
+    assert spoken.is_spoken
+    assert not ask(method, http.raw(b"<html>Bad Gateway</html>", 502)).is_spoken
