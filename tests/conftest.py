@@ -96,6 +96,7 @@ class Runner:
             "source": {"count": 50},
             "submit": {"concurrency": 20, "retry": {"base_s": 0.02, "cap_s": 0.2}},
             "poll": {"concurrency": 20, "interval_s": 0.05, "max_interval_s": 0.5},
+            "limits": {"max_outage_s": 15},
         }
         for name, section in sections.items():
             old = config.get(name)
@@ -205,7 +206,7 @@ class StubHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *_: Any) -> None:
         """Nothing."""
 
 

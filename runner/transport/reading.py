@@ -113,13 +113,7 @@ def read_cancel(status: int, headers: Headers, body: bytes, now: float) -> Cance
         except Unreadable:
             return PENDING
         return _done(status, headers, head, body) or PENDING
-    if status in (
-        404,
-        405,
-        409,
-        410,
-        501,
-    ):  # it cannot be cancelled any more; or nothing can be cancelled here
+    if status in (404, 405, 409, 410, 501):  # not this job, not any more, or not here at all
         return _rejected(status, headers, body)
     return _refusal(status, headers, body, now) or _rejected(status, headers, body)
 
