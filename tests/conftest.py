@@ -155,6 +155,11 @@ class Runner:
         path = self.cwd / "runs" / name / "results.jsonl"
         return lambda: path.exists() and path.read_bytes().count(b"\n") >= least
 
+    def has_accepted(self, count: int, name: str = "t") -> Callable[[], bool]:
+        """A condition: that many acceptances are on record, which the service knows of a moment earlier."""
+        path = self.cwd / "runs" / name / "journal.jsonl"
+        return lambda: path.exists() and path.read_bytes().count(b'"event":"accepted"') >= count
+
     def stop_after(self, least: int, *arguments: str | Path, signum: int = signal.SIGKILL) -> int:
         """Run until that many results are written, then send a signal; the exit code."""
         process = self.start(*arguments)

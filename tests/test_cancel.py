@@ -19,17 +19,12 @@ def with_open_jobs(runner):
         poll = {"interval_s": 1000, "max_interval_s": 1000}
         config = runner.config(target=target, source={"count": count}, poll=poll, **sections)
         process = runner.start("run", config)
-        runner.wait_for(process, has_accepted(runner, count))
+        runner.wait_for(process, runner.has_accepted(count))
         process.kill()
         process.communicate()
         return config
 
     return start
-
-
-def has_accepted(runner, count):
-    journal = runner.cwd / "runs/t/journal.jsonl"
-    return lambda: journal.exists() and journal.read_bytes().count(b'"accepted"') == count
 
 
 def statuses(runner):
@@ -111,7 +106,7 @@ def test_rows_never_sent_are_not_sent_by_it_and_the_run_can_go_on(simulate, runn
         target={"base_url": simulator.base_url}, source={"count": 20}, submit={"max_in_flight": 5}
     )
     process = runner.start("run", config)
-    runner.wait_for(process, has_accepted(runner, 5))
+    runner.wait_for(process, runner.has_accepted(5))
     process.kill()
     process.communicate()
     assert runner("cancel", "runs/t").returncode == 0
@@ -127,7 +122,7 @@ def test_a_run_that_is_going_on_is_not_cancelled_behind_its_back(simulate, runne
     simulator = simulate(latency=FOR_EVER)
     config = runner.config(target={"base_url": simulator.base_url}, source={"count": 5})
     process = runner.start("run", config)
-    runner.wait_for(process, has_accepted(runner, 5))
+    runner.wait_for(process, runner.has_accepted(5))
     done = runner("cancel", "runs/t")
     assert done.returncode == 2
     assert f"another process (pid {process.pid}) is running this run" in done.stderr
@@ -159,7 +154,7 @@ def test_an_embedded_simulator_is_started_for_it(runner):
         target={"base_url": "simulator"}, source={"count": 10}, simulator={"latency": FOR_EVER}
     )
     process = runner.start("run", config)
-    runner.wait_for(process, has_accepted(runner, 10))
+    runner.wait_for(process, runner.has_accepted(10))
     process.kill()
     process.communicate()
     assert runner("cancel", "runs/t").returncode == 0

@@ -33,8 +33,14 @@ class Signals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for signum, before in self._before.items():
-            signal.signal(signum, before)
+        # Held back meanwhile: one that came between Python's look for signals and the change would be told
+        # as an error, to nobody.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            for signum, before in self._before.items():
+                signal.signal(signum, before)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def hand_to(self, loop: asyncio.AbstractEventLoop, handler: Callable[[int], object]) -> None:
         """From now on, have `loop` call `handler`."""

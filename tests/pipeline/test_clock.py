@@ -45,7 +45,7 @@ def test_a_clock_that_was_set_between_two_sessions_stretches_no_wait(simulate, r
     simulator = simulate(latency={"type": "constant", "mean_s": 1})
     config = runner.config(target={"base_url": simulator.base_url}, source={"count": 30})
     process = runner.start("run", config)
-    runner.wait_for(process, lambda: simulator.account()["accepted"] == 30)
+    runner.wait_for(process, runner.has_accepted(30))
     process.kill()
     process.communicate()
     site = tmp_path / "site"

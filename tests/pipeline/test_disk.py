@@ -187,7 +187,7 @@ def test_a_file_that_may_not_grow_stops_the_run_like_a_full_disk(simulate, runne
         target={"base_url": simulator.base_url}, source={"count": 100}, limits={"drain_s": 0.5}
     )
     process = runner.start("run", config)
-    runner.wait_for(process, lambda: simulator.account()["accepted"] == 100)
+    runner.wait_for(process, runner.has_accepted(100))
     journal_bytes = (runner.cwd / "runs/t/journal.jsonl").stat().st_size
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (journal_bytes // 2, journal_bytes // 2))
     _, errors = process.communicate(timeout=60)

@@ -182,7 +182,7 @@ def test_polls_that_all_fail_give_up_no_job_even_past_its_deadline(simulate, run
         limits={"max_outage_s": 3},
     )
     process = runner.start("run", config)
-    runner.wait_for(process, lambda: simulator.account()["accepted"] == 20)
+    runner.wait_for(process, runner.has_accepted(20))
     process.kill()
     process.communicate()
     simulator.kill()

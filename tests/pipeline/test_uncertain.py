@@ -18,10 +18,10 @@ def statuses(runner):
     return Counter(line["status"] for line in runner.results())
 
 
-def stop_with_open_jobs(runner, simulator, config, count):
+def stop_with_open_jobs(runner, config, count):
     """Accept `count` jobs that do not end, and stop."""
     process = runner.start("run", config)
-    runner.wait_for(process, lambda: simulator.account()["accepted"] == count)
+    runner.wait_for(process, runner.has_accepted(count))
     process.kill()
     process.communicate()
 
@@ -64,7 +64,7 @@ def test_a_job_of_an_earlier_session_that_the_service_forgot(simulate, runner, c
     config = runner.config(
         target={"base_url": simulator.base_url}, source={"count": 30}, submit={"on_uncertain": choice}
     )
-    stop_with_open_jobs(runner, simulator, config, 30)
+    stop_with_open_jobs(runner, config, 30)
     simulator.kill()
     restarted = simulate(port=simulator.port)  # it lost its queue and its keys
     done = runner("run", config)
@@ -90,7 +90,7 @@ def test_rows_of_a_file_are_found_again_for_sending_forgotten_jobs_again(simulat
         source={"type": "jsonl", "path": "rows.jsonl", "count": None},
         submit={"on_uncertain": "resend", "max_in_flight": 100},
     )
-    stop_with_open_jobs(runner, simulator, config, 100)
+    stop_with_open_jobs(runner, config, 100)
     simulator.kill()
     restarted = simulate(port=simulator.port, latency={"type": "constant", "mean_s": 0.01})
     done = runner("run", config)
@@ -105,7 +105,7 @@ def test_forgotten_jobs_beyond_a_smaller_limit_are_sent_again_too(simulate, runn
     config = runner.config(
         target={"base_url": simulator.base_url}, source={"count": 30}, submit={"on_uncertain": "resend"}
     )
-    stop_with_open_jobs(runner, simulator, config, 30)
+    stop_with_open_jobs(runner, config, 30)
     simulator.kill()
     simulate(port=simulator.port)
     done = runner("run", config, "--limit", "10")
@@ -117,7 +117,7 @@ def test_jobs_lost_by_a_restart_during_the_run_expire_and_can_be_tried_again(sim
     simulator = simulate(latency=SLOW)
     config = runner.config(target={"base_url": simulator.base_url}, source={"count": 20})
     process = runner.start("run", config)
-    runner.wait_for(process, lambda: simulator.account()["accepted"] == 20)
+    runner.wait_for(process, runner.has_accepted(20))
     simulator.kill()
     simulate(port=simulator.port)
     process.communicate(timeout=60)
