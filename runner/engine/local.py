@@ -198,7 +198,8 @@ class _Local:
             return Ending(1 if meter.not_completed else 0, (said, *_how_to_retry(meter)))
         messages = [str(ended_by)]
         if meter.open:
-            messages.append(f"{meter.open:,} jobs are still open at the service, and billable")
+            said = f"{meter.open:,} jobs are still open at the service, and billable"
+            messages.append(f"{said}; `runner cancel {self._run_dir.path}` asks it to end them")
         if meter.unacknowledged:
             messages.append(
                 f"{meter.unacknowledged:,} requests were sent without an acknowledgement: perhaps billable"
