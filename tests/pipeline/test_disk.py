@@ -36,6 +36,29 @@ def fill(path):
             file.write(b"x" * 4096)
 
 
+def filled_up(runner, simulator, *, reserve=True, drain_s=30):
+    """A run of 400 rows is at work when its disk gets full; its config and its process."""
+    config = runner.config(
+        target={"base_url": simulator.base_url},
+        source={"count": 400},
+        submit={"max_in_flight": 60},
+        limits={"drain_s": drain_s},
+    )
+    process = runner.start("run", config)
+    runner.wait_for(process, runner.has_results(50))
+    if not reserve:
+        (runner.cwd / "runs/t/.reserve").unlink()
+    fill(runner.cwd / "runs/filler")
+    return config, process
+
+
+def wait_until_it_waits_for_room(process):
+    said = ""
+    while "for room to write what was received" not in said:
+        said = process.stderr.readline()
+        assert said, "it ended without having waited"
+
+
 def assert_each_row_once(runner, count):
     assert Counter(line["row"] for line in runner.results()) == dict.fromkeys(range(count), 1)
     assert {line["status"] for line in runner.results()} == {"completed"}
@@ -65,12 +88,7 @@ def test_what_was_received_when_the_disk_was_full_is_written_from_the_reserve(si
     """So that a service which forgets what it has delivered is not asked twice."""
     simulator = simulate(**BUSY, retention_s=0.01)
     with small_disk(runner.cwd / "runs", "1m") as remount:
-        config = runner.config(
-            target={"base_url": simulator.base_url}, source={"count": 400}, submit={"max_in_flight": 60}
-        )
-        process = runner.start("run", config)
-        runner.wait_for(process, runner.has_results(50))
-        fill(runner.cwd / "runs/filler")
+        config, process = filled_up(runner, simulator)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 3, errors
         assert "No space left" in errors
@@ -88,17 +106,8 @@ def test_what_was_received_when_the_disk_was_full_is_written_from_the_reserve(si
 def test_what_waits_in_memory_for_room_is_written_when_there_is_some(simulate, runner):
     simulator = simulate(**BUSY, retention_s=0.01)
     with small_disk(runner.cwd / "runs", "1m") as remount:
-        config = runner.config(
-            target={"base_url": simulator.base_url}, source={"count": 400}, submit={"max_in_flight": 60}
-        )
-        process = runner.start("run", config)
-        runner.wait_for(process, runner.has_results(50))
-        (runner.cwd / "runs/t/.reserve").unlink()
-        fill(runner.cwd / "runs/filler")
-        said = ""
-        while "for room to write what was received" not in said:
-            said = process.stderr.readline()
-            assert said
+        config, process = filled_up(runner, simulator, reserve=False)
+        wait_until_it_waits_for_room(process)
         remount("size=64m")
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 3, errors
@@ -112,20 +121,8 @@ def test_what_waits_in_memory_for_room_is_written_when_there_is_some(simulate, r
 def test_a_signal_ends_the_wait_for_room_and_the_loss_is_told(simulate, runner):
     simulator = simulate(**BUSY)
     with small_disk(runner.cwd / "runs", "1m") as remount:
-        config = runner.config(
-            target={"base_url": simulator.base_url},
-            source={"count": 400},
-            submit={"max_in_flight": 60},
-            limits={"drain_s": 1000},
-        )
-        process = runner.start("run", config)
-        runner.wait_for(process, runner.has_results(50))
-        (runner.cwd / "runs/t/.reserve").unlink()
-        fill(runner.cwd / "runs/filler")
-        said = ""
-        while "for room to write what was received" not in said:
-            said = process.stderr.readline()
-            assert said
+        config, process = filled_up(runner, simulator, reserve=False, drain_s=1000)
+        wait_until_it_waits_for_room(process)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 3, errors
