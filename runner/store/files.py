@@ -122,7 +122,10 @@ class Reserve:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._files = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(RESERVE_FILES)]
+        self._files: list[int] = []
+        with suppress(OSError):
+            for _ in range(RESERVE_FILES):
+                self._files.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         for size_bytes in RESERVE_SIZES_BYTES:
             try:
                 fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)

@@ -298,3 +298,38 @@ def test_an_old_terminal_encoding_does_not_break_the_report(simulate, runner):
     runner.environ["PYTHONIOENCODING"] = "ascii"
     config = runner.config(target={"base_url": simulator.base_url}, source={"count": 5})
     assert runner("run", config).returncode == 0
+
+
+DEFECT = """
+from runner.pipeline.poller import Poller
+_settle, _count = Poller._settle, [0]
+def _defective(self, *arguments):
+    _count[0] += 1
+    if _count[0] == 40:
+        raise KeyError("nobody thought of this")
+    _settle(self, *arguments)
+Poller._settle = _defective
+"""
+
+
+def test_a_defect_of_ours_ends_the_run_in_order_and_it_continues_without_loss(simulate, runner, tmp_path):
+    simulator = simulate(exchange_s=0.05)
+    config = runner.config(
+        target={"base_url": simulator.base_url}, source={"count": 300}, submit={"max_in_flight": 40}
+    )
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(DEFECT)
+    healthy = runner.env["PYTHONPATH"]
+    runner.environ["PYTHONPATH"] = f"{site}:{healthy}"
+    process = runner.start("run", config)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, errors
+    assert "a defect of this program: KeyError('nobody thought of this')" in errors
+    assert "continue with the same command" in errors
+    delivered = simulator.account()["delivered"]
+    assert len(runner.results()) >= delivered - 1, "only the answer that met the defect is asked for again"
+    runner.environ["PYTHONPATH"] = healthy
+    assert runner("run", config).returncode == 0
+    assert Counter(line["row"] for line in runner.results()) == dict.fromkeys(range(300), 1)
+    assert simulator.account()["executed"] == 300
