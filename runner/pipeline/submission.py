@@ -22,6 +22,8 @@ class Submission(msgspec.Struct, gc=False):
     attempts: int = 0
     excused: int = 0
     """Of the attempts, those that found nobody, or tried in an outage: they do not use up the row."""
+    failed_at: float | None = None
+    """Monotonic time of the last failure."""
     last: Failure | None = None
     """Of the last attempt, where the service was reached."""
     intended: bool = False

@@ -28,6 +28,8 @@ from runner.transport.outcomes import (
 
 KEY_LIFE_S: Final = 23 * 3600.0
 """Services keep an idempotency key for 24 hours; an hour is left for clocks that disagree."""
+LAST_TRIES: Final = 3
+"""Of each row, when a few are left that only fail: so much of a minute's probes falls to each of seven."""
 CLOCK_SKEW_S: Final = 300.0
 """An intent from further in the future was written by a clock that was set back since: its age is unknown."""
 BACKLOG_PER_WORKER: Final = 2
@@ -190,7 +192,8 @@ class Submitter:
                 self._parts.throttled(self.gate, outcome, started, ended)
                 self._try_again(submission, outcome.cause, outcome.failure, outcome.wait_s, ended)
             case Transient():
-                submission.excused += outcome.cause in ("connect", "no_files") or self._circuit.is_open
+                submission.excused += self._is_excused(submission, outcome, started)
+                submission.failed_at = ended
                 submission.in_doubt = submission.in_doubt or self._leaves_doubt(outcome)
                 self._try_again(submission, outcome.cause, outcome.failure, outcome.wait_s, ended)
             case Rejected():
@@ -201,6 +204,12 @@ class Submitter:
                     self._retract(submission, str(outcome.failure.status_code), ended)
         if end_of_run and not self._give_up_the_last(end_of_run):
             raise end_of_run
+
+    def _is_excused(self, submission: Submission, outcome: Transient, started: float) -> bool:
+        """An attempt uses up the row only if it reached somebody, and if anything was answered meanwhile."""
+        since = started if submission.failed_at is None else submission.failed_at
+        answered = self._parts.contact.answered_since(since)
+        return outcome.cause in ("connect", "no_files") or not answered
 
     def _leaves_doubt(self, outcome: Transient) -> bool:
         """A 500 is a no, but may come after the job was stored; only a key makes asking again harmless."""
@@ -213,7 +222,7 @@ class Submitter:
 
         A run must not stop for ever on a few rows that the service cannot digest.
         """
-        tries = self._section.retry.max_attempts
+        tries = min(LAST_TRIES, self._section.retry.max_attempts)
         spent = [
             (submission, submission.last)
             for _, _, submission in self._retries

@@ -234,6 +234,40 @@ def test_the_last_rows_sit_out_an_outage_that_is_shorter_than_the_limit(runner, 
     assert max(line["attempts"] for line in runner.results()) == 15
 
 
+def test_a_row_that_is_alone_among_open_jobs_is_not_used_up_by_a_short_outage(runner, stub):
+    """With almost every place in flight taken, all tries of an outage fall to one row."""
+    down = []
+
+    def submit(handler):
+        if down:
+            handler.server.failed += 1
+            handler.say(502, b"<html>Bad Gateway</html>")
+        else:
+            handler.accept()
+
+    def look(handler, job):
+        if down:
+            handler.say(502, b"<html>Bad Gateway</html>")
+        else:
+            handler.end(job, "completed" if runner.has_accepted(20)() else "in_progress")
+
+    with stub(submit=submit, look=look) as (base_url, server):
+        server.failed = 0
+        config = runner.config(
+            target={"base_url": base_url},
+            source={"count": 60},
+            submit={"max_in_flight": 20, "retry": {"max_attempts": 4, "base_s": 0.01, "cap_s": 0.02}},
+        )
+        process = runner.start("run", config)
+        runner.wait_for(process, runner.has_accepted(19))
+        down.append(True)
+        runner.wait_for(process, lambda: server.failed >= 5 or runner.has_accepted(20)())
+        down.clear()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert statuses(runner) == {"completed": 60}
+
+
 def test_rows_that_the_service_cannot_digest_do_not_keep_the_run_from_its_end(runner, stub):
     def submit(handler):
         if b"number 7?" in handler.body or b"number 8?" in handler.body:
