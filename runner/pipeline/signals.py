@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
@@ -33,14 +34,8 @@ class Signals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Held back meanwhile: one that came between Python's look for signals and the change would be told
-        # as an error, to nobody.
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        try:
-            for signum, before in self._before.items():
-                signal.signal(signum, before)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        for signum, before in self._before.items():
+            signal.signal(signum, before)
 
     def hand_to(self, loop: asyncio.AbstractEventLoop, handler: Callable[[int], object]) -> None:
         """From now on, have `loop` call `handler`."""
@@ -54,6 +49,7 @@ class Signals:
         """From here on, and after the context too: the last words of a command must not be torn."""
         self.handler = self.ignore
         self._before = dict.fromkeys(SIGNALS, signal.SIG_IGN)
+        sys.unraisablehook = _silent_about_signals
 
     @staticmethod
     def interrupt(signum: int) -> None:
@@ -67,3 +63,9 @@ class Signals:
     def _received(self, signum: int, frame: FrameType | None) -> None:
         self.received.append(signum)
         self.handler(signum)
+
+
+def _silent_about_signals(unraisable: sys.UnraisableHookArgs) -> None:
+    """A signal that comes just when its handler is taken away is an error to Python, and news to nobody."""
+    if not isinstance(unraisable.exc_value, OSError):
+        sys.__unraisablehook__(unraisable)
