@@ -16,8 +16,8 @@ TRIALS = ROOT / "scripts" / "trials"
 sys.path.insert(0, str(TRIALS))
 
 from checks import Evidence, ServiceJob, violations  # noqa: E402 - a script's modules are in no package
-from damage import tear  # noqa: E402
-from plan import Kind, Row, Tear, draw  # noqa: E402
+from damage import tear  # noqa: E402 - as above
+from plan import Kind, Row, Tear, draw  # noqa: E402 - as above
 
 sys.path.remove(str(TRIALS))
 

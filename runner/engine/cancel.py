@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -20,16 +19,11 @@ from runner.measure.history import History, recall
 from runner.measure.summary import RunStatus, summarise, write_summary
 from runner.measure.vitals import Vitals
 from runner.pipeline.canceller import Canceller, Tally
-from runner.pipeline.clock import Clock
 from runner.pipeline.closing import GRACE_S
-from runner.pipeline.contact import Contact
-from runner.pipeline.limits import Limits
 from runner.pipeline.parts import Parts
 from runner.pipeline.signals import Signals
-from runner.pipeline.sink import Sink
-from runner.store import Journal, Manifest, Reserve, Results, RunDir, SessionStart, check_unchanged
+from runner.store import Manifest, RunDir, check_unchanged
 from runner.streams import say
-from runner.transport import open_transport
 
 
 def cancel(path: Path, timeout_s: float, signals: Signals) -> Ending:
@@ -95,51 +89,31 @@ class _Cancellation:
         return Ending(1 if still_open else 0, tuple(said), counts)
 
     async def _cancel_all(self, manifest: Manifest, history: History) -> RunnerError | None:
-        """What ended it early, if anything."""
+        """What ended it early, if anything. Raises `StorageError`, `Interrupted`."""
         config, run_dir = self._config, self._run_dir
         async with AsyncExitStack() as stack:
             address = await open_address(config, run_dir.simulator, self._signals, stack)
-            clock = Clock()
-            journal, results = Journal(run_dir.journal), Results(run_dir.results)
-            reserve = Reserve(run_dir.reserve)
-            stack.callback(results.log.close)
-            stack.callback(journal.log.close)
-            stack.callback(reserve.release)
-            began = clock.unix(clock.now())
-            journal.write(SessionStart(at=began))
-            history.meter.restarts.append(began)
-            sink = Sink(results, journal, history.meter, config.sink.store, config.sink.fsync_s)
-            transport = open_transport(config, address, self._key)
-            stack.push_async_callback(transport.close)
-            contact = Contact(config, address, _say)
-            contact.first_patience_s = (
-                self._timeout_s
-            )  # a service may be starting; the time is limited anyhow
-            parts = Parts(
-                config=config,
-                run_id=manifest.run_id,
-                transport=transport,
-                journal=journal,
-                sink=sink,
-                meter=history.meter,
-                clock=clock,
-                contact=contact,
-                limits=Limits(config, history.meter),
-                warn=_say,
-                random=random.Random(manifest.run_id),
+            parts = Parts.open(
+                config,
+                run_dir,
+                manifest.run_id,
+                address,
+                self._key,
+                history.meter,
+                _say,
+                first_patience_s=self._timeout_s,  # a service may be starting; the time is limited anyhow
             )
+            stack.push_async_callback(parts.close)
+            parts.begin(continued=True)
             canceller = Canceller(parts, history.recovery.open.values())
             self._tally = canceller.tally
             hurried = self._watch_signals()
             workers = min(config.submit.concurrency, history.meter.open)
             ended_by = await self._within_time(canceller, workers, hurried)
-            reserve.release()
-            await sink.rescue(config.limits.drain_s, hurried, _say)
+            parts.reserve.release()
+            await parts.sink.rescue(config.limits.drain_s, hurried, _say)
             self._signals.handler = Signals.ignore
-            try:
-                await asyncio.to_thread(sink.sync)
-            except StorageError as error:
-                return ended_by or error
+            contact = parts.contact
             if ended_by is None and not contact.made and contact.last_failure:
                 return contact.unreachable(contact.last_failure)
             return ended_by

@@ -35,10 +35,16 @@ class Contact:
     `max_outage_s` of nothing but failures ends the run; a wait that the service asked for comes on top.
     """
 
-    def __init__(self, config: RunConfig, base_url: str, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        base_url: str,
+        warn: Callable[[str], None],
+        first_patience_s: float = FIRST_PATIENCE_S,
+    ) -> None:
         self._target = config.target
         self._base_url = base_url
-        self.first_patience_s = FIRST_PATIENCE_S
+        self._first_patience_s = first_patience_s
         self._max_outage_s = config.limits.max_outage_s
         self._warn = warn
         self._failing_since: float | None = None
@@ -132,7 +138,7 @@ class Contact:
         self._longest_wait_s = max(self._longest_wait_s, asked_s)
         patience_s, failures = self._max_outage_s + self._longest_wait_s, FAILURES
         if not self.made and is_silence:
-            patience_s, failures = min(self.first_patience_s, self._max_outage_s), FIRST_FAILURES
+            patience_s, failures = min(self._first_patience_s, self._max_outage_s), FIRST_FAILURES
         outage_s = now - self._failing_since
         is_over = self._failures >= failures and outage_s >= patience_s
         return self.unreachable(outcome.failure, outage_s) if is_over else None

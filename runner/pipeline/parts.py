@@ -1,22 +1,23 @@
-"""What submitter and poller work with together; made once by the run."""
+"""What a session works with: opened together, closed together, one of each."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from runner.config.sections import RunConfig
 from runner.measure.meter import Meter
 from runner.pipeline.clock import Clock
-from runner.pipeline.contact import Contact
+from runner.pipeline.contact import FIRST_PATIENCE_S, Contact
 from runner.pipeline.limits import Limits
 from runner.pipeline.sink import Sink
 from runner.policy.limiter import Gate
 from runner.policy.retry import wait_s
-from runner.store import Journal
-from runner.transport import Transport
+from runner.store import Journal, Reserve, Results, RunDir, SessionStart
+from runner.transport import Transport, open_transport
 from runner.transport.outcomes import Throttled
 
 WORTH_SAYING_S: Final = 10.0
@@ -24,12 +25,14 @@ WORTH_SAYING_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """One of each for a run."""
+    """One of each for a session."""
 
     config: RunConfig
     run_id: str
     transport: Transport
     journal: Journal
+    results: Results
+    reserve: Reserve
     sink: Sink
     meter: Meter
     clock: Clock
@@ -38,6 +41,53 @@ class Parts:
     warn: Callable[[str], None]
     random: random.Random
     """Seeded by the run: runs that are throttled together must not come back together."""
+
+    @classmethod
+    def open(
+        cls,
+        config: RunConfig,
+        run_dir: RunDir,
+        run_id: str,
+        base_url: str,
+        key: str,
+        meter: Meter,
+        warn: Callable[[str], None],
+        first_patience_s: float = FIRST_PATIENCE_S,
+    ) -> Self:
+        """Open the files of the run and a transport to the service. Raises `StorageError`."""
+        journal, results = Journal(run_dir.journal), Results(run_dir.results)
+        return cls(
+            config=config,
+            run_id=run_id,
+            transport=open_transport(config, base_url, key),
+            journal=journal,
+            results=results,
+            reserve=Reserve(run_dir.reserve),
+            sink=Sink(results, journal, meter, config.sink.store, config.sink.fsync_s),
+            meter=meter,
+            clock=Clock(),
+            contact=Contact(config, base_url, warn, first_patience_s),
+            limits=Limits(config, meter),
+            warn=warn,
+            random=random.Random(run_id),
+        )
+
+    def begin(self, *, continued: bool) -> None:
+        """Mark in the journal that a session begins: nobody watched before it. Raises `StorageError`."""
+        began = self.clock.unix(self.clock.now())
+        self.journal.write(SessionStart(at=began))
+        if continued:
+            self.meter.restarts.append(began)
+
+    async def close(self) -> None:
+        """Everything that was written is on the disk. Raises `StorageError`."""
+        self.reserve.release()
+        await self.transport.close()
+        try:
+            await asyncio.to_thread(self.sink.sync)
+        finally:
+            self.journal.log.close()
+            self.results.log.close()
 
     def throttled(self, gate: Gate, outcome: Throttled, sent: float, now: float) -> None:
         """Close a gate, and say so where nothing will move for a while."""

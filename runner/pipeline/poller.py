@@ -117,7 +117,7 @@ class Poller:
             job.missing_since = now
         gone_after_s = GONE_SHARE * self._parts.config.limits.max_outage_s
         if job.missing < LOOKS_BEFORE_GONE or now - job.missing_since < gone_after_s:
-            self._look_again(job, "gone", failure, None, now)
+            self._push_back(job, "gone", None, now)
         elif job.inherited and self._parts.config.submit.on_uncertain == "resend":
             self._meter.open -= 1
             self.on_forgotten(job)
@@ -146,16 +146,20 @@ class Poller:
         After its deadline it is given up, but only while the service answers other questions: it may have
         been done long ago, and a machine that wakes up has no network yet.
         """
-        job.failed_polls += 1
-        if job.failed_polls == 1:
-            job.failing_since = now
-        self._meter.poll_retries[cause] += 1
-        is_its_own = self._parts.contact.answered_since(job.failing_since) or cause == "gone"
+        is_its_own = self._parts.contact.answered_since(job.failing_since if job.failed_polls else now)
         is_late = self._age_s(job, now) >= self._section.deadline_s
-        if is_late and is_its_own and job.failed_polls >= LOOKS_BEFORE_GONE:
+        if is_late and is_its_own and job.failed_polls + 1 >= LOOKS_BEFORE_GONE:
+            self._meter.poll_retries[cause] += 1
             self._lose(job, "expired", failure, now)
         else:
-            self._push(job, now + self._parts.retry_wait_s(job.failed_polls, wait_s))
+            self._push_back(job, cause, wait_s, now)
+
+    def _push_back(self, job: Job, cause: str, wait_s: float | None, now: float) -> None:
+        if not job.failed_polls:
+            job.failing_since = now
+        job.failed_polls += 1
+        self._meter.poll_retries[cause] += 1
+        self._push(job, now + self._parts.retry_wait_s(job.failed_polls, wait_s))
 
     def _lose(self, job: Job, status: ResultStatus, failure: Failure, now: float) -> None:
         self._meter.open -= 1

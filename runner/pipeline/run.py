@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import traceback
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -16,19 +15,14 @@ from runner.measure.progress import REDRAW_S, Progress
 from runner.measure.series import Series
 from runner.measure.summary import Session
 from runner.measure.vitals import Vitals
-from runner.pipeline.clock import Clock
 from runner.pipeline.closing import GRACE_S, Closing
-from runner.pipeline.contact import Contact
 from runner.pipeline.feed import Feed
-from runner.pipeline.limits import Limits
 from runner.pipeline.parts import Parts
 from runner.pipeline.poller import Poller
 from runner.pipeline.signals import Signals
-from runner.pipeline.sink import Sink
 from runner.pipeline.submitter import Submitter
 from runner.source import Source
-from runner.store import Journal, Recovery, Reserve, Results, RunDir, SessionStart
-from runner.transport import open_transport
+from runner.store import Recovery, RunDir
 
 SAMPLE_S: Final = 1.0
 
@@ -72,33 +66,17 @@ class _Run:
     def __init__(self, assignment: Assignment) -> None:
         a = self._a = assignment
         config = a.config
-        self._clock = Clock()
-        self._journal = Journal(a.run_dir.journal)
-        self._results = Results(a.run_dir.results)
-        self._series = Series(a.run_dir.metrics, a.meter, a.vitals, a.session)
-        self._reserve = Reserve(a.run_dir.reserve)
-        self._sink = Sink(self._results, self._journal, a.meter, config.sink.store, config.sink.fsync_s)
-        self._transport = open_transport(config, a.base_url, a.key)
-        self._limits = Limits(config, a.meter)
-        parts = Parts(
-            config=config,
-            run_id=a.run_id,
-            transport=self._transport,
-            journal=self._journal,
-            sink=self._sink,
-            meter=a.meter,
-            clock=self._clock,
-            contact=Contact(config, a.base_url, a.progress.say),
-            limits=self._limits,
-            warn=a.progress.say,
-            random=random.Random(a.run_id),
+        parts = self._parts = Parts.open(
+            config, a.run_dir, a.run_id, a.base_url, a.key, a.meter, a.progress.say
         )
+        self._clock = parts.clock
+        self._series = Series(a.run_dir.metrics, a.meter, a.vitals, a.session)
         self._followed = frozenset(a.recovery.open)
         self._feed = Feed(a.source, a.rows, self._needs_no_post)
         self._poller = Poller(parts)
         self._submitter = Submitter(parts, a.source, self._feed, a.recovery, self._poller.follow)
         self._poller.on_forgotten = self._submitter.resend
-        self._sink.on_finished = self._result_written
+        parts.sink.on_finished = self._result_written
         self._workers: list[asyncio.Task[None]] = []
         self._closing = Closing(
             a.meter,
@@ -115,31 +93,24 @@ class _Run:
             async with asyncio.TaskGroup() as tasks:
                 await self._supervise(tasks)
             drain_s = self._a.config.limits.drain_s
-            await self._sink.rescue(drain_s, self._closing.hurried, self._a.progress.say)
+            await self._parts.sink.rescue(drain_s, self._closing.hurried, self._a.progress.say)
         except StorageError as error:
             self._closing.stop(error)
         self._a.signals.handler = Signals.ignore
         return self._closing.ended_by
 
     async def close(self) -> None:
-        """Sync, write the last sample, close. Raises `StorageError`."""
-        self._reserve.release()
-        await self._transport.close()
+        """Sync, close, write the last sample. Raises `StorageError`."""
         try:
-            await asyncio.to_thread(self._sink.sync)
+            await self._parts.close()
             self._sample()
         finally:
             self._series.close()
-            self._journal.log.close()
-            self._results.log.close()
 
     def _begin(self) -> None:
         """Raises `StorageError`."""
         a = self._a
-        began = self._clock.unix(self._started)
-        self._journal.write(SessionStart(at=began))
-        if a.session.continued:
-            a.meter.restarts.append(began)
+        self._parts.begin(continued=bool(a.session.continued))
         loop = asyncio.get_running_loop()
         a.signals.hand_to(loop, self._closing.signal)
         for signum in a.signals.received:  # while the simulator or a transport was starting
@@ -162,14 +133,14 @@ class _Run:
         self._workers = [tasks.create_task(self._guard(worker)) for worker in workers]
         helpers: list[Coroutine[Any, Any, None]] = [
             self._feed.fill(),
-            self._sink.sync_for_ever(),
+            self._parts.sink.sync_for_ever(),
             self._a.vitals.watch_loop(),
             self._draw_for_ever(),
             self._sample_for_ever(),
         ]
         helping = [tasks.create_task(self._guard(helper)) for helper in helpers]
         await self._closing.over.wait()
-        self._reserve.release()
+        self._parts.reserve.release()
         self._submitter.turnstile.close()
         self._poller.turnstile.close()
         # What is under way may bring an acceptance or a result; the journal covers it where it does not.
@@ -201,7 +172,7 @@ class _Run:
         self._submitter.turnstile.wake()  # a place in flight is free
 
     def _check_limits(self) -> None:
-        reached = self._limits.reached()
+        reached = self._parts.limits.reached()
         if reached is not None:
             self._closing.drain(reached, reached.problems[0].where)
 

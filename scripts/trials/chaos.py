@@ -87,7 +87,7 @@ def carry_out(arguments: argparse.Namespace, number: int, stop: threading.Event)
     try:
         tally = Trial(plan, directory, stop).carry_out(keep=keep)
         keep = keep or bool(tally.violations)
-    except BaseException as error:
+    except BaseException as error:  # whatever it is, it should say in which trial
         error.add_note(f"in trial {number} of seed {arguments.seed}")
         raise
     finally:

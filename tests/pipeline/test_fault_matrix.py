@@ -98,7 +98,7 @@ def simulator_on_a_thread(settings):
     def run():
         try:
             uvloop.run(main())
-        except BaseException as error:
+        except BaseException as error:  # the test waits for the address, and hears of it instead
             if not ready.done():
                 ready.set_exception(error)
             raise

@@ -2,7 +2,6 @@
 
 import signal
 import socket
-import subprocess
 import threading
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -15,14 +14,6 @@ ENDS_SOON_S = 30
 NEVER_S = 3600
 SIGNALS = pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 FIXED_01_S = {"type": "constant", "mean_s": 0.1}
-
-
-def wait_for(condition, process):
-    """Return once `condition()` holds; the process must not end before."""
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(0.02)
 
 
 def wait_for_line(text, process):
@@ -137,7 +128,7 @@ def test_while_the_first_answer_is_waited_for(simulate, runner, signum, code, si
         limits={"drain_s": 0.2 if signals == 1 else NEVER_S},
     )
     process = runner.start("run", config)
-    wait_for(lambda: silent.account()["posts_now"] == 1, process)
+    runner.wait_for(process, lambda: silent.account()["posts_now"] == 1)
     process.send_signal(signum)
     if signals == 2:
         wait_for_line("no more is sent", process)
@@ -160,7 +151,7 @@ def test_while_nobody_has_ever_listened_at_the_address(simulate, runner, signum,
     )
     process = runner.start("run", config)
     journal = runner.cwd / "runs/t/journal.jsonl"
-    wait_for(lambda: journal.exists() and b'"cause":"connect"' in journal.read_bytes(), process)
+    runner.wait_for(process, lambda: journal.exists() and b'"cause":"connect"' in journal.read_bytes())
     process.send_signal(signum)
     ended(process, code)
     simulator = simulate(port=port)
@@ -179,10 +170,10 @@ def test_while_a_service_that_went_away_is_tried_again_and_again(simulate, runne
         limits={"drain_s": 0.2},
     )
     process = runner.start("run", config)
-    wait_for(lambda: len(runner.results()) > 5, process)
+    runner.wait_for(process, lambda: len(runner.results()) > 5)
     first.stop()
     metrics = runner.cwd / "runs/t/metrics.jsonl"
-    wait_for(lambda: metrics.exists() and b'"connect":' in metrics.read_bytes(), process)
+    runner.wait_for(process, lambda: metrics.exists() and b'"connect":' in metrics.read_bytes())
     process.send_signal(signum)
     ended(process, code)
     assert runner.summary()["requests"]["completed"] == len(runner.results()) < 200
@@ -211,7 +202,7 @@ def test_a_second_signal_of_another_kind_while_polls_hang_in_the_drain(
         limits={"drain_s": NEVER_S},
     )
     process = runner.start("run", config)
-    wait_for(lambda: silent.account()["gets_now"] == 10, process)
+    runner.wait_for(process, lambda: silent.account()["gets_now"] == 10)
     process.send_signal(first)
     wait_for_line("waiting at most 3600 s for 10 open jobs", process)
     process.send_signal(second)
@@ -233,7 +224,7 @@ def test_while_a_continued_run_reads_a_long_journal(simulate, runner, signum, co
         journal.write(b'{"event":"refused","row":3,"cause":"429","at":1.0}\n' * 600_000)
     before = contents(run_dir)
     process = runner.start("run", config)
-    wait_for(lambda: "journal.jsonl" in open_files(process), process)
+    runner.wait_for(process, lambda: "journal.jsonl" in open_files(process))
     process.send_signal(signum)
     _, errors = process.communicate(timeout=ENDS_SOON_S)
     assert process.returncode == code, errors
@@ -270,7 +261,7 @@ def test_many_signals_at_once(simulate, runner, signum, code):
     for session in range(3):
         process = runner.start("run", config)
         done = len(runner.results())
-        wait_for(lambda least=done + 5: len(runner.results()) >= least, process)
+        runner.wait_for(process, lambda least=done + 5: len(runner.results()) >= least)
         for _ in range(5):
             process.send_signal(signum)
         ended(process, code)
@@ -290,7 +281,7 @@ def test_signals_without_end(simulate, runner, signum, code):
         target={"base_url": simulator.base_url}, source={"count": 60}, submit={"max_in_flight": 5}
     )
     process = runner.start("run", config)
-    wait_for(lambda: len(runner.results()) >= 5, process)
+    runner.wait_for(process, lambda: len(runner.results()) >= 5)
     while process.poll() is None:
         process.send_signal(signum)
     ended(process, code)

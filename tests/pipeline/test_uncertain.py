@@ -81,6 +81,21 @@ def test_a_job_of_an_earlier_session_that_the_service_forgot(simulate, runner, c
         assert restarted.account()["executed"] == 30
 
 
+def test_a_forgotten_job_of_an_earlier_session_is_uncertain_past_its_deadline_too(simulate, runner):
+    simulator = simulate(latency=SLOW)
+    config = runner.config(
+        target={"base_url": simulator.base_url}, source={"count": 10}, poll={"deadline_s": 0.5}
+    )
+    process = runner.start("run", config, "--set", "poll.deadline_s=1000")
+    runner.wait_for(process, runner.has_accepted(10))
+    process.kill()
+    process.communicate()
+    simulator.kill()
+    simulate(port=simulator.port)
+    assert runner("run", config).returncode == 1
+    assert statuses(runner) == {"uncertain": 10}
+
+
 def test_rows_of_a_file_are_found_again_for_sending_forgotten_jobs_again(simulate, runner):
     simulator = simulate(latency=SLOW)
     rows = ({"custom_id": f"id-{i}", "input": f"text {i} " + "x" * 500} for i in range(3000))
