@@ -1,91 +1,135 @@
-"""The default transport: aiohttp, bytes in, bytes out."""
+"""The default transport: aiohttp's connections and its HTTP parser, bytes in, bytes out."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp import hdrs
 from yarl import URL
 
 from runner import __version__
 from runner.config.sections import RunConfig
+from runner.transport.deadlines import Deadlines
 from runner.transport.faults import CONNECT_SHARE, Faults
 from runner.transport.outcomes import CancelOutcome, Outcome, RetrieveOutcome, SubmitOutcome, Transient
 from runner.transport.reading import Reader, read_cancel, read_retrieve, read_submit
 from runner.transport.scrub import Headers, Scrubber
 
-DNS_CACHE_S = 300
+DNS_CACHE_S: Final = 300
+_NO_TRACES: Final[list[Any]] = []
+_NETWORK_ERRORS: Final = (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError)
 
 
 class Direct:
-    """One session, its connections bounded by the number of workers that use it."""
+    """Requests to one service over a pool of connections, bounded by the number of workers that use it.
+
+    What aiohttp's session does anew for every request (URL, header and timer objects, redirects, cookies,
+    a task to write the body) is the same for all of ours, so it is done once: a request is the bytes of a
+    prepared head and of a body, written to a connection of aiohttp's connector, whose parser reads the
+    answer. See docs/decisions/below-the-session.md.
+    """
 
     def __init__(self, config: RunConfig, base_url: str, key: str) -> None:
-        self._submit_url = URL(f"{base_url}/responses")
-        self._job_url = f"{base_url}/responses/"
-        self._idempotency_header = config.target.idempotency_header
-        self._scrub = Scrubber(key)
-        self._faults = Faults(self._scrub, config.target.timeout_s)
         timeout_s = config.target.timeout_s
-        self._session = aiohttp.ClientSession(
-            # Workers are the semaphore. A limit in the pool as well would only make them queue twice.
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_CACHE_S),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_SHARE * timeout_s),
-            headers={
-                "Authorization": f"Bearer {key}",
-                "User-Agent": f"responses-runner/{__version__}",
-                "Accept": "application/json",
-            },
-            proxy=_proxy_for(base_url),
-        )
-        # aiohttp repeats a GET on a dropped connection, uncounted, and offers no public way to say no.
-        self._session._retry_connection = False  # noqa: SLF001 - see above
+        self._scrub = Scrubber(key)
+        self._faults = Faults(self._scrub, timeout_s)
+        self._deadlines = Deadlines(timeout_s)
+        # Workers are the semaphore. A limit in the pool as well would only make them queue twice.
+        self._connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_CACHE_S)
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SHARE * timeout_s)
+        self._route = _route(f"{base_url}/responses", key)
+        target = _request_target(self._route)
+        headers = "".join(f"{name}: {value}\r\n" for name, value in self._route.headers.items())
+        self._get = f"GET {target}/", f" HTTP/1.1\r\n{headers}\r\n"
+        self._cancel = f"POST {target}/", f"/cancel HTTP/1.1\r\n{headers}Content-Length: 0\r\n\r\n"
+        name = config.target.idempotency_header
+        self._post = f"POST {target} HTTP/1.1\r\n{headers}Content-Type: application/json\r\n"
+        self._key_line = f"{name}: " if name else None
 
     async def submit(self, body: bytes, idempotency_key: str) -> SubmitOutcome:
-        headers = {"Content-Type": "application/json"}
-        if self._idempotency_header:
-            headers[self._idempotency_header] = idempotency_key
-        call = self._session.post(self._submit_url, data=body, headers=headers, allow_redirects=False)
-        return await self._exchange(call, read_submit)
+        key_line = f"{self._key_line}{idempotency_key}\r\n" if self._key_line else ""
+        head = f"{self._post}{key_line}Content-Length: {len(body)}\r\n\r\n"
+        return await self._exchange(head.encode() + body, read_submit)
 
     async def retrieve(self, job_id: str) -> RetrieveOutcome:
-        return await self._exchange(
-            self._session.get(self._url(job_id), allow_redirects=False), read_retrieve
-        )
+        before, after = self._get
+        return await self._exchange(f"{before}{quote(job_id, safe='')}{after}".encode(), read_retrieve)
 
     async def cancel(self, job_id: str) -> CancelOutcome:
-        return await self._exchange(
-            self._session.post(self._url(job_id, "/cancel"), allow_redirects=False), read_cancel
-        )
-
-    async def _exchange(
-        self, call: AbstractAsyncContextManager[aiohttp.ClientResponse], read: Reader[Outcome]
-    ) -> Outcome | Transient:
-        try:
-            async with call as answer:
-                content = await answer.read()
-        except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError) as error:
-            return self._faults.transient(error)
-        headers = Headers(answer.headers, self._scrub)
-        return read(answer.status, headers, self._scrub.body(content), time.time())
-
-    def _url(self, job_id: str, action: str = "") -> URL:
-        return URL(f"{self._job_url}{quote(job_id, safe='')}{action}", encoded=True)
+        before, after = self._cancel
+        return await self._exchange(f"{before}{quote(job_id, safe='')}{after}".encode(), read_cancel)
 
     async def close(self) -> None:
-        await self._session.close()
+        self._deadlines.close()
+        await self._connector.close()
+
+    async def _exchange(self, request: bytes, read: Reader[Outcome]) -> Outcome | Transient:
+        try:
+            with self._deadlines:
+                status, headers, content = await self._send(request)
+        except _NETWORK_ERRORS as error:
+            return self._faults.transient(error)
+        return read(status, Headers(headers, self._scrub), self._scrub.body(content), time.time())
+
+    async def _send(self, request: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body of the answer to `request`. Raises `_NETWORK_ERRORS`."""
+        try:
+            connection = await self._connector.connect(self._route, _NO_TRACES, self._timeout)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError(f"{self._route.url.host}: no connection in time") from error
+        try:
+            protocol = connection.protocol
+            if protocol is None or protocol.transport is None:
+                raise aiohttp.ServerDisconnectedError
+            protocol.set_response_params(read_until_eof=True)
+            protocol.transport.write(request)
+            message, payload = await protocol.read()
+            while 100 <= message.code < 200 and message.code != 101:
+                message, payload = await protocol.read()
+            content = payload.read_nowait() if payload.is_eof() else await payload.read()
+        except BaseException:
+            connection.close()
+            raise
+        connection.release()
+        return message.code, message.headers, content
 
 
-def _proxy_for(base_url: str) -> str | None:
+def _route(url: str, key: str) -> aiohttp.ClientRequest:
+    """A request that is never sent: it tells the connector where to, and knows the headers of all others."""
+    address = URL(url)
+    proxy = _proxy_for(url)
+    route = aiohttp.ClientRequest(
+        hdrs.METH_GET,
+        address,
+        headers={
+            hdrs.AUTHORIZATION: f"Bearer {key}",
+            hdrs.USER_AGENT: f"responses-runner/{__version__}",
+            hdrs.ACCEPT: "application/json",
+        },
+        loop=asyncio.get_running_loop(),
+        proxy=proxy,
+    )
+    if proxy is not None and proxy.user is not None and not route.is_ssl():
+        route.headers[hdrs.PROXY_AUTHORIZATION] = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
+    return route
+
+
+def _request_target(route: aiohttp.ClientRequest) -> str:
+    """What stands behind the method (RFC 9112, 3.2): a proxy that is no tunnel wants the whole address."""
+    return str(route.url) if route.proxy is not None and not route.is_ssl() else route.url.raw_path
+
+
+def _proxy_for(url: str) -> URL | None:
     """The proxy of the environment, asked once: aiohttp's own `trust_env` asks each time, in a thread."""
-    address = urlsplit(base_url)
+    address = urlsplit(url)
     proxies: Mapping[str, str] = getproxies()
     if address.hostname is None or proxy_bypass(address.hostname):
         return None
     proxy = proxies.get(address.scheme) or proxies.get("all")
-    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+    return URL(f"http://{proxy}" if proxy and "://" not in proxy else proxy) if proxy else None
