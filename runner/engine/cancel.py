@@ -107,6 +107,7 @@ class _Cancellation:
             parts.begin(continued=True)
             canceller = Canceller(parts, history.recovery.open.values())
             self._tally = canceller.tally
+            parts.sink.on_broken = canceller.stop
             hurried = self._watch_signals()
             workers = min(config.submit.concurrency, history.meter.open)
             ended_by = await self._within_time(canceller, workers, hurried)
@@ -114,6 +115,7 @@ class _Cancellation:
             await parts.sink.rescue(config.limits.drain_s, hurried, _say)
             self._signals.handler = Signals.ignore
             contact = parts.contact
+            ended_by = canceller.stopped_by or ended_by
             if ended_by is None and not contact.made and contact.last_failure:
                 return contact.unreachable(contact.last_failure)
             return ended_by

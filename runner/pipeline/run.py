@@ -17,6 +17,7 @@ from runner.measure.summary import Session
 from runner.measure.vitals import Vitals
 from runner.pipeline.closing import GRACE_S, Closing
 from runner.pipeline.feed import Feed
+from runner.pipeline.intake import Intake
 from runner.pipeline.parts import Parts
 from runner.pipeline.poller import Poller
 from runner.pipeline.signals import Signals
@@ -73,10 +74,12 @@ class _Run:
         self._series = Series(a.run_dir.metrics, a.meter, a.vitals, a.session)
         self._followed = frozenset(a.recovery.open)
         self._feed = Feed(a.source, a.rows, self._needs_no_post)
+        self._intake = Intake(parts, a.source, self._feed, a.recovery)
         self._poller = Poller(parts)
-        self._submitter = Submitter(parts, a.source, self._feed, a.recovery, self._poller.follow)
+        self._submitter = Submitter(parts, self._intake, self._poller.follow)
+        self._feed.on_more = self._submitter.turnstile.wake
         self._poller.on_forgotten = self._submitter.resend
-        parts.sink.on_finished = self._result_written
+        parts.sink.on_finished = self._results_written
         self._workers: list[asyncio.Task[None]] = []
         self._closing = Closing(
             a.meter,
@@ -85,6 +88,7 @@ class _Run:
             stop_submitting=self._submitter.turnstile.close,
             cancel=self._cancel_workers,
         )
+        parts.sink.on_broken = self._closing.stop
         self._started = self._clock.now()
 
     async def run(self) -> RunnerError | None:
@@ -92,6 +96,7 @@ class _Run:
             self._begin()
             async with asyncio.TaskGroup() as tasks:
                 await self._supervise(tasks)
+            self._intake.close()
             drain_s = self._a.config.limits.drain_s
             await self._parts.sink.rescue(drain_s, self._closing.hurried, self._a.progress.say)
         except StorageError as error:
@@ -166,10 +171,10 @@ class _Run:
     def _needs_no_post(self, row: int) -> bool:
         return row in self._a.recovery.done or row in self._followed
 
-    def _result_written(self) -> None:
+    def _results_written(self) -> None:
         self._check_limits()
         self._closing.check()
-        self._submitter.turnstile.wake()  # a place in flight is free
+        self._submitter.turnstile.wake()  # places in flight are free
 
     def _check_limits(self) -> None:
         reached = self._parts.limits.reached()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Literal
 
@@ -14,7 +14,7 @@ from runner.errors import StorageError
 from runner.measure.meter import Meter
 from runner.pipeline.submission import Submission
 from runner.records import Failure, Job, Reply, Result, ResultStatus, Timing, Usage
-from runner.store import Journal, Results
+from runner.store import Acceptance, Journal, Results, Retraction
 from runner.transport.outcomes import Done
 
 NO_USAGE: Final = Usage()
@@ -22,7 +22,13 @@ RESCUE_EVERY_S: Final = 0.25
 
 
 class Sink:
-    """The end of every request. `on_finished` is told after its line is with the kernel."""
+    """Everything that a session writes down of its requests.
+
+    Intents are with the kernel when `intend` returns. All else is written at the end of the turn of the event
+    loop in which it came up, with one call for each file; what follows from it follows then: an accepted job
+    is polled (`on_accepted`), a result counts (`on_finished`, told once for all of them). A process killed
+    before that was killed before the answer came, as far as anybody can tell.
+    """
 
     def __init__(
         self, results: Results, journal: Journal, meter: Meter, store: Literal["full", "text"], fsync_s: float
@@ -32,15 +38,45 @@ class Sink:
         self._meter = meter
         self._store = store
         self._fsync_s = fsync_s
+        self._loop = asyncio.get_running_loop()
+        self._flush_is_due = False
+        self._accepted: list[Job] = []
         self._unwritten: list[tuple[Result, Usage]] = []
+        self.on_accepted: Callable[[Job], None] = lambda _: None
         self.on_finished: Callable[[], None] = lambda: None
+        self.on_broken: Callable[[StorageError], None] = lambda _: None
+        """Told when something could not be written; it is kept for `rescue`."""
+
+    def intend(self, submissions: Sequence[Submission]) -> None:
+        """Their first POSTs may be made from now on. Raises `StorageError`."""
+        self._journal.intend(submission.intent() for submission in submissions)
+
+    def accept(self, job: Job) -> None:
+        """The service works on a job."""
+        self._journal.keep(
+            Acceptance(
+                row=job.row,
+                job=job.id,
+                kind=job.kind,
+                attempts=job.attempts,
+                at=job.accepted,
+                epoch=job.epoch,
+            )
+        )
+        self._accepted.append(job)
+        self._flush_soon()
+
+    def retract(self, submission: Submission, cause: str, at: float) -> None:
+        """The service surely does not know of a request: a later session may send it without doubt."""
+        self._journal.keep(Retraction(submission.request.row, cause, at, submission.epoch))
+        self._flush_soon()
 
     def finish(self, job: Job, done: float, outcome: Done) -> None:
-        """A job ended; seen at `done`, in Unix seconds. Raises `StorageError`."""
+        """A job ended; seen at `done`, in Unix seconds."""
         self._end_job(job, done, outcome.status, self._kept(outcome.reply), outcome.failure, outcome.usage)
 
     def lose(self, job: Job, done: float, status: ResultStatus, failure: Failure) -> None:
-        """An accepted job is given up. Raises `StorageError`."""
+        """An accepted job is given up."""
         self._end_job(job, done, status, None, failure, NO_USAGE)
 
     def refuse(
@@ -51,8 +87,8 @@ class Sink:
         failure: Failure,
         reply: Reply | None,
     ) -> None:
-        """A request ends without an accepted job. Raises `StorageError`."""
-        self._write(
+        """A request ends without an accepted job."""
+        self._end(
             Result(
                 custom_id=submission.request.custom_id,
                 row=submission.request.row,
@@ -67,6 +103,27 @@ class Sink:
             NO_USAGE,
         )
 
+    def flush(self) -> None:
+        """Write what came up, and let follow what follows from it."""
+        self._flush_is_due = False
+        for flush in (self._flush_journal, self._flush_results):
+            try:
+                flush()
+            except StorageError as error:  # a received result is worth a try, whatever became of the journal
+                self.on_broken(error)
+
+    def _flush_journal(self) -> None:
+        self._journal.flush()
+        accepted, self._accepted = self._accepted, []
+        for job in accepted:
+            self.on_accepted(job)
+
+    def _flush_results(self) -> None:
+        self._results.flush()
+        if self._unwritten:
+            self._count()
+            self.on_finished()
+
     async def sync_for_ever(self) -> None:
         """Group commit: everything received is on the disk at most `fsync_s` later. Raises `StorageError`."""
         while True:
@@ -74,13 +131,13 @@ class Sink:
             await asyncio.to_thread(self.sync)
 
     def sync(self) -> None:
-        """Blocking. Raises `StorageError`."""
+        """Wait until what was written is on the disk; blocking. Raises `StorageError`."""
         self._journal.log.sync()
         self._results.log.sync()
 
     async def rescue(self, patience_s: float, hurried: asyncio.Event, say: Callable[[str], None]) -> None:
         """Write what a full disk kept back, if there is room before the time is over or somebody hurries."""
-        if self._written():
+        if self._is_rescued():
             return
         say(f"waiting at most {patience_s:g} s for room to write what was received")
         with suppress(TimeoutError):
@@ -88,21 +145,25 @@ class Sink:
                 while not hurried.is_set():
                     with suppress(TimeoutError):
                         await asyncio.wait_for(hurried.wait(), RESCUE_EVERY_S)
-                    if self._written():
+                    if self._is_rescued():
                         return
         # Their jobs count as open again.
         self._meter.open += sum(result.timing.accepted is not None for result, _ in self._unwritten)
         count = len(self._unwritten)
         say(f"{count:,} results that were received could not be written: a continued run asks again")
 
-    def _written(self) -> bool:
+    def _is_rescued(self) -> bool:
         """Try once more; whether all of it is written now."""
+        self.flush()
         if not all([self._journal.log.rescue(), self._results.log.rescue()]):
             return False
+        self._count()
+        return True
+
+    def _count(self) -> None:
         unwritten, self._unwritten = self._unwritten, []
         for result, usage in unwritten:
             self._meter.finished(result.status, result.timing, usage)
-        return True
 
     def _end_job(
         self,
@@ -114,21 +175,22 @@ class Sink:
         usage: Usage,
     ) -> None:
         timing = Timing(job.due, job.sent, job.accepted, job.pending, done)
-        self._write(
+        self._end(
             Result(
                 job.custom_id, job.row, status, reply, failure, timing, job.attempts, job.polls, job.epoch
             ),
             usage,
         )
 
-    def _write(self, result: Result, usage: Usage) -> None:
-        try:
-            self._results.write(result)
-        except StorageError:
-            self._unwritten.append((result, usage))
-            raise
-        self._meter.finished(result.status, result.timing, usage)
-        self.on_finished()
+    def _end(self, result: Result, usage: Usage) -> None:
+        self._results.keep(result)
+        self._unwritten.append((result, usage))
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._loop.call_soon(self.flush)
 
     def _kept(self, reply: Reply) -> Reply:
         if self._store == "full":

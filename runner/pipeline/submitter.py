@@ -6,16 +6,14 @@ import heapq
 from collections.abc import Callable
 from typing import Final
 
-from runner.errors import EndpointUnreachable, Problem, StoppedEarly
-from runner.pipeline.feed import Feed
+from runner.errors import EndpointUnreachable, StoppedEarly
+from runner.pipeline.intake import Intake
 from runner.pipeline.parts import Parts
-from runner.pipeline.submission import Submission, idempotency_key
+from runner.pipeline.submission import Submission
 from runner.pipeline.turnstile import Turnstile
 from runner.policy.circuit import Circuit
 from runner.policy.limiter import Gate
 from runner.records import Failure, Job, Reply, ResultStatus
-from runner.source import Line, Source
-from runner.store import Acceptance, Recovery, Retraction
 from runner.transport.outcomes import (
     Accepted,
     Done,
@@ -47,26 +45,19 @@ class Submitter:
     A request has one of `max_in_flight` places from when its row is taken until its result is written.
     """
 
-    def __init__(
-        self, parts: Parts, source: Source, feed: Feed, recovery: Recovery, follow: Callable[[Job], None]
-    ) -> None:
+    def __init__(self, parts: Parts, intake: Intake, follow: Callable[[Job], None]) -> None:
         self._parts = parts
         self._meter = parts.meter
         self._section = parts.config.submit
-        self._source = source
-        self._feed = feed
-        self._unacknowledged = recovery.unacknowledged
-        self._epochs = recovery.epochs
+        self._intake = intake
         self._follow = follow
-        self._forgotten: dict[int, Job] = {}
         self._retries: list[tuple[float, int, Submission]] = []
         self._backlog = BACKLOG_PER_WORKER * self._section.concurrency
         self._outstanding = 0
         self.gate = Gate()
         self._circuit = Circuit(parts.config.limits.max_outage_s)
         self.turnstile: Turnstile[Submission] = Turnstile(self._take, parts.clock.now)
-        self._meter.unacknowledged = len(recovery.unacknowledged)
-        feed.on_more = self.turnstile.wake
+        parts.sink.on_accepted = self._hand_over
         parts.contact.on_made = self.turnstile.wake
 
     async def work(self) -> None:
@@ -75,9 +66,8 @@ class Submitter:
             await self._send(submission)
 
     def resend(self, job: Job) -> None:
-        """Send the request of a forgotten job once more, under the key that it had."""
-        self._forgotten[job.row] = job
-        self._feed.again(job.row)
+        """Send the request of a forgotten job once more."""
+        self._intake.again(job)
         self.turnstile.wake()  # its place in flight is free
 
     def _take(self, now: float) -> tuple[Submission | None, float | None]:
@@ -98,49 +88,14 @@ class Submitter:
         return None
 
     def _fresh(self, now: float) -> Submission | None:
-        in_flight = self._outstanding + self._meter.open
-        if in_flight >= self._section.max_in_flight or len(self._retries) >= self._backlog:
-            return None
-        if not self._parts.limits.allow_another(in_flight):
-            return None
         contact = self._parts.contact
         if not contact.made and (self._outstanding or not contact.wants_another):
             return None  # the first request decides whether there will be a second
-        line = self._feed.take()
-        if line is None:
+        if len(self._retries) >= self._backlog:
             return None
-        self._outstanding += 1
-        return self._submission(line, now)
-
-    def _submission(self, line: Line, now: float) -> Submission:
-        request = self._source.request(line)
-        epoch = self._epochs.get(line.i, 0)
-        key = idempotency_key(self._parts.run_id, request, epoch)
-        job = self._forgotten.pop(line.i, None)
-        if job is not None:
-            return Submission(
-                request=request, key=key, epoch=epoch, due=job.due, sent=job.sent, in_doubt=True
-            )
-        before = self._unacknowledged.pop(line.i, None)
-        if before is None:
-            return Submission(request=request, key=key, epoch=epoch, due=self._parts.clock.unix(now))
-        if before.key != key:
-            raise StoppedEarly(
-                Problem(
-                    "makes other bytes now than when it was first sent",
-                    line.where,
-                    "was this tool or a library under it changed? use the old one, or --new",
-                )
-            )
-        return Submission(
-            request=request,
-            key=key,
-            epoch=epoch,
-            due=before.due,
-            sent=before.sent,
-            intended=True,
-            in_doubt=True,
-        )
+        submission = self._intake.take(now, self._outstanding + len(self._intake) + self._meter.open)
+        self._outstanding += submission is not None
+        return submission
 
     async def _send(self, submission: Submission) -> None:
         parts = self._parts
@@ -153,7 +108,7 @@ class Submitter:
             if submission.sent is None:
                 submission.sent = parts.clock.unix(started)
             if not submission.intended:
-                parts.journal.write(submission.intent())
+                parts.sink.intend((submission,))
                 submission.intended = True
                 self._meter.unacknowledged += 1
             submission.attempts += 1
@@ -246,20 +201,13 @@ class Submitter:
         return "uncertain" if submission.in_doubt and (is_forgotten or not is_protected) else "rejected"
 
     def _accept(self, submission: Submission, job_id: str, now: float) -> None:
-        job = submission.job(job_id, self._parts.clock.unix(now))
-        self._parts.journal.write(
-            Acceptance(
-                row=job.row,
-                job=job.id,
-                kind=job.kind,
-                attempts=job.attempts,
-                at=job.accepted,
-                epoch=job.epoch,
-            )
-        )
-        self._outstanding -= 1
         self._meter.unacknowledged -= 1
         self._meter.accept(now)
+        self._parts.sink.accept(submission.job(job_id, self._parts.clock.unix(now)))
+
+    def _hand_over(self, job: Job) -> None:
+        """An acceptance is on record: the job is the poller's."""
+        self._outstanding -= 1
         self._follow(job)
 
     def _try_again(
@@ -280,10 +228,7 @@ class Submitter:
             heapq.heappush(self._retries, (due, submission.request.row, submission))
 
     def _retract(self, submission: Submission, cause: str, now: float) -> None:
-        """The service surely does not know of this request: a later session may send it without doubt."""
-        at = self._parts.clock.unix(now)
-        row, epoch = submission.request.row, submission.epoch
-        self._parts.journal.write(Retraction(row=row, cause=cause, at=at, epoch=epoch))
+        self._parts.sink.retract(submission, cause, self._parts.clock.unix(now))
         submission.intended = False
         self._meter.unacknowledged -= 1
 

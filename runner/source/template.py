@@ -28,13 +28,15 @@ class Template:
     def __init__(self, text: str, name: str) -> None:
         try:
             self.fields = _fields_of(_ENVIRONMENT.parse(text))
-            self._render = _ENVIRONMENT.from_string(text).render
+            template = _ENVIRONMENT.from_string(text)
         except TemplateSyntaxError as error:
             raise ConfigError(
                 Problem(f"{name} is not a template: {error.message} (its line {error.lineno})")
             ) from None
         except (ArithmeticError, ValueError, RecursionError) as error:
             raise ConfigError(Problem(f"{name} is not a template: {error}")) from None
+        template.globals = dict(template.globals)  # copied for each row, which a chain of maps is slow at
+        self._render = template.render
         self.name = name
 
     def render(self, i: int, fields: Mapping[str, Any]) -> str:

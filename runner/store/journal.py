@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +10,8 @@ import msgspec
 
 from runner.errors import Problem, RunDirError
 from runner.records import ResultStatus
-from runner.store.files import AppendLog, read_lines
+from runner.store.files import read_lines
+from runner.store.values import ValueLog
 
 
 class Intent(msgspec.Struct, frozen=True, gc=False, tag="intent", tag_field="event", omit_defaults=True):
@@ -63,19 +64,15 @@ class SessionStart(msgspec.Struct, frozen=True, gc=False, tag="session", tag_fie
 
 
 Entry = Intent | Acceptance | Retraction | Reopened | SessionStart
-_encoder: Final = msgspec.json.Encoder()
 _decode = msgspec.json.Decoder(Entry).decode
 
 
-class Journal:
-    """Appends entries; one line each."""
+class Journal(ValueLog[Entry]):
+    """Entries, one line each."""
 
-    def __init__(self, path: Path) -> None:
-        self.log = AppendLog(path)
-
-    def write(self, entry: Entry) -> None:
-        """Raises `StorageError`. An intent that could not be written is void: its POST is not made."""
-        self.log.append(_encoder.encode(entry) + b"\n", is_owed=not isinstance(entry, Intent))
+    def intend(self, intents: Iterable[Intent]) -> None:
+        """Write before the POSTs are made. Raises `StorageError`: what could not be written is void then."""
+        self.write(*intents, is_owed=False)
 
 
 def read_journal(path: Path) -> Iterator[Entry]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
 from runner.records import Failure, Result, ResultStatus, Timing
-from runner.store.files import AppendLog, read_lines
+from runner.store.files import read_lines
 from runner.store.journal import damaged
-
-_encoder: Final = msgspec.json.Encoder()
+from runner.store.values import ValueLog
 
 
 class _Tokens(msgspec.Struct, gc=False):
@@ -46,15 +44,8 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 _decode = msgspec.json.Decoder(Line).decode
 
 
-class Results:
-    """Appends results; one line each."""
-
-    def __init__(self, path: Path) -> None:
-        self.log = AppendLog(path)
-
-    def write(self, result: Result) -> None:
-        """Raises `StorageError`."""
-        self.log.append(_encoder.encode(result) + b"\n")
+class Results(ValueLog[Result]):
+    """Results, one line each."""
 
 
 def read_results(path: Path) -> Iterator[Line]:

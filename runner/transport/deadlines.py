@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any, Final, cast
+
+_current_task: Final = cast("Callable[[], asyncio.Task[Any]]", asyncio.current_task)
+"""An exchange always runs in a task."""
 
 
 class Deadlines:
@@ -16,17 +21,16 @@ class Deadlines:
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
-        self._began: dict[asyncio.Task[object], float] = {}
+        self._began: dict[asyncio.Task[Any], float] = {}
         """By task, the oldest first: loop time."""
-        self._passed: set[asyncio.Task[object]] = set()
+        self._passed: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<Deadlines of {self._timeout_s:g} s, {len(self._began)} under way>"
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "an exchange runs in a task"
+        task = _current_task()
         now = self._loop.time()
         self._began[task] = now
         if self._timer is None:
@@ -35,8 +39,7 @@ class Deadlines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+        task = _current_task()
         del self._began[task]
         if self._passed and task in self._passed:
             self._passed.remove(task)

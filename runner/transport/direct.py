@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from runner import __version__
@@ -84,11 +85,9 @@ class Direct:
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError(f"{self._route.url.host}: no connection in time") from error
         try:
-            protocol = connection.protocol
-            if protocol is None or protocol.transport is None:
-                raise aiohttp.ServerDisconnectedError
+            protocol = cast("ResponseHandler", connection.protocol)
             protocol.set_response_params(read_until_eof=True)
-            protocol.transport.write(request)
+            _write(protocol, request)
             message, payload = await protocol.read()
             while 100 <= message.code < 200 and message.code != 101:
                 message, payload = await protocol.read()
@@ -98,6 +97,13 @@ class Direct:
             raise
         connection.release()
         return message.code, message.headers, content
+
+
+def _write(protocol: ResponseHandler, request: bytes) -> None:
+    transport = protocol.transport
+    if transport is None or transport.is_closing():  # lost since it was made, or taken from the pool
+        raise aiohttp.ClientConnectionResetError("Connection lost before the request was written")
+    transport.write(request)
 
 
 def _route(url: str, key: str) -> aiohttp.ClientRequest:

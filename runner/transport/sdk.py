@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable
 from urllib.parse import quote
@@ -12,6 +11,7 @@ import httpx2
 import openai
 
 from runner.config.sections import RunConfig
+from runner.transport.deadlines import Deadlines
 from runner.transport.faults import CONNECT_SHARE, Faults
 from runner.transport.outcomes import CancelOutcome, Outcome, RetrieveOutcome, SubmitOutcome, Transient
 from runner.transport.reading import Reader, read_cancel, read_retrieve, read_submit
@@ -27,16 +27,17 @@ class Sdk:
 
     def __init__(self, config: RunConfig, base_url: str, key: str) -> None:
         self._idempotency_header = config.target.idempotency_header
-        self._timeout_s = config.target.timeout_s
+        timeout_s = config.target.timeout_s
         self._scrub = Scrubber(key)
-        self._faults = Faults(self._scrub, config.target.timeout_s)
+        self._faults = Faults(self._scrub, timeout_s)
+        self._deadlines = Deadlines(timeout_s)
         # Given as a number: the SDK's default is 1000 connections, and no number becomes aiohttp's 100.
         connections = config.submit.concurrency + config.poll.concurrency
         self._client = openai.AsyncOpenAI(
             base_url=base_url,
             api_key=key,
             max_retries=0,
-            timeout=httpx2.Timeout(self._timeout_s, connect=CONNECT_SHARE * self._timeout_s),
+            timeout=httpx2.Timeout(timeout_s, connect=CONNECT_SHARE * timeout_s),
             http_client=openai.DefaultAioHttpClient(
                 limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
                 follow_redirects=False,
@@ -60,12 +61,13 @@ class Sdk:
         return await self._exchange(call, read_cancel)
 
     async def close(self) -> None:
+        self._deadlines.close()
         await self._client.close()
 
     async def _exchange(self, call: Awaitable[httpx2.Response], read: Reader[Outcome]) -> Outcome | Transient:
         """Await one call within the whole deadline; the SDK's own timeouts are per read."""
         try:
-            async with asyncio.timeout(self._timeout_s):
+            with self._deadlines:
                 answer = await call
         except openai.APIStatusError as error:
             answer = error.response
