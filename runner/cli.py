@@ -84,6 +84,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         default=(),
         help="continue, and send rows anew that ended so: failed, rejected, expired, uncertain, …",
     )
+    parser.add_argument(
+        "--workers", type=_positive, metavar="N", help="processes to share the work (engine.workers)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress, no report; errors are still told")
     parser.set_defaults(command=_run)
 
@@ -119,10 +122,13 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from runner.config import load
+
+    workers = [f"engine.workers={arguments.workers}"] if arguments.workers else []
+    config = load(arguments.config, [*arguments.overrides, *workers])
+
     from runner.engine.local import Options, execute
     from runner.pipeline.signals import Signals
 
-    config = load(arguments.config, arguments.overrides)
     options = Options(new=arguments.new, limit=arguments.limit, retry=arguments.retry, quiet=arguments.quiet)
     with Signals() as signals:
         ending = execute(config, options, signals)
@@ -148,9 +154,12 @@ def _print_report(run_dir: str) -> None:
 
 def _check(arguments: argparse.Namespace) -> int:
     from runner.config import load
+
+    config = load(arguments.config, arguments.overrides)
+
     from runner.engine.plan import plan
 
-    print(plan(load(arguments.config, arguments.overrides), arguments.limit))
+    print(plan(config, arguments.limit))
     return 0
 
 

@@ -152,13 +152,11 @@ class Runner:
 
     def has_results(self, least: int, name: str = "t") -> Callable[[], bool]:
         """A condition: that many lines are written."""
-        path = self.cwd / "runs" / name / "results.jsonl"
-        return lambda: path.exists() and path.read_bytes().count(b"\n") >= least
+        return lambda: self._content("results", name).count(b"\n") >= least
 
     def has_accepted(self, count: int, name: str = "t") -> Callable[[], bool]:
         """A condition: that many acceptances are on record, which the service knows of a moment earlier."""
-        path = self.cwd / "runs" / name / "journal.jsonl"
-        return lambda: path.exists() and path.read_bytes().count(b'"event":"accepted"') >= count
+        return lambda: self._content("journal", name).count(b'"event":"accepted"') >= count
 
     def stop_after(self, least: int, *arguments: str | Path, signum: int = signal.SIGKILL) -> int:
         """Run until that many results are written, then send a signal; the exit code."""
@@ -169,8 +167,12 @@ class Runner:
         return process.returncode
 
     def results(self, name: str = "t") -> list[Any]:
-        path = self.cwd / "runs" / name / "results.jsonl"
-        return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+        return [json.loads(line) for line in self._content("results", name).splitlines()]
+
+    def _content(self, log: str, name: str) -> bytes:
+        """Of the files of all workers."""
+        paths = sorted((self.cwd / "runs" / name).glob(f"{log}*.jsonl"))
+        return b"".join(path.read_bytes() for path in paths)
 
     def summary(self, name: str = "t") -> Any:
         return json.loads((self.cwd / "runs" / name / "summary.json").read_text())

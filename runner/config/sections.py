@@ -157,6 +157,15 @@ class Limits(Section):
     """After a first Ctrl-C, or a limit: how long open jobs are still polled."""
 
 
+class Engine(Section):
+    """Where the work is done."""
+
+    type: Literal["local"] = "local"
+    """`local`: on this machine."""
+    workers: Count = 1
+    """Processes among which the rows are shared out; `submit`, `poll` and `limits` are totals of all."""
+
+
 class Prices(Section):
     """USD per million tokens."""
 
@@ -180,6 +189,7 @@ class RunConfig(Section):
     sink: Sink = Sink()
     limits: Limits = Limits()
     prices: Prices | None = None
+    engine: Engine = Engine()
     simulator: Simulator = Simulator()
 
     @model_validator(mode="before")
@@ -194,6 +204,18 @@ class RunConfig(Section):
     def _a_budget_needs_prices(self) -> RunConfig:
         if self.limits.max_cost_usd is not None and self.prices is None:
             raise ValueError("limits.max_cost_usd needs prices")
+        return self
+
+    @model_validator(mode="after")
+    def _each_worker_needs_a_share(self) -> RunConfig:
+        shared = {
+            "submit.concurrency": self.submit.concurrency,
+            "submit.max_in_flight": self.submit.max_in_flight,
+            "poll.concurrency": self.poll.concurrency,
+        }
+        for name, total in shared.items():
+            if self.engine.workers > total:
+                raise ValueError(f"engine.workers ({self.engine.workers}) is more than {name} ({total})")
         return self
 
     @field_validator("request")

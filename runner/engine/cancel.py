@@ -95,7 +95,7 @@ class _Cancellation:
             address = await open_address(config, run_dir.simulator, self._signals, stack)
             parts = Parts.open(
                 config,
-                run_dir,
+                run_dir.files(),
                 manifest.run_id,
                 address,
                 self._key,
@@ -104,7 +104,7 @@ class _Cancellation:
                 first_patience_s=self._timeout_s,  # a service may be starting; the time is limited anyhow
             )
             stack.push_async_callback(parts.close)
-            parts.begin(continued=True)
+            parts.begin(history.session.continued + 1)
             canceller = Canceller(parts, history.recovery.open.values())
             self._tally = canceller.tally
             parts.sink.on_broken = canceller.stop

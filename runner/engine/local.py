@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import uvloop
@@ -16,20 +15,17 @@ import uvloop
 from runner.config import RunConfig
 from runner.engine.ending import Ending
 from runner.engine.surroundings import allow_connections, open_address, read_key
+from runner.engine.task import Task, tune_gc
 from runner.errors import Interrupted, NothingAccepted, Problem, RunDirError, RunnerError, StorageError
 from runner.measure.history import History, recall
 from runner.measure.meter import Meter
 from runner.measure.progress import open_progress
 from runner.measure.summary import RunStatus, summarise, write_summary
-from runner.measure.vitals import Vitals
-from runner.pipeline.run import Assignment, run
+from runner.measure.vitals import Fleet, Vitals
 from runner.pipeline.signals import Signals
 from runner.records import RESULT_STATUSES, ResultStatus
 from runner.source import Source
 from runner.store import Manifest, RunDir, check_unchanged, recover, reopen, set_superseded_aside
-
-GC_THRESHOLD: Final = 50_000
-"""Allocations between collections: a run makes few cycles, and the default looks for them all the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +76,7 @@ class _Local:
             return self._nothing_to_do(history)
         if continued:
             self._note_continuing(history)
-        vitals = Vitals()
+        vitals = Fleet() if self._config.engine.workers > 1 else Vitals()
         ended_by = self._work(manifest, history, rows, vitals)
         return self._sum_up(history, vitals, ended_by)
 
@@ -137,36 +133,34 @@ class _Local:
 
     def _work(self, manifest: Manifest, history: History, rows: int, vitals: Vitals) -> RunnerError | None:
         """Run the event loop until the session ends; return what ended it early."""
-        config, run_dir = self._config, self._run_dir
+        config, run_dir, signals = self._config, self._run_dir, self._signals
         progress = open_progress(history.meter, quiet=self._options.quiet)
         for note in self._notes if not self._options.quiet else ():
             progress.say(note)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(GC_THRESHOLD, 20, 100)
-
+        tune_gc()
         ended: list[RunnerError | None] = []
 
         async def session() -> None:
             async with AsyncExitStack() as stack:
-                end = await run(
-                    Assignment(
-                        config=config,
-                        run_id=manifest.run_id,
-                        base_url=await open_address(config, run_dir.simulator, self._signals, stack),
-                        key=self._key,
-                        rows=rows,
-                        source=self._source,
-                        run_dir=run_dir,
-                        recovery=history.recovery,
-                        meter=history.meter,
-                        session=history.session,
-                        vitals=vitals,
-                        progress=progress,
-                        signals=self._signals,
-                    )
+                base_url = await open_address(config, run_dir.simulator, signals, stack)
+                signals.handler = Signals.ignore  # those that come now are on record, and are taken up soon
+                task = Task(
+                    config=config,
+                    run_dir=run_dir,
+                    manifest=manifest,
+                    key=self._key,
+                    base_url=base_url,
+                    source=self._source,
+                    history=history,
+                    rows=rows,
+                    vitals=vitals,
+                    progress=progress,
+                    signals=signals,
                 )
-                ended.append(end)
+                try:
+                    ended.append(await _worked_on(task))
+                finally:
+                    signals.handler = Signals.ignore
 
         try:
             uvloop.run(session())
@@ -176,7 +170,7 @@ class _Local:
             if not ended:
                 raise
         finally:
-            self._signals.handler = Signals.ignore
+            signals.handler = Signals.ignore
             progress.close()
         return ended[0]
 
@@ -194,7 +188,7 @@ class _Local:
         except StorageError as error:
             ended_by = ended_by or error
         if ended_by is None:
-            said = f"results are in {self._run_dir.results}"
+            said = f"results are in {_results(self._run_dir)}"
             return Ending(1 if meter.not_completed else 0, (said, *_how_to_retry(meter)))
         messages = [str(ended_by)]
         if meter.open:
@@ -205,8 +199,25 @@ class _Local:
                 f"{meter.unacknowledged:,} requests were sent without an acknowledgement: perhaps billable"
             )
         if not isinstance(ended_by, NothingAccepted):
-            messages.append(f"continue with the same command; what is done is in {self._run_dir.results}")
+            messages.append(f"continue with the same command; what is done is in {_results(self._run_dir)}")
         return Ending(ended_by.exit_code, tuple(messages))
+
+
+async def _worked_on(task: Task) -> RunnerError | None:
+    """By this process, or by several; what ended it early."""
+    if isinstance(task.vitals, Fleet):
+        from runner.engine import several
+
+        return await several.work(task, task.vitals)
+    from runner.engine import single
+
+    return await single.work(task)
+
+
+def _results(run_dir: RunDir) -> Path:
+    """Where they are, in words: several workers write several files."""
+    only = len(run_dir.all_results) == 1
+    return run_dir.results if only else run_dir.path / "results*.jsonl"
 
 
 def _recount(run_dir: RunDir, history: History) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable
 from itertools import accumulate
 from typing import Final
 
@@ -86,7 +85,7 @@ class Histogram:
         self.max_s = max(self.max_s, max_s)
 
 
-Counts = tuple[Iterable[tuple[int, int]], float, float]
+Counts = tuple[list[tuple[int, int]], float, float]
 """Buckets that are not empty, with how many each holds; the sum and the maximum in seconds."""
 
 

@@ -34,7 +34,7 @@ def recall(run_dir: RunDir, manifest: Manifest, limit: int) -> History:
     The run is about the first `limit` rows, and about what was sent before under a larger limit.
     """
     meter = Meter(limit)
-    marks = read_marks(run_dir.journal)
+    marks = read_marks(*run_dir.journals)
     meter.restarts = marks.sessions[1:]
     set_aside = set()
     for line in read_results(run_dir.superseded):

@@ -10,7 +10,7 @@ import msgspec
 
 from runner.measure.meter import Meter
 from runner.measure.summary import Session
-from runner.measure.vitals import Vitals, max_rss_bytes
+from runner.measure.vitals import Vitals
 from runner.store import AppendLog
 from runner.store.files import cut_torn_tail, read_lines
 
@@ -57,7 +57,7 @@ class Series:
             "cpu_share": round(vitals.second_passed(elapsed_s), 3),
             "cpu_s": round(session.earlier_cpu_s + vitals.cpu_s, 3),
             "loop_lag_p99_s": vitals.loop_lag.quantile(99.0),
-            "rss_bytes": max_rss_bytes(),
+            "rss_bytes": vitals.rss_bytes,
         }
         self._log.append(_encode(sample) + b"\n")
         return sample

@@ -10,7 +10,7 @@ import msgspec
 
 from runner.config.sections import Prices
 from runner.measure.meter import Meter
-from runner.measure.vitals import Vitals, max_rss_bytes
+from runner.measure.vitals import Vitals
 from runner.records import RESULT_STATUSES
 from runner.store import replace_atomically
 
@@ -108,7 +108,7 @@ def _client(meter: Meter, session: Session, vitals: Vitals | None) -> dict[str, 
     return {
         "cpu_s": round(cpu, 3),
         "cpu_us_per_request": round(cpu / meter.done * 1e6, 1) if meter.done else None,
-        "max_rss_bytes": max_rss_bytes(),
+        "max_rss_bytes": vitals.rss_bytes,
         "loop_lag_p99_s": vitals.loop_lag.quantile(99.0),
         "limited": vitals.limited,
     }

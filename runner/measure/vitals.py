@@ -8,9 +8,9 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from runner.measure.histogram import Histogram
+from runner.measure.histogram import Counts, Histogram
 
 PROBE_S: Final = 0.05
 BUSY_SHARE: Final = 0.9
@@ -38,14 +38,20 @@ class Vitals:
 
     def __init__(self) -> None:
         self.loop_lag = Histogram()
-        self._cpu_before_s = self.started_cpu_s = cpu_s()
+        self._started_cpu_s = cpu_s()
+        self._cpu_before_s = 0.0
         self._seconds = 0
         self._busy_seconds = 0
 
     @property
     def cpu_s(self) -> float:
         """CPU seconds of this session."""
-        return cpu_s() - self.started_cpu_s
+        return cpu_s() - self._started_cpu_s
+
+    @property
+    def rss_bytes(self) -> int:
+        """Peak resident memory."""
+        return max_rss_bytes()
 
     @property
     def limited(self) -> bool:
@@ -54,7 +60,7 @@ class Vitals:
 
     def second_passed(self, elapsed_s: float) -> float:
         """Note the share of one core used since the last call, and return it."""
-        now = cpu_s()
+        now = self.cpu_s
         share = (now - self._cpu_before_s) / elapsed_s if elapsed_s > 0 else 0.0
         self._cpu_before_s = now
         self._seconds += 1
@@ -67,3 +73,36 @@ class Vitals:
             asked = time.monotonic() + PROBE_S
             await asyncio.sleep(PROBE_S)
             self.loop_lag.record(time.monotonic() - asked)
+
+
+class Sign(NamedTuple):
+    """How one worker process is doing."""
+
+    cpu_s: float
+    rss_bytes: int
+    is_limited: bool
+
+
+class Fleet(Vitals):
+    """Of a main process and its workers: CPU and memory add up, and one that is too busy is enough."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._workers: dict[object, Sign] = {}
+
+    def tell(self, worker: object, sign: Sign, loop_lag: Counts) -> None:
+        """How a worker is doing since it began."""
+        self._workers[worker] = sign
+        self.loop_lag.add(loop_lag)
+
+    @property
+    def cpu_s(self) -> float:
+        return super().cpu_s + sum(sign.cpu_s for sign in self._workers.values())
+
+    @property
+    def rss_bytes(self) -> int:
+        return super().rss_bytes + sum(sign.rss_bytes for sign in self._workers.values())
+
+    @property
+    def limited(self) -> bool:
+        return any(sign.is_limited for sign in self._workers.values())

@@ -24,12 +24,14 @@ class Closing:
     def __init__(
         self,
         meter: Meter,
+        all_done: Callable[[], bool],
         drain_s: float,
         say: Callable[[str], None],
         stop_submitting: Callable[[], None],
         cancel: Callable[[], None],
     ) -> None:
         self._meter = meter
+        self._all_done = all_done
         self._drain_s = drain_s
         self._say = say
         self._stop_submitting = stop_submitting
@@ -41,10 +43,14 @@ class Closing:
         """The user wants the end now: nothing is waited for any more."""
 
     @property
+    def has_begun(self) -> bool:
+        """Nothing more is to be sent, for whatever reason."""
+        return bool(self._drained_for or self._stopped_by) or self.over.is_set()
+
+    @property
     def ended_by(self) -> RunnerError | None:
         """What ended the session before every row had its result."""
-        unfinished = self._meter.done < self._meter.total
-        return self._stopped_by or (self._drained_for if unfinished else None)
+        return self._stopped_by or (None if self._all_done() else self._drained_for)
 
     def signal(self, signum: int) -> None:
         """The first one drains, the second ends everything at once."""
@@ -57,16 +63,20 @@ class Closing:
         interrupted = Interrupted(signum)
         self.drain(interrupted, interrupted.name)
 
-    def drain(self, why: RunnerError, name: str) -> None:
-        """Send nothing more; wait for what is open, for a while. Only the first reason counts."""
+    def drain(self, why: RunnerError, name: str | None = None) -> None:
+        """Send nothing more; wait for what is open, for a while. Only the first reason counts.
+
+        Told to the user under `name`, if there is one.
+        """
         if self._drained_for or self._stopped_by:
             return
         self._drained_for = why
         self._stop_submitting()
-        self._say(
-            f"{name}: no more is sent; waiting at most {self._drain_s:g} s for "
-            f"{self._meter.open:,} open jobs (Ctrl-C: stop at once)"
-        )
+        if name is not None:
+            self._say(
+                f"{name}: no more is sent; waiting at most {self._drain_s:g} s for "
+                f"{self._meter.open:,} open jobs (Ctrl-C: stop at once)"
+            )
         asyncio.get_running_loop().call_later(self._drain_s, self.over.set)
 
     def stop(self, error: RunnerError) -> None:
@@ -74,9 +84,15 @@ class Closing:
         self._stopped_by = self._stopped_by or error
         self.over.set()
 
+    def abandon(self, error: RunnerError) -> None:
+        """As `stop`, and without the grace for what is under way."""
+        self.stop(error)
+        self.hurried.set()
+        self._cancel()
+
     def check(self) -> None:
         """Whether there is anything left to wait for."""
         meter = self._meter
         drained = self._drained_for and not meter.open and not meter.posting
-        if drained or meter.done >= meter.total:
+        if drained or self._all_done():
             self.over.set()

@@ -4,70 +4,145 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Collection
+from typing import Final, Protocol
 
 from runner.errors import InputError, StoppedEarly
 from runner.source import Line, Source
+from runner.store import Rows
 
 LOW_WATER_ROWS: Final = 512
+
+
+class Lease(Protocol):
+    """Rows that may be sent from here and from nowhere else."""
+
+    @property
+    def start(self) -> int:
+        """The first of them."""
+
+    @property
+    def stop(self) -> int:
+        """One past the last of them."""
+
+    def __contains__(self, row: int, /) -> bool: ...
+
+
+class AllBut:
+    """All rows of a run of one process, but for those that need no POST."""
+
+    def __init__(self, rows: int, need_no_post: Rows) -> None:
+        self.start, self.stop = 0, rows
+        self._need_no_post = need_no_post
+
+    def __contains__(self, row: int) -> bool:
+        return row not in self._need_no_post
+
+
+class These:
+    """Some rows by their numbers, in a process that is one of several."""
+
+    def __init__(self, rows: Collection[int]) -> None:
+        self.start, self.stop = min(rows), max(rows) + 1
+        self._rows = frozenset(rows)
+
+    def __contains__(self, row: int) -> bool:
+        return row in self._rows
 
 
 class Feed:
     """The rows that are still to be sent, in order. `fill` reads, `take` hands out."""
 
-    def __init__(self, source: Source, total: int, skip: Callable[[int], bool]) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
-        self._total = total
-        self._skip = skip
+        self._reader = _Reader(source)
         self._lines: deque[Line] = deque()
-        self._low = asyncio.Event()
-        self._low.set()
+        self._leases: deque[Lease] = deque()
         self._again: set[int] = set()
         self._asked = asyncio.Event()
+        self._low = asyncio.Event()
+        self._low.set()
+        self.all_granted = False
+        """Nothing will be granted any more."""
         self.on_more: Callable[[], None] = lambda: None
+        self.on_low: Callable[[], None] = lambda: None
+        """Told, at every row that is taken, when few are left and nothing is being read."""
 
     def take(self) -> Line | None:
         """The next row, or None while none is there."""
-        if not self._lines:
-            return None
-        line = self._lines.popleft()
+        line = self._lines.popleft() if self._lines else None
         if len(self._lines) < LOW_WATER_ROWS:
             self._low.set()
+            if not self._leases:
+                self.on_low()
         return line
 
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def grant(self, lease: Lease) -> None:
+        """Hand out these rows, too, behind all that was granted before."""
+        self._leases.append(lease)
+        self._asked.set()
+
     def again(self, row: int) -> None:
-        """Hand out a row that was skipped, or taken before."""
+        """Hand out a row that was in no lease, or taken before."""
         self._again.add(row)
         self._asked.set()
 
     async def fill(self) -> None:
-        """Read all, as there is room, and what is asked for again; never ends.
+        """Read what is granted, as there is room, and what is asked for again; never ends.
 
         Raises `StoppedEarly` if rows are missing.
         """
-        await self._read(self._total, lambda row: not self._skip(row))
         while True:
             await self._asked.wait()
             self._asked.clear()
+            while self._leases:
+                lease = self._leases[0]
+                if lease.start < self._reader.reached:  # given back by another process
+                    self._reader = _Reader(self._source)
+                await self._read(self._reader, lease)
+                del self._leases[0]
             rows, self._again = self._again, set()
-            await self._read(max(rows) + 1, rows.__contains__)  # perhaps of an earlier, larger --limit
+            if rows:  # perhaps of an earlier, larger --limit
+                await self._read(_Reader(self._source), These(rows))
 
-    async def _read(self, total: int, wanted: Callable[[int], bool]) -> None:
-        blocks = self._source.blocks()
-        reached = 0
-        while reached < total:
+    async def _read(self, reader: _Reader, lease: Lease) -> None:
+        while reader.reached < lease.stop:
             await self._low.wait()
-            try:
-                block = await asyncio.to_thread(next, blocks, None)
-            except InputError as error:
-                raise StoppedEarly(*error.problems) from None
-            if block is None:
-                raise StoppedEarly(
-                    f"the input changed while it was being sent: it had {total} rows, now {reached}"
-                )
-            reached = block[-1].i + 1
-            self._lines.extend(line for line in block if line.i < total and wanted(line.i))
+            if not reader.rest:
+                await asyncio.to_thread(reader.read_on, lease.stop)
+            self._lines.extend(line for line in reader.cut(lease.stop) if line.i in lease)
             if len(self._lines) >= LOW_WATER_ROWS:
                 self._low.clear()
             self.on_more()
+
+
+class _Reader:
+    """Goes through the input once, a block at a time."""
+
+    def __init__(self, source: Source) -> None:
+        self._blocks = source.blocks()
+        self.rest: list[Line] = []
+        """Of the block that was read last, what was not asked for yet."""
+        self.reached = 0
+
+    def read_on(self, wanted: int) -> None:
+        """Blocking. Raises `StoppedEarly` where there are fewer than `wanted` rows."""
+        try:
+            block = next(self._blocks, None)
+        except InputError as error:
+            raise StoppedEarly(*error.problems) from None
+        if block is None:
+            raise StoppedEarly(
+                f"the input changed while it was being sent: it had {wanted} rows, now {self.reached}"
+            )
+        self.rest = block
+
+    def cut(self, stop: int) -> list[Line]:
+        """What was read and stands before row `stop`."""
+        count = stop - self.rest[0].i
+        lines, self.rest = self.rest[:count], self.rest[count:]
+        self.reached = lines[-1].i + 1
+        return lines

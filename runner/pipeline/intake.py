@@ -38,6 +38,11 @@ class Intake:
     def __len__(self) -> int:
         return len(self._ready)
 
+    @property
+    def all_granted(self) -> bool:
+        """No rows will come but those that are here or were here."""
+        return self._feed.all_granted
+
     def take(self, now: float, in_flight: int) -> Submission | None:
         """The next request, or None while there is none or no place for it. Raises `RunnerError`.
 

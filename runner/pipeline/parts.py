@@ -16,7 +16,7 @@ from runner.pipeline.limits import Limits
 from runner.pipeline.sink import Sink
 from runner.policy.limiter import Gate
 from runner.policy.retry import wait_s
-from runner.store import Journal, Reserve, Results, RunDir, SessionStart
+from runner.store import Files, Journal, Reserve, Results, SessionStart
 from runner.transport import Transport, open_transport
 from runner.transport.outcomes import Throttled
 
@@ -46,7 +46,7 @@ class Parts:
     def open(
         cls,
         config: RunConfig,
-        run_dir: RunDir,
+        files: Files,
         run_id: str,
         base_url: str,
         key: str,
@@ -55,14 +55,14 @@ class Parts:
         first_patience_s: float = FIRST_PATIENCE_S,
     ) -> Self:
         """Open the files of the run and a transport to the service. Raises `StorageError`."""
-        journal, results = Journal(run_dir.journal), Results(run_dir.results)
+        journal, results = Journal(files.journal), Results(files.results)
         return cls(
             config=config,
             run_id=run_id,
             transport=open_transport(config, base_url, key),
             journal=journal,
             results=results,
-            reserve=Reserve(run_dir.reserve),
+            reserve=Reserve(files.reserve),
             sink=Sink(results, journal, meter, config.sink.store, config.sink.fsync_s),
             meter=meter,
             clock=Clock(),
@@ -72,11 +72,11 @@ class Parts:
             random=random.Random(run_id),
         )
 
-    def begin(self, *, continued: bool) -> None:
-        """Mark in the journal that a session begins: nobody watched before it. Raises `StorageError`."""
+    def begin(self, session: int) -> None:
+        """Mark in the journal that session number `session` begins. Raises `StorageError`."""
         began = self.clock.unix(self.clock.now())
-        self.journal.write(SessionStart(at=began))
-        if continued:
+        self.journal.write(SessionStart(at=began, number=session))
+        if session:
             self.meter.restarts.append(began)
 
     async def close(self) -> None:

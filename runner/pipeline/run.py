@@ -1,135 +1,116 @@
-"""One session of a run on one event loop: owns every task, the signals, the drain and the end."""
+"""One session of a run on one event loop: owns every task, the drain and the end."""
 
 from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
 from runner.config.sections import RunConfig
-from runner.errors import LimitReached, Problem, RunnerError, StoppedEarly, StorageError
+from runner.errors import RunnerError, StoppedEarly, StorageError
 from runner.measure.meter import Meter
-from runner.measure.progress import REDRAW_S, Progress
-from runner.measure.series import Series
-from runner.measure.summary import Session
 from runner.measure.vitals import Vitals
 from runner.pipeline.closing import GRACE_S, Closing
 from runner.pipeline.feed import Feed
 from runner.pipeline.intake import Intake
 from runner.pipeline.parts import Parts
 from runner.pipeline.poller import Poller
-from runner.pipeline.signals import Signals
 from runner.pipeline.submitter import Submitter
+from runner.records import Job
 from runner.source import Source
-from runner.store import Recovery, RunDir
+from runner.store import Files, Recovery
 
-SAMPLE_S: Final = 1.0
+CHECK_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What one session is to do."""
+    """What one process is to do in one session."""
 
     config: RunConfig
+    """Its limits are those of this process."""
     run_id: str
     base_url: str
     key: str
-    rows: int
-    """Rows of the input to send: all, or the first of them."""
     source: Source
-    run_dir: RunDir
+    files: Files
+    session: int | None
+    """The number of the session, from 0; None where it goes on in the place of a process that died."""
     recovery: Recovery
+    """What earlier sessions left, of the rows that this process takes over."""
     meter: Meter
-    session: Session
     vitals: Vitals
-    progress: Progress
-    signals: Signals
+    say: Callable[[str], None]
+    attend: Callable[[Run], Coroutine[Any, Any, None]]
+    """Runs beside the run, until it ends: grants rows, shows how things stand, passes on orders."""
 
 
 async def run(assignment: Assignment) -> RunnerError | None:
-    """Work until every row has its result, or something ends the session; return what did.
+    """Work until every granted row has its result, or something ends the session; return what did.
 
     On return no task is left, and everything received is written and, unless a `StorageError` says
     otherwise, on the disk.
     """
-    worker = _Run(assignment)
+    session = Run(assignment)
     try:
-        return await worker.run()
+        return await session.work()
     finally:
-        await worker.close()
+        await session.close()
 
 
-class _Run:
-    """The tasks of one session."""
+class Run:
+    """The tasks of one session in one process."""
 
     def __init__(self, assignment: Assignment) -> None:
         a = self._a = assignment
         config = a.config
-        parts = self._parts = Parts.open(
-            config, a.run_dir, a.run_id, a.base_url, a.key, a.meter, a.progress.say
-        )
-        self._clock = parts.clock
-        self._series = Series(a.run_dir.metrics, a.meter, a.vitals, a.session)
-        self._followed = frozenset(a.recovery.open)
-        self._feed = Feed(a.source, a.rows, self._needs_no_post)
-        self._intake = Intake(parts, a.source, self._feed, a.recovery)
+        parts = self._parts = Parts.open(config, a.files, a.run_id, a.base_url, a.key, a.meter, a.say)
+        self.contact = parts.contact
+        self.feed = Feed(a.source)
+        self._intake = Intake(parts, a.source, self.feed, a.recovery)
         self._poller = Poller(parts)
         self._submitter = Submitter(parts, self._intake, self._poller.follow)
-        self._feed.on_more = self._submitter.turnstile.wake
+        self.feed.on_more = self._submitter.turnstile.wake
         self._poller.on_forgotten = self._submitter.resend
-        parts.sink.on_finished = self._results_written
         self._workers: list[asyncio.Task[None]] = []
-        self._closing = Closing(
+        self.closing = Closing(
             a.meter,
+            self._all_done,
             config.limits.drain_s,
-            a.progress.say,
+            a.say,
             stop_submitting=self._submitter.turnstile.close,
             cancel=self._cancel_workers,
         )
-        parts.sink.on_broken = self._closing.stop
-        self._started = self._clock.now()
+        parts.sink.on_finished = self._results_written
+        parts.sink.on_broken = self.closing.stop
 
-    async def run(self) -> RunnerError | None:
+    def follow(self, job: Job) -> None:
+        """Poll a job of an earlier session."""
+        self._poller.follow_again(job)
+
+    async def work(self) -> RunnerError | None:
         try:
-            self._begin()
+            if self._a.session is not None:
+                self._parts.begin(self._a.session)
             async with asyncio.TaskGroup() as tasks:
                 await self._supervise(tasks)
-            self._intake.close()
-            drain_s = self._a.config.limits.drain_s
-            await self._parts.sink.rescue(drain_s, self._closing.hurried, self._a.progress.say)
         except StorageError as error:
-            self._closing.stop(error)
-        self._a.signals.handler = Signals.ignore
-        return self._closing.ended_by
+            self.closing.stop(error)
+        self._intake.close()
+        await self._parts.sink.rescue(self._a.config.limits.drain_s, self.closing.hurried, self._a.say)
+        return self.closing.ended_by
 
     async def close(self) -> None:
-        """Sync, close, write the last sample. Raises `StorageError`."""
-        try:
-            await self._parts.close()
-            self._sample()
-        finally:
-            self._series.close()
-
-    def _begin(self) -> None:
         """Raises `StorageError`."""
-        a = self._a
-        self._parts.begin(continued=bool(a.session.continued))
-        loop = asyncio.get_running_loop()
-        a.signals.hand_to(loop, self._closing.signal)
-        for signum in a.signals.received:  # while the simulator or a transport was starting
-            self._closing.signal(signum)
-        max_s = a.config.limits.max_s
-        if max_s is not None:
-            over = LimitReached(Problem("the time is over", f"limits.max_s {max_s:g}"))
-            loop.call_later(max_s, self._closing.drain, over, "limits.max_s")
+        await self._parts.close()
 
     async def _supervise(self, tasks: asyncio.TaskGroup) -> None:
         """Start everything; when the run is over, bring everything home."""
         config = self._a.config
         while self._a.recovery.open:
-            self._poller.follow_again(self._a.recovery.open.popitem()[1])
+            self.follow(self._a.recovery.open.popitem()[1])
         self._check_limits()
         workers = [
             *(self._submitter.work() for _ in range(config.submit.concurrency)),
@@ -137,14 +118,14 @@ class _Run:
         ]
         self._workers = [tasks.create_task(self._guard(worker)) for worker in workers]
         helpers: list[Coroutine[Any, Any, None]] = [
-            self._feed.fill(),
+            self.feed.fill(),
             self._parts.sink.sync_for_ever(),
             self._a.vitals.watch_loop(),
-            self._draw_for_ever(),
-            self._sample_for_ever(),
+            self._check_for_ever(),
+            self._a.attend(self),
         ]
         helping = [tasks.create_task(self._guard(helper)) for helper in helpers]
-        await self._closing.over.wait()
+        await self.closing.over.wait()
         self._parts.reserve.release()
         self._submitter.turnstile.close()
         self._poller.turnstile.close()
@@ -158,43 +139,30 @@ class _Run:
         try:
             await work
         except RunnerError as error:
-            self._closing.stop(error)
+            self.closing.stop(error)
         except Exception as defect:  # noqa: BLE001 - a defect of ours must not lose what is under way either
-            self._a.progress.say(traceback.format_exc())
+            self._a.say(traceback.format_exc())
             what = f"a defect of this program: {defect!r}; please report it with the lines above"
-            self._closing.stop(StoppedEarly(what))
+            self.closing.stop(StoppedEarly(what))
 
     def _cancel_workers(self) -> None:
         for worker in self._workers:
             worker.cancel()
 
-    def _needs_no_post(self, row: int) -> bool:
-        return row in self._a.recovery.done or row in self._followed
+    def _all_done(self) -> bool:
+        return self.feed.all_granted and self._a.meter.done >= self._a.meter.total
 
     def _results_written(self) -> None:
         self._check_limits()
-        self._closing.check()
+        self.closing.check()
         self._submitter.turnstile.wake()  # places in flight are free
 
     def _check_limits(self) -> None:
         reached = self._parts.limits.reached()
         if reached is not None:
-            self._closing.drain(reached, reached.problems[0].where)
+            self.closing.drain(reached, reached.problems[0].where)
 
-    async def _draw_for_ever(self) -> None:
+    async def _check_for_ever(self) -> None:
         while True:
-            self._a.progress.draw()
-            self._closing.check()
-            await asyncio.sleep(REDRAW_S)
-
-    async def _sample_for_ever(self) -> None:
-        due = self._clock.now()
-        while True:
-            due += SAMPLE_S
-            await asyncio.sleep(max(due - self._clock.now(), 0.0))
-            self._sample()
-
-    def _sample(self) -> None:
-        now = self._clock.now()
-        self._a.session.wall_s = now - self._started
-        self._series.sample(self._clock.unix(now))
+            self.closing.check()
+            await asyncio.sleep(CHECK_S)

@@ -184,7 +184,7 @@ class Submitter:
             if submission.last is not None and submission.attempts >= tries
         ]
         are_all = len(spent) == len(self._retries) == self._meter.total - self._meter.done
-        if not are_all or not isinstance(end_of_run, EndpointUnreachable):
+        if not (are_all and self._intake.all_granted) or not isinstance(end_of_run, EndpointUnreachable):
             return False
         self._retries.clear()
         for submission, failure in spent:

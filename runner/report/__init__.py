@@ -68,8 +68,9 @@ def _written(run_dir: RunDir) -> dict[str, Any]:
 def _is_newest(run_dir: RunDir) -> bool:
     """Whether nothing was written after the summary: a run continued and then killed has an old one."""
     try:
-        written = [path.stat().st_mtime_ns for path in (run_dir.results, run_dir.journal)]
-        return run_dir.summary.stat().st_mtime_ns >= max(written)
+        logs = (*run_dir.all_results, *run_dir.journals)
+        written = [path.stat().st_mtime_ns for path in logs if path.exists()]
+        return run_dir.summary.stat().st_mtime_ns >= max(written, default=0)
     except FileNotFoundError:
         return False
 

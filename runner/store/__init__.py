@@ -4,12 +4,13 @@ from runner.store.files import AppendLog, Reserve, replace_atomically
 from runner.store.journal import Acceptance, Intent, Journal, Reopened, Retraction, SessionStart, read_marks
 from runner.store.recovery import Recovery, Rows, Unacknowledged, recover
 from runner.store.results import Line, Results, read_results
-from runner.store.rundir import Manifest, RunDir, check_unchanged
+from runner.store.rundir import Files, Manifest, RunDir, check_unchanged
 from runner.store.superseding import reopen, set_superseded_aside
 
 __all__ = [
     "Acceptance",
     "AppendLog",
+    "Files",
     "Intent",
     "Journal",
     "Line",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -57,10 +59,14 @@ class Reopened(msgspec.Struct, frozen=True, gc=False, tag="reopened", tag_field=
     at: float
 
 
-class SessionStart(msgspec.Struct, frozen=True, gc=False, tag="session", tag_field="event"):
-    """Written first by each session: what was open before it was not watched for a while."""
+class SessionStart(
+    msgspec.Struct, frozen=True, gc=False, tag="session", tag_field="event", omit_defaults=True
+):
+    """Written first by each session, in the journals of all of its workers: nobody watched before it."""
 
     at: float
+    number: int = 0
+    """Of the session, from 0: tells which entry of a row is newer where they stand in two journals."""
 
 
 Entry = Intent | Acceptance | Retraction | Reopened | SessionStart
@@ -81,6 +87,20 @@ def read_journal(path: Path) -> Iterator[Entry]:
         yield _entry(path, number, line)
 
 
+def read_journals(paths: Iterable[Path]) -> Iterator[Entry]:
+    """As `read_journal`, for the journals of all workers: session after session, each file in order."""
+    for _, entry in heapq.merge(*map(_by_session, paths), key=itemgetter(0)):
+        yield entry
+
+
+def _by_session(path: Path) -> Iterator[tuple[int, Entry]]:
+    session = -1
+    for entry in read_journal(path):
+        if isinstance(entry, SessionStart):
+            session = max(entry.number, session + 1)  # journals of version 0.1.0 have no numbers
+        yield session, entry
+
+
 class Marks(msgspec.Struct, frozen=True):
     """What must be known before the rest of the journal, and before the results, can be understood."""
 
@@ -93,17 +113,21 @@ class Marks(msgspec.Struct, frozen=True):
 _MARKS: Final = (b'{"event":"session"', b'{"event":"reopened"')
 
 
-def read_marks(path: Path) -> Marks:
-    """A quick pass over the journal. Raises `RunDirError` for a damaged mark."""
-    marks = Marks(sessions=[], epochs={})
-    for number, line in enumerate(read_lines(path), start=1):
-        if line.startswith(_MARKS):
-            match _entry(path, number, line):
-                case SessionStart(at=at):
-                    marks.sessions.append(at)
-                case Reopened(row=row, epoch=epoch):
-                    marks.epochs[row] = max(epoch, marks.epochs.get(row, 0))
-    return marks
+def read_marks(*paths: Path) -> Marks:
+    """A quick pass over the journals. Raises `RunDirError` for a damaged mark."""
+    sessions: dict[int, float] = {}
+    epochs: dict[int, int] = {}
+    for path in paths:
+        last = -1
+        for number, line in enumerate(read_lines(path), start=1):
+            if line.startswith(_MARKS):
+                match _entry(path, number, line):
+                    case SessionStart(at=at, number=session):
+                        last = max(session, last + 1)
+                        sessions.setdefault(last, at)
+                    case Reopened(row=row, epoch=epoch):
+                        epochs[row] = max(epoch, epochs.get(row, 0))
+    return Marks(sessions=[at for _, at in sorted(sessions.items())], epochs=epochs)
 
 
 def _entry(path: Path, number: int, line: bytes) -> Entry:

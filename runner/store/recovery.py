@@ -14,7 +14,7 @@ from runner.store.journal import (
     Reopened,
     Retraction,
     SessionStart,
-    read_journal,
+    read_journals,
     read_marks,
 )
 from runner.store.results import Line, is_superseded, read_results
@@ -28,6 +28,11 @@ class Rows:
         self._bits = bytearray((total + 7) // 8)
         self.count = 0
 
+    @property
+    def capacity(self) -> int:
+        """Rows from this one on cannot be in."""
+        return 8 * len(self._bits)
+
     def add(self, row: int) -> None:
         """Put `row` in; nothing changes where it is in already, or out of range."""
         byte, bit = row >> 3, 1 << (row & 7)
@@ -40,6 +45,12 @@ class Rows:
         whole, rest = divmod(row, 8)
         count = int.from_bytes(self._bits[:whole], "little").bit_count()
         return count + (self._bits[whole] & ((1 << rest) - 1)).bit_count() if rest else count
+
+    def copy(self) -> Rows:
+        """Another set with the same rows."""
+        copied = Rows(0)
+        copied._bits, copied.count = self._bits[:], self.count
+        return copied
 
     def __contains__(self, row: int) -> bool:
         return row >> 3 < len(self._bits) and bool(self._bits[row >> 3] & (1 << (row & 7)))
@@ -68,6 +79,13 @@ class Recovery:
         self.has_superseded = False
         """Results of earlier epochs stand in `results.jsonl`: a kill came before they were set aside."""
 
+    def need_no_post(self) -> Rows:
+        """Rows that are done, or accepted and to be polled."""
+        rows = self.done.copy()
+        for row in self.open:
+            rows.add(row)
+        return rows
+
     @property
     def nothing_done(self) -> bool:
         return not (self.done.count or self.open or self.unacknowledged or self.epochs)
@@ -81,14 +99,14 @@ def recover(
     *,
     marks: Marks | None = None,
 ) -> Recovery:
-    """Read results and journal, without a torn last line.
+    """Read the results and journals of all workers, without torn last lines.
 
     `on_result` is shown the last word of each row, `on_superseded` the results of earlier epochs. Raises
     `RunDirError` for a damaged line, `StorageError` where a file cannot be read.
     """
     recovery = Recovery(total)
-    recovery.epochs = (marks or read_marks(run_dir.journal)).epochs
-    for line in read_results(run_dir.results):
+    recovery.epochs = (marks or read_marks(*run_dir.journals)).epochs
+    for line in read_results(*run_dir.all_results):
         if is_superseded(line, recovery.epochs):
             recovery.has_superseded = True
             on_superseded(line)
@@ -100,9 +118,9 @@ def recover(
 
 
 def _read_journal(run_dir: RunDir, recovery: Recovery) -> None:
-    """What the journal tells of rows without a result, in the current epoch of each."""
+    """What the journals tell of rows without a result, in the current epoch of each."""
     intents: dict[int, Intent] = {}
-    for entry in read_journal(run_dir.journal):
+    for entry in read_journals(run_dir.journals):
         if isinstance(entry, SessionStart | Reopened) or entry.row in recovery.done:
             continue
         if entry.epoch < recovery.epochs.get(entry.row, 0):

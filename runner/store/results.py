@@ -48,9 +48,9 @@ class Results(ValueLog[Result]):
     """Results, one line each."""
 
 
-def read_results(path: Path) -> Iterator[Line]:
-    """All whole lines in order. Raises `RunDirError` for a damaged one."""
-    return (line for _, line in read_raw_results(path))
+def read_results(*paths: Path) -> Iterator[Line]:
+    """All whole lines of each file in order. Raises `RunDirError` for a damaged one."""
+    return (line for path in paths for _, line in read_raw_results(path))
 
 
 def is_superseded(line: Line, epochs: Mapping[int, int]) -> bool:

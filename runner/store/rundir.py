@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import yaml
@@ -47,6 +47,14 @@ class Manifest(msgspec.Struct, frozen=True):
     """HMAC-SHA-256 of the API key under the salt: tells a changed key, tells nothing about it."""
 
 
+class Files(NamedTuple):
+    """What one worker process of a run writes to, and no other."""
+
+    journal: Path
+    results: Path
+    reserve: Path
+
+
 class RunDir:
     """One run's directory, held by this process alone for as long as it is open."""
 
@@ -67,15 +75,36 @@ class RunDir:
     def exists(self) -> bool:
         """Whether a run lives here: it has a manifest, or, where that was lost, something that was sent."""
         try:
-            written = (path.stat().st_size > 0 for path in (self.results, self.journal) if path.exists())
+            logs = (*self.all_results, *self.journals)
+            written = (path.stat().st_size > 0 for path in logs if path.exists())
             return self.manifest.exists() or any(written)
         except OSError:
             return False  # `lock` will say why
 
+    def files(self, worker: int | None = None) -> Files:
+        """Those of worker number `worker`, or of a run that is one process."""
+        if worker is None:
+            return Files(self.journal, self.results, self.reserve)
+        return Files(
+            self.path / f"journal-{worker}.jsonl",
+            self.path / f"results-{worker}.jsonl",
+            self.path / f".reserve-{worker}",
+        )
+
+    @property
+    def journals(self) -> tuple[Path, ...]:
+        """Those of all workers that the run ever had; sessions may have had more or fewer."""
+        return self._with_those_of_workers(self.journal)
+
+    @property
+    def all_results(self) -> tuple[Path, ...]:
+        """As `journals`; a row has one line in one of them."""
+        return self._with_those_of_workers(self.results)
+
     @property
     def logs(self) -> tuple[Path, ...]:
         """The files that grow by lines: a kill may leave a torn one at the end."""
-        return self.results, self.journal, self.superseded, self.metrics
+        return *self.all_results, *self.journals, self.superseded, self.metrics
 
     def repair(self) -> dict[str, int]:
         """Cut torn last lines, remove what else a kill leaves; the bytes cut, by the name of the file.
@@ -123,6 +152,13 @@ class RunDir:
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._lock = fd
+
+    @property
+    def lock_fd(self) -> int:
+        """The lock, for a process that shares it: it is held until the last one has ended."""
+        if self._lock is None:
+            raise RunDirError(Problem("is not held by this process", str(self.path)))
+        return self._lock
 
     def unlock(self) -> None:
         if self._lock is not None:
@@ -178,8 +214,13 @@ class RunDir:
         self.lock()
         return aside
 
+    def _with_those_of_workers(self, path: Path) -> tuple[Path, ...]:
+        found = self.path.glob(f"{path.stem}-*.jsonl")
+        numbers = sorted(int(name) for other in found if (name := other.stem.rpartition("-")[2]).isdecimal())
+        return path, *(path.with_name(f"{path.stem}-{number}.jsonl") for number in numbers)
+
     def _sweep(self) -> None:
-        for left in (self.reserve, *self.path.glob(".*.tmp")):
+        for left in (*self.path.glob(f"{self.reserve.name}*"), *self.path.glob(".*.tmp")):
             with suppress(OSError):
                 left.unlink()
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 from runner.records import ResultStatus
 from runner.store.files import AppendLog, replace_atomically
@@ -20,11 +21,11 @@ def reopen(run_dir: RunDir, statuses: Collection[ResultStatus], rows: int, at: f
     Killed at any moment, a row is reopened or it is not. After `RunDir.repair`. Raises `RunDirError`,
     `StorageError`.
     """
-    epochs = read_marks(run_dir.journal).epochs
+    epochs = read_marks(*run_dir.journals).epochs
     journal = Journal(run_dir.journal)
     count = 0
     try:
-        for line in read_results(run_dir.results):
+        for line in read_results(*run_dir.all_results):
             if line.status in statuses and line.row < rows and not is_superseded(line, epochs):
                 journal.write(Reopened(row=line.row, epoch=line.epoch + 1, status=line.status, at=at))
                 count += 1
@@ -41,20 +42,25 @@ def set_superseded_aside(run_dir: RunDir) -> None:
 
     Raises `RunDirError`, `StorageError`.
     """
-    epochs = read_marks(run_dir.journal).epochs
+    epochs = read_marks(*run_dir.journals).epochs
     moved = {(line.row, line.epoch) for line in read_results(run_dir.superseded)}
-    aside = AppendLog(run_dir.superseded)
-    try:
-        for raw, line in read_raw_results(run_dir.results):
-            if is_superseded(line, epochs) and (line.row, line.epoch) not in moved:
-                aside.append(raw + b"\n")
-        aside.sync()
-    finally:
-        aside.close()
-    replace_atomically(run_dir.results, _current(run_dir, epochs))
+    for results in run_dir.all_results:
+        aside = AppendLog(run_dir.superseded)
+        found = False
+        try:
+            for raw, line in read_raw_results(results):
+                if is_superseded(line, epochs):
+                    found = True
+                    if (line.row, line.epoch) not in moved:
+                        aside.append(raw + b"\n")
+            aside.sync()
+        finally:
+            aside.close()
+        if found:
+            replace_atomically(results, _current(results, epochs))
 
 
-def _current(run_dir: RunDir, epochs: dict[int, int]) -> Iterator[bytes]:
-    for raw, line in read_raw_results(run_dir.results):
+def _current(results: Path, epochs: dict[int, int]) -> Iterator[bytes]:
+    for raw, line in read_raw_results(results):
         if not is_superseded(line, epochs):
             yield raw + b"\n"

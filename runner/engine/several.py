@@ -1,0 +1,256 @@
+"""A session worked on by several processes: leases out, reports in, one progress, one end."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from runner import errors
+from runner.engine.messages import (
+    AllGranted,
+    Drain,
+    Ended,
+    Follow,
+    Grant,
+    Order,
+    Report,
+    Say,
+    Setup,
+    Stop,
+    Want,
+)
+from runner.engine.process import WorkerProcess
+from runner.engine.shares import MOST_ROWS, Leases, share
+from runner.engine.succession import estate_of
+from runner.engine.task import Task, displayed, take_orders
+from runner.errors import Problem, RunnerError, StoppedEarly
+from runner.measure.merging import Merge, add_latencies
+from runner.measure.vitals import Fleet, Sign
+from runner.pipeline.closing import GRACE_S, Closing
+from runner.pipeline.limits import Limits
+from runner.records import Job
+from runner.store import recover
+
+MOST_DEATHS: Final = 3
+"""Of worker processes, before a run stops: what killed so many will kill the next."""
+JOBS_AT_ONCE: Final = 1000
+"""In one message."""
+LATE_S: Final = 5.0
+"""For workers to end, beyond what they may wait for."""
+
+
+async def work(task: Task, fleet: Fleet) -> RunnerError | None:
+    """Work until every row has its result, or something ends the session; return what did."""
+    with displayed(task) as display:
+        several = Several(task, fleet)
+        try:
+            return await several.work(display.show_for_ever())
+        finally:
+            several.kill()
+
+
+class Several:
+    """The main process: owns the workers, the rows, the limits that are totals, and the end."""
+
+    def __init__(self, task: Task, fleet: Fleet) -> None:
+        self._task = task
+        self._fleet = fleet
+        recovery, meter = task.history.recovery, task.history.meter
+        meter.unacknowledged = len(recovery.unacknowledged)
+        self._meter = meter
+        self._recovery = recovery
+        self._merge = Merge(meter)
+        self._limits = Limits(task.config, meter)
+        self._workers = [WorkerProcess(number) for number in range(task.config.engine.workers)]
+        self._leases = Leases(task.rows, recovery, len(self._workers))
+        self._followed = len(recovery.open)
+        self._done_before = meter.done
+        self._wanting: dict[int, None] = {}
+        self._has_contact = False
+        self._told_all_granted = False
+        self._deaths = 0
+        self._closing = Closing(
+            meter,
+            lambda: meter.done >= meter.total,
+            task.config.limits.drain_s,
+            task.progress.say,
+            stop_submitting=lambda: self._tell_all(Drain()),
+            cancel=lambda: self._tell_all(Stop(hurry=True)),
+        )
+
+    async def work(self, show: Coroutine[Any, Any, None]) -> RunnerError | None:
+        """`show` runs beside it."""
+        helpers = [asyncio.create_task(self._guard(it)) for it in (show, self._fleet.watch_loop())]
+        await self._start_all()
+        take_orders(self._task, self._closing)
+        self._check_limits()
+        listeners = [asyncio.create_task(self._guard(self._listen(worker))) for worker in self._workers]
+        await self._closing.over.wait()
+        await self._bring_home(listeners)
+        for helper in (*helpers, *listeners):
+            helper.cancel()
+        if not all(worker.has_ended for worker in self._workers):
+            self._recount_what_is_open()
+        return self._closing.ended_by
+
+    def kill(self) -> None:
+        """No worker outlives the session."""
+        for worker in self._workers:
+            worker.kill()
+
+    async def _start_all(self) -> None:
+        jobs = list(self._recovery.open.values())
+        self._recovery.open.clear()
+        for worker in self._workers:
+            theirs = jobs[worker.number :: len(self._workers)]
+            for job in theirs:
+                self._leases.hold(worker.number, job.row)
+            await self._start(worker, self._task.session, theirs)
+
+    async def _start(self, worker: WorkerProcess, session: int | None, jobs: list[Job]) -> None:
+        task = self._task
+        await worker.start(task.run_dir.lock_fd)
+        worker.tell(
+            Setup(
+                config=share(task.config, worker.number).model_dump_json().encode(),
+                run_dir=str(task.run_dir.path),
+                worker=worker.number,
+                run_id=task.manifest.run_id,
+                base_url=task.base_url,
+                session=session,
+                restarts=self._meter.restarts,
+            )
+        )
+        for start in range(0, len(jobs), JOBS_AT_ONCE):
+            worker.tell(Follow(jobs[start : start + JOBS_AT_ONCE]))
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except RunnerError as error:
+            self._closing.stop(error)
+        except Exception as defect:  # noqa: BLE001 - the workers must come home all the same
+            self._task.progress.say(traceback.format_exc())
+            what = f"a defect of this program: {defect!r}; please report it with the lines above"
+            self._closing.stop(StoppedEarly(what))
+
+    async def _listen(self, worker: WorkerProcess) -> None:
+        """Take in what one worker tells, in all its lives, until it ends."""
+        while True:
+            news = await worker.hear()
+            match news:
+                case Want():
+                    self._wanting[worker.number] = None
+                    self._grant()
+                case Report():
+                    self._take_in(worker, news)
+                case Say(text=text):
+                    self._task.progress.say(text)
+                case Ended():
+                    worker.has_ended = True
+                    await worker.hang_up()
+                    if news.error is not None:
+                        self._closing.stop(_error(news))
+                    return
+                case None:
+                    await worker.hang_up()
+                    if not await self._succeed(worker):
+                        return
+
+    def _take_in(self, worker: WorkerProcess, report: Report) -> None:
+        self._merge.update(worker.life, report.totals)
+        add_latencies(self._meter, report.latencies)
+        sign = Sign(report.cpu_s, report.rss_bytes, report.is_limited)
+        self._fleet.tell(worker.life, sign, report.loop_lag)
+        self._has_contact = self._has_contact or report.has_contact
+        self._check_limits()
+        self._closing.check()
+        self._grant()
+
+    def _check_limits(self) -> None:
+        reached = self._limits.reached()
+        if reached is not None:
+            self._closing.drain(reached, reached.problems[0].where)
+
+    def _grant(self) -> None:
+        """Give rows to those who want some; the first alone, until it has met the service."""
+        if self._closing.has_begun:
+            return
+        for number in list(self._wanting):
+            if not self._has_contact and number > 0:
+                continue
+            rows = self._leases.take(number, self._places())
+            if rows:
+                del self._wanting[number]
+                before = self._leases.unacknowledged(rows)
+                self._meter.unacknowledged -= len(before)  # from here on the worker counts them
+                epochs = {row: self._recovery.epochs[row] for row in rows if row in self._recovery.epochs}
+                self._workers[number].tell(Grant(rows, before, epochs))
+        if self._leases.are_over and not self._told_all_granted:
+            self._told_all_granted = True
+            self._tell_all(AllGranted())
+
+    def _places(self) -> int:
+        """How many rows more the budget allows. What is granted is in flight, and what is done is known late:
+        so it errs on the safe side.
+        """
+        in_flight = self._followed + self._leases.granted - (self._meter.done - self._done_before)
+        places = 0
+        while places < MOST_ROWS and self._limits.allow_another(in_flight + places):
+            places += 1
+        return places
+
+    async def _succeed(self, worker: WorkerProcess) -> bool:
+        """A worker died; whether another process goes on in its place."""
+        what = f"worker {worker.number} died ({worker.bury()})"
+        self._wanting.pop(worker.number, None)
+        self._deaths += 1
+        task, number = self._task, worker.number
+        held = self._leases.held_by(number)
+        estate = await asyncio.to_thread(estate_of, task.run_dir, number, task.manifest.rows, held)
+        self._merge.update(worker.life, estate.totals(self._merge.last(worker.life)))
+        self._closing.check()
+        if self._closing.has_begun:
+            return False
+        if self._deaths > MOST_DEATHS:
+            what = f"{what}, as {MOST_DEATHS} did before it"
+            self._closing.stop(StoppedEarly(Problem(what, "engine.workers", "see why, and continue")))
+            return False
+        task.progress.say(f"{what}: another process goes on with its rows")
+        self._leases.give_back(number, estate.unsent, (job.row for job in estate.open))
+        self._recovery.unacknowledged.update(estate.unacknowledged)
+        self._meter.unacknowledged += len(estate.unacknowledged)
+        self._told_all_granted = False
+        await self._start(worker, None, estate.open)
+        return True
+
+    async def _bring_home(self, listeners: list[asyncio.Task[None]]) -> None:
+        """All workers end, soon."""
+        hurried = self._closing.hurried
+        self._tell_all(Stop(hurry=hurried.is_set()))
+        ends = asyncio.gather(*listeners)
+        hurry = asyncio.create_task(hurried.wait())
+        # One that cannot write may wait for room.
+        patience_s = GRACE_S + self._task.config.limits.drain_s + LATE_S
+        await asyncio.wait((ends, hurry), timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if not ends.done():
+            await asyncio.wait((ends,), timeout=LATE_S)
+        ends.cancel()
+
+    def _recount_what_is_open(self) -> None:
+        """Where a worker came to no orderly end, the files know better than its last report."""
+        left = recover(self._task.run_dir, self._task.manifest.rows, lambda _: None)
+        self._meter.open, self._meter.unacknowledged = len(left.open), len(left.unacknowledged)
+
+    def _tell_all(self, order: Order) -> None:
+        for worker in self._workers:
+            worker.tell(order)
+
+
+def _error(news: Ended) -> RunnerError:
+    kind = getattr(errors, news.error or "", StoppedEarly)
+    error: RunnerError = kind(*(Problem(*problem) for problem in news.problems))
+    return error

@@ -1,0 +1,38 @@
+"""A session worked on by this process alone."""
+
+from __future__ import annotations
+
+from runner.engine.task import Task, displayed, take_orders
+from runner.errors import RunnerError
+from runner.pipeline.feed import AllBut
+from runner.pipeline.run import Assignment, Run, run
+
+
+async def work(task: Task) -> RunnerError | None:
+    """Work until every row has its result, or something ends the session; return what did."""
+    recovery = task.history.recovery
+    needed = AllBut(task.rows, recovery.need_no_post())
+    with displayed(task) as display:
+
+        async def attend(run: Run) -> None:
+            take_orders(task, run.closing)
+            run.feed.grant(needed)
+            run.feed.all_granted = True
+            await display.show_for_ever()
+
+        return await run(
+            Assignment(
+                config=task.config,
+                run_id=task.manifest.run_id,
+                base_url=task.base_url,
+                key=task.key,
+                source=task.source,
+                files=task.run_dir.files(),
+                session=task.session,
+                recovery=recovery,
+                meter=task.history.meter,
+                vitals=task.vitals,
+                say=task.progress.say,
+                attend=attend,
+            )
+        )
