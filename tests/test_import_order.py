@@ -55,13 +55,30 @@ def test_the_simulator_shares_nothing_with_the_client_but_records_errors_and_set
         assert imports_of(path) <= SIMULATOR_MAY_SHARE, path
 
 
-def test_help_imports_no_http_and_no_config_library() -> None:
+HEAVY = {"aiohttp", "asyncio", "httpx2", "jinja2", "openai", "ssl", "tqdm", "uvloop"}
+
+
+def imported_by(*arguments: str) -> set[str]:
+    """The modules that a command imports, at the top."""
     script = (
         "import sys, runner.cli\n"
-        "try: runner.cli.main(['--help'])\n"
+        "try: runner.cli.main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
-        "heavy = {'aiohttp', 'openai', 'pydantic', 'uvloop', 'tqdm', 'msgspec', 'jinja2', 'yaml'}\n"
-        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)\n"
+        "print('MODULES', *{name.partition('.')[0] for name in sys.modules})\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.rpartition("MODULES")[2].split())
+
+
+def test_help_imports_no_http_and_no_config_library() -> None:
+    assert not imported_by("--help") & (HEAVY | {"msgspec", "pydantic", "yaml"})
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_config_error_is_told_without_importing_what_a_run_needs(tmp_path: Path, command: str) -> None:
+    (tmp_path / "bad.yaml").write_text("nam: x\n")
+    found = imported_by(command, str(tmp_path / "bad.yaml"))
+    assert "pydantic" in found
+    assert not found & HEAVY

@@ -41,7 +41,9 @@ class Sink:
         self._loop = asyncio.get_running_loop()
         self._flush_is_due = False
         self._accepted: list[Job] = []
+        self._ended: list[tuple[Result, Usage]] = []
         self._unwritten: list[tuple[Result, Usage]] = []
+        """What a full disk kept back."""
         self.on_accepted: Callable[[Job], None] = lambda _: None
         self.on_finished: Callable[[], None] = lambda: None
         self.on_broken: Callable[[StorageError], None] = lambda _: None
@@ -113,15 +115,20 @@ class Sink:
                 self.on_broken(error)
 
     def _flush_journal(self) -> None:
-        self._journal.flush()
         accepted, self._accepted = self._accepted, []
+        self._journal.flush()
         for job in accepted:
             self.on_accepted(job)
 
     def _flush_results(self) -> None:
-        self._results.flush()
-        if self._unwritten:
-            self._count()
+        ended, self._ended = self._ended, []
+        try:
+            self._results.flush()
+        except StorageError:
+            self._unwritten += ended
+            raise
+        if ended:
+            self._count(ended)
             self.on_finished()
 
     async def sync_for_ever(self) -> None:
@@ -157,12 +164,12 @@ class Sink:
         self.flush()
         if not all([self._journal.log.rescue(), self._results.log.rescue()]):
             return False
-        self._count()
+        unwritten, self._unwritten = self._unwritten, []
+        self._count(unwritten)
         return True
 
-    def _count(self) -> None:
-        unwritten, self._unwritten = self._unwritten, []
-        for result, usage in unwritten:
+    def _count(self, ended: list[tuple[Result, Usage]]) -> None:
+        for result, usage in ended:
             self._meter.finished(result.status, result.timing, usage)
 
     def _end_job(
@@ -184,7 +191,7 @@ class Sink:
 
     def _end(self, result: Result, usage: Usage) -> None:
         self._results.keep(result)
-        self._unwritten.append((result, usage))
+        self._ended.append((result, usage))
         self._flush_soon()
 
     def _flush_soon(self) -> None:

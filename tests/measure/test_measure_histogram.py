@@ -80,3 +80,30 @@ def test_memory_does_not_grow_with_what_is_recorded():
         tracemalloc.stop()
 
     assert grown < 20_000
+
+
+@given(st.lists(st.lists(st.floats(0, 40 * DAY_S), max_size=20), max_size=5))
+@settings(deadline=None, max_examples=30)
+def test_what_others_took_adds_up_to_what_one_would_have_counted(parts):
+    whole, merged, part = Histogram(), Histogram(), Histogram()
+    for values in parts:
+        for value in values:
+            whole.record(value)
+            part.record(value)
+        merged.add(part.take())
+        assert part.count == 0
+        assert part.quantile(50) is None
+
+    assert merged.count == whole.count
+    if whole.count:
+        assert merged.summary() == pytest.approx(whole.summary(), rel=1e-9)
+
+
+@given(st.integers(0, int(40 * DAY_S * 1e6)))
+@settings(deadline=None)
+def test_every_microsecond_has_its_place_within_half_a_thousandth(us):
+    histogram = Histogram()
+    histogram.record(1000 * DAY_S)  # so that the largest value does not cut the quantile
+    histogram.record((us + 0.5) / 1e6)
+
+    assert histogram.quantile(1) == pytest.approx(us / 1e6, rel=5e-4, abs=1e-9)

@@ -1,0 +1,67 @@
+"""Rows that are made ready ahead of their POSTs: no trace of them is left where none was sent."""
+
+import json
+import signal
+from collections import Counter
+
+import pytest
+
+
+def entries_of(runner):
+    return [json.loads(line) for line in (runner.cwd / "runs/t/journal.jsonl").read_bytes().splitlines()]
+
+
+def config_of(runner, simulator, **target):
+    return runner.config(
+        target={"base_url": simulator.base_url, "timeout_s": 60, **target},
+        source={"count": 300},
+        submit={"concurrency": 1},
+        limits={"drain_s": 0.1},
+    )
+
+
+@pytest.mark.parametrize(("header", "ahead"), [("Idempotency-Key", 32), (None, 1)])
+def test_intents_run_ahead_only_where_a_key_makes_that_harmless(simulate, runner, header, ahead):
+    simulator = simulate(exchange_s=0.2)
+    process = runner.start("run", config_of(runner, simulator, idempotency_header=header))
+    runner.wait_for(process, runner.has_accepted(3))
+    process.kill()
+    process.communicate()
+    events = Counter(entry["event"] for entry in entries_of(runner))
+    assert events["accepted"] < events["intent"] <= events["accepted"] + ahead
+    if header:
+        assert events["intent"] > events["accepted"] + 5
+
+
+def test_rows_that_were_ready_and_not_sent_are_as_if_never_taken(simulate, runner):
+    simulator = simulate(exchange_s=0.2)
+    config = config_of(runner, simulator)
+    process = runner.start("run", config)
+    runner.wait_for(process, runner.has_accepted(3))
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "without an acknowledgement" not in errors
+    refused = {entry["row"]: entry["cause"] for entry in entries_of(runner) if entry["event"] == "refused"}
+    posted = simulator.account()["posts"]
+    intents = sum(entry["event"] == "intent" for entry in entries_of(runner))
+    assert set(refused.values()) == {"unsent"}
+    assert intents - len(refused) == posted
+    again = runner("run", config, "--set", "submit.concurrency=20")
+    assert again.returncode == 0, again.stderr
+    assert "0 to be confirmed" in again.stderr
+    assert simulator.account()["executed"] == simulator.account()["posts"] == 300
+
+
+def test_a_kill_with_rows_made_ready_sends_none_twice(simulate, runner):
+    simulator = simulate(exchange_s=0.1)
+    config = config_of(runner, simulator)
+    for accepted in (3, 6):
+        process = runner.start("run", config)
+        runner.wait_for(process, runner.has_accepted(accepted))
+        process.kill()
+        process.communicate()
+    assert runner("run", config, "--set", "submit.concurrency=20").returncode == 0
+    account = simulator.account()
+    assert account["executed"] == account["accepted"] == 300
+    assert Counter(line["row"] for line in runner.results()) == dict.fromkeys(range(300), 1)
