@@ -14,6 +14,7 @@ import uvloop
 
 from runner.config import RunConfig
 from runner.engine.ending import Ending
+from runner.engine.shares import share
 from runner.engine.surroundings import allow_connections, open_address, read_key
 from runner.engine.task import Task, tune_gc
 from runner.errors import Interrupted, NothingAccepted, Problem, RunDirError, RunnerError, StorageError
@@ -58,7 +59,7 @@ class _Local:
         self._run_dir = run_dir
         self._signals = signals
         self._key = read_key(config)
-        allow_connections(config)
+        allow_connections(share(config, 0))  # what one process needs
         self._source = Source(config)
         self._notes: list[str] = []
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from runner.config import EMBEDDED, RunConfig
+from runner.engine.shares import share
 from runner.engine.surroundings import allow_connections
 from runner.errors import RunDirError
 from runner.measure.history import recall
@@ -22,7 +23,7 @@ CHARACTERS_PER_TOKEN = 4
 
 def plan(config: RunConfig, limit: int | None) -> str:
     """Read all of the input and say what would be sent. Raises `ConfigError`, `InputError`: all errors."""
-    allow_connections(config)
+    allow_connections(share(config, 0))
     source = Source(config)
     survey = source.survey()
     rows = min(survey.rows, limit or survey.rows)
@@ -49,6 +50,8 @@ def _lines(config: RunConfig, survey: Survey, rows: int, first: Request) -> Iter
             f"{submit.max_in_flight:,} jobs in flight"
         ),
     )
+    if config.engine.workers > 1:
+        yield "workers", f"{config.engine.workers} processes share these limits"
     yield "stops", _stops(config)
     yield "polling", poll.strategy + (f", at most {poll.max_rate:g} GETs/s" if poll.max_rate else "")
     if config.prices:

@@ -1,15 +1,11 @@
-"""The run directory: who may use it, which run it belongs to, where its files are."""
+"""The run directory: who may use it, and where its files are."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
-import hmac
 import os
-import secrets
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -17,34 +13,20 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import yaml
 
-from runner import __version__
 from runner.config.sections import RunConfig
 from runner.errors import Problem, RunDirError, StorageError
 from runner.source import Survey
 from runner.store.files import cut_torn_tail, replace_atomically, sync_directory
+from runner.store.identity import AFRESH, FORMAT, Manifest
 
-FORMAT: Final = 1
+LOCK_RETRY_S: Final = 0.02
+REPORT_LOOKS_S: Final = 0.05
+"""A report looks whether the lock is held by taking it for a moment."""
+WORKERS_END_S: Final = 10.0
+"""Workers share the lock; those of a main process that was killed end soon after it."""
 _NO_FAULT_OF_THE_CONFIG: Final = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE,
 )  # fmt: skip
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """The identity of a run: `manifest.json`. What is compared before a run is continued."""
-
-    format: int
-    run_id: str
-    name: str
-    created: float
-    version: str
-    rows: int
-    input: str
-    """Fingerprint of the input and of the templates."""
-    settings: dict[str, str]
-    """Fingerprints of what else requests are made of, by the name of the setting."""
-    key_salt: str
-    key: str
-    """HMAC-SHA-256 of the API key under the salt: tells a changed key, tells nothing about it."""
 
 
 class Files(NamedTuple):
@@ -140,8 +122,8 @@ class RunDir:
             what = f"the run directory cannot be made: {error.strerror}"
             kind = StorageError if error.errno in _NO_FAULT_OF_THE_CONFIG else RunDirError
             raise kind(Problem(what, str(self.path), "see sink.dir")) from None
-        if not _try_lock(fd):
-            holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+        holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+        if not _try_lock(fd, WORKERS_END_S if _is_gone(holder) else REPORT_LOOKS_S):
             os.close(fd)
             raise RunDirError(Problem(f"another process (pid {holder}) is running this run", str(self.path)))
         if not path.exists() or os.fstat(fd).st_ino != path.stat().st_ino:
@@ -167,19 +149,7 @@ class RunDir:
 
     def create(self, config: RunConfig, survey: Survey, key: str) -> Manifest:
         """Write the config and, last, the manifest: from then on this is a run. Raises `StorageError`."""
-        salt = secrets.token_hex(16)
-        manifest = Manifest(
-            format=FORMAT,
-            run_id=secrets.token_hex(16),
-            name=config.name,
-            created=time.time(),
-            version=__version__,
-            rows=survey.rows,
-            input=survey.fingerprint,
-            settings=_settings(config),
-            key_salt=salt,
-            key=_salted(key, salt),
-        )
+        manifest = Manifest.of(config, survey, key)
         resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         replace_atomically(self.config, resolved.encode())
         replace_atomically(self.manifest, _pretty(manifest))
@@ -191,11 +161,11 @@ class RunDir:
             manifest = msgspec.json.decode(self.manifest.read_bytes(), type=Manifest)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise RunDirError(
-                Problem(f"is not the manifest of a run: {error}", str(self.manifest), _AFRESH)
+                Problem(f"is not the manifest of a run: {error}", str(self.manifest), AFRESH)
             ) from None
         if manifest.format != FORMAT:
             raise RunDirError(
-                Problem(f"is of format {manifest.format}, not {FORMAT}", str(self.manifest), _AFRESH)
+                Problem(f"is of format {manifest.format}, not {FORMAT}", str(self.manifest), AFRESH)
             )
         return manifest
 
@@ -225,96 +195,29 @@ class RunDir:
                 left.unlink()
 
 
-_AFRESH: Final = "start afresh with --new"
-
-
-def check_unchanged(
-    manifest: Manifest, config: RunConfig, fingerprint: str, key: str | None, where: Path
-) -> None:
-    """Raises `RunDirError` naming what is not as it was when the run began; a `key` of None is not compared.
-
-    Other input or settings would make other requests under the ids and idempotency keys of the old
-    ones; another API key has none of the old one's protection against paying twice.
-    """
-    before, now = _earlier_config(where), config.model_dump(mode="json")
-    changed = []
-    if manifest.input != fingerprint:
-        changed.append("the input (source)" + _differences(before, now, "source"))
-    for name, was in _settings(config).items():
-        if manifest.settings.get(name) != was:
-            changed.append(name + _differences(before, now, name))
-    if key is not None and not hmac.compare_digest(manifest.key, _salted(key, manifest.key_salt)):
-        changed.append(f"the API key ({config.target.api_key_env})")
-    if changed:
-        raise RunDirError(
-            Problem(
-                f"changed since this run began: {', '.join(changed)}",
-                str(where),
-                f"undo the change to continue, or {_AFRESH}",
-            )
-        )
-
-
-def _earlier_config(run_dir: Path) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load((run_dir / "config.yaml").read_bytes())
-    except (OSError, yaml.YAMLError):
-        return {}
-    return config if isinstance(config, dict) else {}
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any], name: str) -> str:
-    """` [request.model: 'a' → 'b']` for a section or a key in one; empty where nothing differs in it."""
-    old: Any = before
-    new: Any = now
-    for key in name.split("."):
-        old, new = old.get(key), new.get(key)
-    found = list(_differing(old, new, name))
-    return f" [{', '.join(found)}]" if found else ""
-
-
-def _differing(old: Any, new: Any, path: str) -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in dict.fromkeys((*old, *new)):
-            yield from _differing(old.get(key), new.get(key), f"{path}.{key}")
-    elif old != new:
-        yield f"{path}: {_short(old)} → {_short(new)}"
-
-
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 40 else text[:39] + "…"
-
-
-def _try_lock(fd: int) -> bool:
-    """Take the lock; more than once, because a report looks whether it is held by taking it for a moment."""
-    for attempt in range(3):
+def _try_lock(fd: int, patience_s: float) -> bool:
+    """Take the lock, as soon as it is free."""
+    until = time.monotonic() + patience_s
+    while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            if attempt < 2:
-                time.sleep(0.02)
+            if time.monotonic() >= until:
+                return False
+            time.sleep(LOCK_RETRY_S)
         else:
             return True
+
+
+def _is_gone(pid: str) -> bool:
+    """Whether that process has ended."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, OverflowError, PermissionError):
+        pass
     return False
-
-
-def _settings(config: RunConfig) -> dict[str, str]:
-    """What requests are made of, beside the input: the parts whose change makes them other requests."""
-    parts: dict[str, Any] = {
-        "request": config.request,
-        "target.base_url": config.target.base_url,
-        "target.mode": config.target.mode,
-        "target.idempotency_header": config.target.idempotency_header,
-    }
-    return {
-        name: hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()[:16]
-        for name, value in parts.items()
-    }
-
-
-def _salted(key: str, salt: str) -> str:
-    return hmac.new(bytes.fromhex(salt), key.encode(), hashlib.sha256).hexdigest()
 
 
 def _pretty(value: Any) -> bytes:
