@@ -62,7 +62,7 @@ def test_without_idempotency_keys_nothing_that_was_written_is_cut_off():
 def test_a_tear_leaves_all_lines_but_the_last_as_they_were(tmp_path, how, amount):
     path = tmp_path / "results.jsonl"
     path.write_bytes(b'{"row":0}\n{"row":1}\n')
-    assert tear(path, Tear("results.jsonl", how, amount))
+    assert tear(path, Tear("results", how, amount))
     torn = path.read_bytes()
     assert torn.startswith(b'{"row":0}\n')
     assert not torn.endswith(b"\n") or torn == b'{"row":0}\n'

@@ -23,8 +23,9 @@ from trial import STARTING_S, Tally, Trial
 
 MOST_TOLD = 5
 COLUMNS = (
-    "service", "trials", "rows", "kills", f"in the first {STARTING_S:g} s", "files torn", "disks filled",
-    "service restarts", "retries by hand", "lost", "doubled", "run twice", "otherwise wrong", "uncertain",
+    "service", "trials", "rows", "kills", f"in the first {STARTING_S:g} s", "of workers", "files torn",
+    "disks filled", "service restarts", "retries by hand", "lost", "doubled", "run twice",
+    "otherwise wrong", "uncertain",
 )  # fmt: skip
 
 
@@ -95,6 +96,7 @@ def carry_out(arguments: argparse.Namespace, number: int, stop: threading.Event)
             shutil.rmtree(directory)
     lines = [
         f"trial {number} ({plan.kind}, {plan.transport}): {tally.rows} rows, {tally.kills} kills, "
+        f"{tally.worker_kills} of workers, "
         f"{tally.torn} torn, {tally.disks} disks filled, {tally.restarts} restarts, "
         f"{tally.uncertain} uncertain, {time.monotonic() - began:.1f} s: "
         + ("VIOLATED" if tally.violations else "good")
@@ -126,9 +128,10 @@ def print_table(seed: int, tallies: dict[Kind, Tally]) -> None:
 
 def row(name: str, tally: Tally) -> list[str]:
     counts = (
-        tally.trials, tally.rows, tally.kills, tally.early_kills, tally.torn, tally.disks, tally.restarts,
-        tally.retries, tally.count("lost"), tally.count("doubled"), tally.count("run twice"),
-        tally.count("otherwise wrong"), tally.uncertain,
+        tally.trials, tally.rows, tally.kills, tally.early_kills, tally.worker_kills, tally.torn,
+        tally.disks, tally.restarts, tally.retries,
+        tally.count("lost"), tally.count("doubled"), tally.count("run twice"), tally.count("otherwise wrong"),
+        tally.uncertain,
     )  # fmt: skip
     return [name, *(f"{n:,}" for n in counts)]
 

@@ -47,7 +47,8 @@ class Moment:
 class Tear:
     """What a power cut leaves: `amount` is the share of the garbage, or of the last line, concerned."""
 
-    file: Literal["journal.jsonl", "results.jsonl", "metrics.jsonl"]
+    file: Literal["journal", "results", "metrics"]
+    """Of several workers' files of that name, one."""
     how: Literal["garbage", "half a line", "cut"]
     amount: float
 
@@ -69,6 +70,8 @@ class Act:
     kill: Moment
     restart: Moment | None = None
     """Before the kill, the service is killed too and started again."""
+    worker_kill: Moment | None = None
+    """Before the kill, one of the worker processes is killed, where there are any."""
     tears: tuple[Tear, ...] = ()
     fill: Fill | None = None
     """Instead of the kill."""
@@ -89,6 +92,8 @@ class Plan:
     input: bytes
     """The JSON lines of a `jsonl` source; empty for a synthetic one."""
     acts: tuple[Act, ...]
+    workers: tuple[int, ...]
+    """Of each process in turn, and from the start again: `engine.workers`."""
     last_restart: Moment | None
     """Of the service, in the process that is left to end."""
     retry_kills: tuple[Moment, ...]
@@ -143,11 +148,14 @@ def draw(seed: int, number: int) -> Plan:
         "seed": rng.randrange(1 << 31),
     }
     acts, last_restart = _draw_acts(rng, kind)
+    workers = tuple(rng.choices((1, 2, 3), weights=(3, 2, 1), k=5))
     retry_kills: tuple[Moment, ...] = ()
     if rng.random() < 0.3:
         settings["outcomes"] = {"failed": 0.15}
         retry_kills = tuple(_draw_moment(rng) for _ in range(rng.randint(1, 3)))
-    return Plan(number, kind, transport, config, settings, rows, lines, acts, last_restart, retry_kills)
+    return Plan(
+        number, kind, transport, config, settings, rows, lines, acts, workers, last_restart, retry_kills
+    )
 
 
 def _draw_rows(rng: random.Random, number: int, count: int) -> tuple[tuple[Row, ...], dict[str, Any], bytes]:
@@ -216,7 +224,9 @@ def _draw_acts(rng: random.Random, kind: Kind) -> tuple[tuple[Act, ...], Moment 
         if nth and rng.random() < 0.3:  # soon after the one before: while it starts to continue
             kill = Moment("time", round(rng.uniform(0, 0.8), 3))
         restart = _draw_moment(rng) if restarts and rng.random() < 0.5 else None
-        acts.append(Act(kill, restart, _draw_tears(rng, may_cut=kind is not Kind.UNKEYED)))
+        worker_kill = _draw_moment(rng) if rng.random() < 0.5 else None
+        tears = _draw_tears(rng, may_cut=kind is not Kind.UNKEYED)
+        acts.append(Act(kill, restart, worker_kill, tears))
     if rng.random() < 0.25:
         # A limit would be the embedded service's, too: it might refuse everything before the run notices.
         limits = kind is not Kind.EMBEDDED and rng.random() < 0.4
@@ -234,9 +244,10 @@ def _draw_moment(rng: random.Random) -> Moment:
 def _draw_tears(rng: random.Random, *, may_cut: bool) -> tuple[Tear, ...]:
     """Without idempotency keys nothing may be cut off: what was accepted could not be asked for again."""
     tears = []
-    for file in ("journal.jsonl", "results.jsonl", "metrics.jsonl"):
+    files: tuple[Literal["journal", "results", "metrics"], ...] = ("journal", "results", "metrics")
+    for file in files:
         if rng.random() < 0.25:
-            cuts = may_cut and file != "metrics.jsonl" and rng.random() < 0.5
+            cuts = may_cut and file != "metrics" and rng.random() < 0.5
             how: Literal["garbage", "half a line", "cut"] = (
                 "cut" if cuts else rng.choice(("garbage", "half a line"))
             )

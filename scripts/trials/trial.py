@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -13,18 +12,18 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from checks import Evidence, Sort, Violation, violations
 from damage import FileLimit, Tmpfs, tear
 from plan import Act, Fill, Kind, Moment, Plan
+from process import GLANCE_S, Process
 from service import Service, remembered
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PATIENCE_S: Final = 120.0
 """For one process; one that takes longer hangs."""
 STARTING_S: Final = 1.5
-GLANCE_S: Final = 0.01
 NO_ROOM: Final = ("No space left on device", "File too large")
 AWAY: Final = ("nothing but failures for", "no Responses API answers there")
 MOST_RETRIES: Final = 12
@@ -47,6 +46,8 @@ class Tally:
     kills: int = 0
     early_kills: int = 0
     """Of these, within `STARTING_S` of the start: while it was starting, or starting to continue."""
+    worker_kills: int = 0
+    """Of worker processes alone; the run goes on."""
     torn: int = 0
     disks: int = 0
     restarts: int = 0
@@ -132,6 +133,9 @@ class Trial:
         with self._started() as process:
             if act.restart:
                 self._restart_service_at(act.restart, process)
+            if act.worker_kill and process.has_workers:
+                self._wait(process, self._reached(act.worker_kill))
+                self._tally.worker_kills += process.kill_a_worker()
             self._wait(process, self._reached(act.kill))
             age_s = process.age_s
             if process.end_with_kill():
@@ -141,7 +145,8 @@ class Trial:
             else:
                 self._ended = self._came_to_its_end(process)
         for how in () if self._is_told else act.tears:
-            if tear(self._run / how.file, how):
+            files = self._files(how.file)
+            if files and tear(files[int(how.amount * (len(files) - 1))], how):
                 self._note(f"torn: {how}")
                 self._tally.torn += 1
 
@@ -156,8 +161,10 @@ class Trial:
     def _fill_up(self, disk: Tmpfs | FileLimit, fill: Fill) -> None:
         """The run must stop by itself, as often as it is started without room; then there is room again."""
         disk.leave_room(fill.room_bytes)
+        # A limit holds for the process that it is set for, and not for workers that it has started.
+        workers = 1 if isinstance(disk, FileLimit) else None
         for _ in range(2 if fill.again else 1):
-            with self._started() as process:
+            with self._started(workers=workers) as process:
                 self._wait(process, lambda: False)
                 if process.returncode == 3 and process.said(*NO_ROOM):
                     self._note("stopped: no room")
@@ -190,7 +197,16 @@ class Trial:
         raise Broken(f"rows still fail after {MOST_RETRIES} retries")
 
     def _count(self, status: str) -> int:
-        return (self._run / "results.jsonl").read_bytes().count(b'"status":"%b","response"' % status.encode())
+        return self._content("results").count(b'"status":"%b","response"' % status.encode())
+
+    def _files(self, log: str) -> list[Path]:
+        """Those of all workers that the run ever had."""
+        return sorted(self._run.glob(f"{log}*.jsonl"))
+
+    def _content(self, log: str) -> bytes:
+        """Of all its files; what is torn comes last, where it shows."""
+        contents = [path.read_bytes() for path in self._files(log)]
+        return b"".join(sorted(contents, key=lambda content: bool(content) and not content.endswith(b"\n")))
 
     def _finish(self) -> int:
         """Let it run to its end, and say with what exit code."""
@@ -213,14 +229,16 @@ class Trial:
             raise Broken(f"process {process.number} ended with {process.returncode}: {process.last_words}")
         return True
 
-    def _started(self, *more: str) -> Process:
-        """`runner run`, with the service there."""
+    def _started(self, *more: str, workers: int | None = None) -> Process:
+        """`runner run`, with the service there, and as many workers as it is this process's turn to have."""
         if self._service:
             self._service.ready()
         self._restarted = False
         self._processes += 1
+        workers = workers or self._plan.workers[self._processes % len(self._plan.workers)]
         command = [sys.executable, "-m", "runner", "run", "config.yaml", "--quiet", *more]
-        process = Process(self._processes, command, self._directory, self._env)
+        command += ["--workers", str(workers)]
+        process = Process(self._processes, command, self._directory, self._env, has_workers=workers > 1)
         if isinstance(self._disk, FileLimit):
             self._disk.apply_to(process.popen)
         return process
@@ -239,12 +257,11 @@ class Trial:
         if moment.of == "time":
             at = time.monotonic() + moment.amount
             return lambda: time.monotonic() >= at
-        path, mark = self._run / "results.jsonl", b"\n"
-        if moment.of == "accepted":
-            path, mark = self._state, b'{"event":"accepted"'
 
         def count() -> int:
-            return path.read_bytes().count(mark) if path.exists() else 0
+            if moment.of == "results":
+                return self._content("results").count(b"\n")
+            return self._state.read_bytes().count(b'{"event":"accepted"') if self._state.exists() else 0
 
         before = count()
         least = before + 1 + int(moment.amount * (len(self._plan.rows) - before))
@@ -270,68 +287,23 @@ class Trial:
         return Evidence(
             rows=self._plan.rows,
             is_keyed=self._plan.kind is not Kind.UNKEYED,
-            most_in_doubt=self._plan.config["submit"]["concurrency"] * (self._processes - 1),
+            most_in_doubt=self._plan.config["submit"]["concurrency"] * self._deaths,
             exit_code=exit_code,
-            results=(self._run / "results.jsonl").read_bytes(),
+            results=self._content("results"),
             superseded=superseded.read_bytes() if superseded.exists() else b"",
-            journal=(self._run / "journal.jsonl").read_bytes(),
+            journal=self._content("journal"),
             summary=json.loads((self._run / "summary.json").read_bytes()),
             report=json.loads(report.stdout),
             jobs=self._service.jobs() if self._service else remembered(self._state),
             account=self._service.account() if self._service else None,
         )
 
+    @property
+    def _deaths(self) -> int:
+        """Of processes that may have left requests without an acknowledgement."""
+        return self._processes - 1 + self._tally.worker_kills
+
     def _note(self, what: str) -> None:
         """For whoever looks into a directory that was kept."""
         with (self._directory / "story.txt").open("a") as file:
             file.write(f"{time.time():.3f} process {self._processes}: {what}\n")
-
-
-class Process:
-    """`with Process(…) as process:` it is gone after the block."""
-
-    def __init__(self, number: int, command: list[str], directory: Path, env: dict[str, str]) -> None:
-        self.number = number
-        self._said = directory / f"said-{number}.txt"
-        with self._said.open("wb") as said:
-            self.popen = subprocess.Popen(
-                command, cwd=directory, env=env, stdin=subprocess.DEVNULL, stdout=said, stderr=said
-            )
-        self._started = time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.end_with_kill()
-
-    @property
-    def age_s(self) -> float:
-        return time.monotonic() - self._started
-
-    @property
-    def returncode(self) -> int:
-        """Once it has ended."""
-        assert self.popen.returncode is not None
-        return self.popen.returncode
-
-    @property
-    def last_words(self) -> str:
-        return self._said.read_text(errors="replace")[-1000:].strip()
-
-    def said(self, *any_of: str) -> bool:
-        text = self._said.read_text(errors="replace")
-        return any(words in text for words in any_of)
-
-    def ended_within(self, seconds: float) -> bool:
-        try:
-            self.popen.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def end_with_kill(self) -> bool:
-        """Whether it was alive, and SIGKILL is what ended it."""
-        was_alive = self.popen.poll() is None
-        self.popen.kill()
-        return self.popen.wait() == -signal.SIGKILL and was_alive
