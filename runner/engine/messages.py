@@ -48,6 +48,12 @@ class AllGranted(msgspec.Struct, tag=True):
     """There will be no more rows."""
 
 
+class Answered(msgspec.Struct, tag=True):
+    """The service has answered a worker, at this time of the clock that all share; see `Contact`."""
+
+    at: float
+
+
 class Drain(msgspec.Struct, tag=True):
     """Send nothing more; poll what is open for `limits.drain_s`."""
 
@@ -69,6 +75,7 @@ class Report(msgspec.Struct, tag=True):
     latencies: dict[str, Counts]
     loop_lag: Counts
     has_contact: bool
+    answered_at: float
     cpu_s: float
     rss_bytes: int
     is_limited: bool
@@ -88,7 +95,7 @@ class Ended(msgspec.Struct, tag=True):
     """What, where and hint of each."""
 
 
-Order = Setup | Follow | Grant | AllGranted | Drain | Stop
+Order = Setup | Follow | Grant | AllGranted | Answered | Drain | Stop
 News = Want | Report | Say | Ended
 Received = TypeVar("Received")
 _encode: Final = msgspec.msgpack.Encoder().encode

@@ -10,6 +10,7 @@ from typing import Any, Final
 from runner import errors
 from runner.engine.messages import (
     AllGranted,
+    Answered,
     Drain,
     Ended,
     Follow,
@@ -37,6 +38,7 @@ MOST_DEATHS: Final = 3
 """Of worker processes, before a run stops: what killed so many will kill the next."""
 JOBS_AT_ONCE: Final = 1000
 """In one message."""
+PASS_ON_S: Final = 0.5
 LATE_S: Final = 5.0
 """For workers to end, beyond what they may wait for."""
 
@@ -69,11 +71,13 @@ class Several:
         self._done_before = meter.done
         self._wanting: dict[int, None] = {}
         self._has_contact = False
+        self._answered_at = float("-inf")
         self._told_all_granted = False
         self._deaths = 0
         self._closing = Closing(
             meter,
             lambda: meter.done >= meter.total,
+            lambda: all(worker.has_ended for worker in self._workers),  # reports of what is open come late
             task.config.limits.drain_s,
             task.progress.say,
             stop_submitting=lambda: self._tell_all(Drain()),
@@ -153,6 +157,7 @@ class Several:
                     await worker.hang_up()
                     if news.error is not None:
                         self._closing.stop(_error(news))
+                    self._closing.check()
                     return
                 case None:
                     await worker.hang_up()
@@ -165,9 +170,16 @@ class Several:
         sign = Sign(report.cpu_s, report.rss_bytes, report.is_limited)
         self._fleet.tell(worker.life, sign, report.loop_lag)
         self._has_contact = self._has_contact or report.has_contact
+        self._pass_on(report.answered_at)
         self._check_limits()
         self._closing.check()
         self._grant()
+
+    def _pass_on(self, answered_at: float) -> None:
+        """That the service answers one worker is news for all: what fails for another is no outage."""
+        if answered_at > self._answered_at + PASS_ON_S:
+            self._answered_at = answered_at
+            self._tell_all(Answered(answered_at))
 
     def _check_limits(self) -> None:
         reached = self._limits.reached()

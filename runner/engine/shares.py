@@ -37,7 +37,8 @@ def share(config: RunConfig, worker: int) -> RunConfig:
         }
     )
     limits = Limits(max_outage_s=config.limits.max_outage_s, drain_s=config.limits.drain_s)
-    return config.model_copy(update={"submit": submit, "poll": poll, "limits": limits})
+    engine = config.engine.model_copy(update={"workers": 1})
+    return config.model_copy(update={"submit": submit, "poll": poll, "limits": limits, "engine": engine})
 
 
 class Leases:

@@ -17,6 +17,7 @@ import uvloop
 from runner.config import RunConfig
 from runner.engine.messages import (
     AllGranted,
+    Answered,
     Channel,
     Drain,
     Ended,
@@ -87,6 +88,7 @@ class Worker:
         self._recovery = Recovery(0)
         self._has_asked = False
         self._has_contact = False
+        self._answered_at = float("-inf")
 
     async def work(self) -> RunnerError | None:
         """What ended the worker, unless it is an order. Raises `RunnerError`."""
@@ -121,6 +123,7 @@ class Worker:
                 latencies=take_latencies(self._meter) if latencies else {},
                 loop_lag=self._vitals.loop_lag.take() if latencies else ([], 0.0, 0.0),
                 has_contact=self._has_contact,
+                answered_at=self._answered_at,
                 cpu_s=self._vitals.cpu_s,
                 rss_bytes=max_rss_bytes(),
                 is_limited=self._vitals.limited,
@@ -145,6 +148,7 @@ class Worker:
     async def _report_for_ever(self, run: Run) -> None:
         count = 0
         while True:
+            self._answered_at = run.contact.answered_at
             count += 1
             has_latencies = count % LATENCIES_EVERY == 0
             if has_latencies:
@@ -170,6 +174,8 @@ class Worker:
                 case AllGranted():
                     run.feed.all_granted = True
                     run.closing.check()
+                case Answered(at=at):
+                    run.contact.hear_of_an_answer(at)
                 case Drain():
                     run.closing.drain(ORDERED)
                 case Stop(hurry=hurry):

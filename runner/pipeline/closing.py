@@ -25,6 +25,7 @@ class Closing:
         self,
         meter: Meter,
         all_done: Callable[[], bool],
+        nothing_open: Callable[[], bool],
         drain_s: float,
         say: Callable[[str], None],
         stop_submitting: Callable[[], None],
@@ -32,6 +33,7 @@ class Closing:
     ) -> None:
         self._meter = meter
         self._all_done = all_done
+        self._nothing_open = nothing_open
         self._drain_s = drain_s
         self._say = say
         self._stop_submitting = stop_submitting
@@ -92,7 +94,5 @@ class Closing:
 
     def check(self) -> None:
         """Whether there is anything left to wait for."""
-        meter = self._meter
-        drained = self._drained_for and not meter.open and not meter.posting
-        if drained or self._all_done():
+        if self._all_done() or (self._drained_for and self._nothing_open()):
             self.over.set()

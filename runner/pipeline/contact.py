@@ -48,7 +48,8 @@ class Contact:
         self._max_outage_s = config.limits.max_outage_s
         self._warn = warn
         self._failing_since: float | None = None
-        self._answered_at = float("-inf")
+        self.answered_at = float("-inf")
+        """Monotonic time of the last outcome that was not a failure."""
         self._failures = 0
         self.last_failure: Failure | None = None
         self._longest_wait_s = 0.0
@@ -79,14 +80,19 @@ class Contact:
                 return self._hear_nothing(now, outcome, is_silence=False)
             case Rejected() if not self.made:
                 return self._hear_a_no(outcome)
-        self._failing_since = None
-        self._answered_at = now
+        self.hear_of_an_answer(now)
         self._meet()
         return None
 
+    def hear_of_an_answer(self, at: float) -> None:
+        """The service answered at `at`: this process, or another one of the run."""
+        self.answered_at = max(self.answered_at, at)
+        if self._failing_since is not None and at >= self._failing_since:
+            self._failing_since = None
+
     def answered_since(self, then: float) -> bool:
         """Whether anything but a failure came back after `then`, monotonic."""
-        return self._answered_at > then
+        return self.answered_at > then
 
     @property
     def wants_another(self) -> bool:

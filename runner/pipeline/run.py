@@ -78,6 +78,7 @@ class Run:
         self.closing = Closing(
             a.meter,
             self._all_done,
+            lambda: not (a.meter.open or a.meter.posting),
             config.limits.drain_s,
             a.say,
             stop_submitting=self._submitter.turnstile.close,

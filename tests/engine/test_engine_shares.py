@@ -31,6 +31,8 @@ def test_the_shares_of_all_workers_add_up_and_none_is_nothing(workers, posts, in
     assert sum(it.poll.concurrency for it in shares) == gets
     assert sum(it.poll.max_rate or 0 for it in shares) == pytest.approx(90.0)
     assert min(it.poll.concurrency for it in shares) >= 1
+    for it in shares:
+        assert RunConfig.model_validate_json(it.model_dump_json()) == it
 
 
 def test_what_ends_a_run_is_left_to_the_main_process_and_the_rest_to_the_workers():

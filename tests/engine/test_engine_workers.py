@@ -270,6 +270,28 @@ def test_a_service_that_goes_away_ends_all_and_the_run_goes_on_when_it_is_back(s
     assert Counter(job["executed"] for job in simulator.jobs()) == {1: 600}
 
 
+def test_a_worker_with_nothing_but_rows_that_always_fail_is_no_outage(stub, runner):
+    def submit(handler):
+        if json.loads(handler.body)["input"].startswith(("TASK 0:", "TASK 1:")):
+            handler.say(500, {"error": {"message": "cannot digest it"}})
+        else:
+            handler.accept()
+
+    with stub(submit=submit, status=lambda job: "completed") as (base_url, _):
+        config = runner.config(
+            target={"base_url": base_url},
+            source={"count": 120},
+            submit={"concurrency": 2, "max_in_flight": 4, "retry": {"max_attempts": 4}},
+            engine={"workers": 2},
+            limits={"max_outage_s": 1.0},
+        )
+        done = runner("run", config)
+    assert done.returncode == 1, done.stderr
+    assert {line["row"]: line["status"] for line in runner.results()} == {
+        row: "rejected" if row < 2 else "completed" for row in range(120)
+    }
+
+
 def test_a_budget_is_one_for_all_workers(simulate, runner):
     simulator = simulate(latency=SLOW, output_tokens=100)
     config = config_of(
