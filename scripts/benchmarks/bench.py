@@ -1,8 +1,8 @@
 """What it costs the client: CPU, wall time and memory per job, as ratios measured in one run.
 
 subjects:
-  candidates  CPU per job of a script in the shape of the vendor's guide, of bare aiohttp, and of the runner on
-              both transports: the same exchanges against the same simulator
+  candidates  CPU per job of a script in the shape of the vendor's guide, of bare aiohttp, and of the runner
+              on both transports: the same exchanges against the same simulator
   in-flight   CPU per job with 500, 5,000 and 50,000 jobs in flight
   workers     CPU per job with one worker process and with two
   start       wall time of `runner --help`, and of a wrong config
@@ -46,7 +46,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 FULL = {
-    "candidates": Plan(8, (500, 4_000)),
+    "candidates": Plan(8, (500, 5_000)),
     "in-flight": Plan(3, (500, 5_500), IN_FLIGHT),
     "workers": Plan(6, (1_000, 8_000), (1, 2)),
     "start": Plan(20),

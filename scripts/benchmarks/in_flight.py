@@ -40,7 +40,7 @@ def in_flight(levels: Sequence[int], sizes: tuple[int, int], rounds: int) -> Mea
 
     pairs = take_turns(levels, rounds, measure)
     us = {level: slopes(of) for level, of in pairs.items()}
-    least = levels[0]
+    first = levels[0]
     rows = [
         {
             "in_flight": level,
@@ -48,14 +48,14 @@ def in_flight(levels: Sequence[int], sizes: tuple[int, int], rounds: int) -> Mea
             "seen_usually": median(load.usual for load in peaks[level]),
             "jobs": "{:,} – {:,}".format(*jobs_at(level, sizes)),
             **costs(of),
-            "over_the_least": ratio(us[level], us[least]),
+            "over_first": ratio(us[level], us[first]),
         }
         for level, of in pairs.items()
     ]
     return Measured(
         how=f"slope between two sizes, both past what is in flight, {plural(rounds, 'round')} in turns",
         rows=rows,
-        figures={f"{level} ÷ {least} in flight": ratio(us[level], us[least]) for level in levels[1:]},
+        figures={f"{level} ÷ {first} in flight": ratio(us[level], us[first]) for level in levels[1:]},
         notes=unequal(rows),
     )
 

@@ -27,9 +27,10 @@ class Run:
         self.command = [sys.executable, "-m", "runner", "run", str(path), "--quiet"]
 
     def in_flight(self) -> list[int]:
-        """Jobs accepted and not yet done, once a second."""
+        """Places taken of `submit.max_in_flight`, once a second: jobs not yet done, and POSTs under way."""
         with (self._run_dir / "metrics.jsonl").open() as lines:
-            return [json.loads(line)["in_flight"] for line in lines]
+            samples = [json.loads(line) for line in lines]
+        return [sample["in_flight"] + sample["posting"] for sample in samples]
 
 
 @contextmanager

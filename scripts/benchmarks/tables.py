@@ -16,7 +16,7 @@ TITLES = {
     "gets_per_job": "GETs/job",
     "over_bare": "÷ bare",
     "baseline_over_it": "baseline ÷ it",
-    "over_the_least": "÷ the least",
+    "over_first": "÷ first",
     "simulator_peak_mb": "simulator's peak MB",
 }
 """Of columns that are not called what they are, with spaces."""

@@ -27,9 +27,9 @@ def workers(counts: Sequence[int], sizes: tuple[int, int], rounds: int) -> Measu
 
         pairs = take_turns(counts, rounds, measure)
     us = {count: slopes(of) for count, of in pairs.items()}
-    least = counts[0]
+    first = counts[0]
     rows = [
-        {"workers": count, **costs(of), "over_the_least": ratio(us[count], us[least])}
+        {"workers": count, **costs(of), "over_first": ratio(us[count], us[first])}
         for count, of in pairs.items()
     ]
     between = f"slope between {sizes[0]:,} and {plural(sizes[1], 'job')}"
@@ -37,6 +37,6 @@ def workers(counts: Sequence[int], sizes: tuple[int, int], rounds: int) -> Measu
     return Measured(
         how=f"{between}, {plural(rounds, 'round')} in turns, {where}",
         rows=rows,
-        figures={f"{count} ÷ {least} workers": ratio(us[count], us[least]) for count in counts[1:]},
+        figures={f"{count} ÷ {first} workers": ratio(us[count], us[first]) for count in counts[1:]},
         notes=unequal(rows),
     )
