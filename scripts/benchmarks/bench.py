@@ -6,7 +6,7 @@ subjects:
   in-flight   CPU per job with 500, 5,000 and 50,000 jobs in flight
   workers     CPU per job with one worker process and with two
   start       wall time of `runner --help`, and of a wrong config
-  memory      peak memory for 50,000 and for 1,000,000 rows: a quarter of an hour, and 6 GB in TMPDIR
+  memory      peak memory for 50,000 and for 1,000,000 rows: ten minutes, 4 GB in TMPDIR
   polling     polls spent and lag, by polling strategy: a program of its own, takes the remaining arguments
   report      nothing is measured: tells, and with --plot draws, what the FILE of --json holds
 
@@ -47,7 +47,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 FULL = {
     "candidates": Plan(8, (500, 5_000)),
-    "in-flight": Plan(3, (500, 5_500), IN_FLIGHT),
+    "in-flight": Plan(3, (1_000, 16_000), IN_FLIGHT),
     "workers": Plan(6, (1_000, 8_000), (1, 2)),
     "start": Plan(20),
     "memory": Plan(1, ROWS, (ROWS_IN_FLIGHT,)),
@@ -109,13 +109,25 @@ def parse() -> argparse.Namespace:
         metavar=("SMALL", "LARGE"),
         help="jobs of the two runs between which is the slope",
     )
-    parser.add_argument("--levels", type=int, nargs="+", metavar="N", help="jobs in flight, or workers")
+    parser.add_argument(
+        "--levels",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="jobs in flight, or workers; the first is the one that others are divided by",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="add the findings to those that FILE holds")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw DIR/performance.svg")
     parser.add_argument(
         "--polling", type=Path, metavar="FILE", help="for the plot: what polling --json wrote"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    numbers = [arguments.rounds or 1, *(arguments.sizes or ()), *(arguments.levels or ())]
+    if min(numbers) < 1:
+        parser.error("rounds, sizes and levels are at least 1")
+    if arguments.sizes and arguments.sizes[0] >= arguments.sizes[1]:
+        parser.error("--sizes: the second must be larger than the first")
+    return arguments
 
 
 def measure_all(known: Known, arguments: argparse.Namespace) -> None:
