@@ -13,7 +13,7 @@ BENCHMARKS = ROOT / "scripts" / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 from goals import GOALS, judged  # noqa: E402 - a script's modules are in no package
-from processes import Trial, Usage  # noqa: E402 - as above
+from processes import Trial, Usage, client_cores, measured  # noqa: E402 - as above
 from rounds import Measured, Pair, Spread, ratio, spread, take_turns  # noqa: E402 - as above
 from tables import findings, written  # noqa: E402 - as above
 
@@ -84,6 +84,20 @@ def test_turns_are_taken_forth_and_back():
         "b": [2, 3, 6],
     }
     assert "".join(order) == "abbaab"
+
+
+def test_what_all_processes_of_a_client_use_is_counted():
+    work = "import time; held = bytearray(50_000_000); end = time.process_time() + 0.3\n"
+    work += "while time.process_time() < end: pass"
+    lead = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}])\n{work}"
+    usage = measured([sys.executable, "-c", lead], client_cores())
+    assert usage.cpu_s > 0.6
+    assert usage.peak_bytes > 100_000_000
+
+
+def test_a_client_that_fails_ends_the_benchmark_with_its_last_words():
+    with pytest.raises(SystemExit, match=r"ended with 3:\nno key"):
+        measured([sys.executable, "-c", "import sys; print('no key', file=sys.stderr); sys.exit(3)"], set())
 
 
 def trial(jobs, cpu_s):

@@ -82,12 +82,13 @@ def slopes(pairs: Iterable[Pair]) -> list[float]:
 def costs(pairs: Sequence[Pair]) -> dict[str, Cell]:
     """The columns of all sweeps over jobs; those after the slope are of the larger runs."""
     large = [pair.large for pair in pairs]
+    jobs = sum(one.jobs for one in large)
     return {
         "cpu_us_per_job": spread(slopes(pairs)),
         "wall_s": statistics.median(one.usage.wall_s for one in large),
         "peak_mb": max(one.usage.peak_bytes for one in large) / 1e6,
-        "posts_per_job": round(sum(one.posts for one in large) / sum(one.jobs for one in large), 4),
-        "gets_per_job": round(sum(one.gets for one in large) / sum(one.jobs for one in large), 4),
+        "posts_per_job": round(sum(one.posts for one in large) / jobs, 3),
+        "gets_per_job": round(sum(one.gets for one in large) / jobs, 3),
     }
 
 
