@@ -77,6 +77,20 @@ def test_candidates_and_jobs_in_flight_are_measured_over_the_same_exchanges_and_
     assert tables(bench("report", "--json", file)) == [candidates, in_flight, goals]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    ["speed", "--rounds 0", "candidates --sizes 9 9", "in-flight --levels 0", "report", "candidates polling"],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_measured(arguments):
+    command = [sys.executable, str(BENCHMARKS / "bench.py"), *arguments.split()]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "scripts/bench: error: " in done.stderr
+
+
 def test_turns_are_taken_forth_and_back():
     order = []
     assert take_turns("ab", 3, lambda name: order.append(name) or len(order)) == {

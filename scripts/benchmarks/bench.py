@@ -83,11 +83,10 @@ def main() -> int:
         known = msgspec.json.decode(arguments.json.read_bytes(), type=Known)
     if REPORT in arguments.subjects:
         for name, measured in known.subjects.items():
-            print("\n".join(known.ran_on[name]), end="\n\n")
-            print(findings(name, measured))
+            print(findings(name, measured), *known.ran_on[name], sep="\n", end="\n\n")
     else:
         measure_all(known, arguments)
-    print(verdicts(known.goals), end="")
+    print(verdicts(judged(known.subjects)), end="")
     if arguments.plot:
         from plot import draw
 
@@ -99,19 +98,19 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("subjects", nargs="*", choices=[*FULL, REPORT, []], metavar="SUBJECT")
+    parser.add_argument("subjects", nargs="*", type=subject, metavar="SUBJECT")
     parser.add_argument("--quick", action="store_true", help="small sizes, one round or two")
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each subject")
+    parser.add_argument("--rounds", type=positive, metavar="N", help="rounds of each subject")
     parser.add_argument(
         "--sizes",
-        type=int,
+        type=positive,
         nargs=2,
         metavar=("SMALL", "LARGE"),
         help="jobs of the two runs between which is the slope",
     )
     parser.add_argument(
         "--levels",
-        type=int,
+        type=positive,
         nargs="+",
         metavar="N",
         help="jobs in flight, or workers; the first is the one that others are divided by",
@@ -122,17 +121,31 @@ def parse() -> argparse.Namespace:
         "--polling", type=Path, metavar="FILE", help="for the plot: what polling --json wrote"
     )
     arguments = parser.parse_args()
-    numbers = [arguments.rounds or 1, *(arguments.sizes or ()), *(arguments.levels or ())]
-    if min(numbers) < 1:
-        parser.error("rounds, sizes and levels are at least 1")
     if arguments.sizes and arguments.sizes[0] >= arguments.sizes[1]:
         parser.error("--sizes: the second must be larger than the first")
+    if REPORT in arguments.subjects and (len(arguments.subjects) > 1 or not arguments.json):
+        parser.error(f"{REPORT} goes alone, and needs the FILE of --json")
     return arguments
+
+
+def subject(word: str) -> str:
+    known = (*FULL, REPORT)
+    if word not in known:
+        raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(known)}; polling goes first")
+    return word
+
+
+def positive(word: str) -> int:
+    number = int(word)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
 
 
 def measure_all(known: Known, arguments: argparse.Namespace) -> None:
     """Measure, tell and remember one subject after the other."""
-    print("\n".join(ran_on()), end="\n\n", flush=True)
+    surroundings = ran_on()
+    print(*surroundings, sep="\n", end="\n\n", flush=True)
     with on_cores(SERVER_CORES):
         for name in arguments.subjects or (QUICK if arguments.quick else USUAL):
             steal = Steal()
@@ -141,7 +154,7 @@ def measure_all(known: Known, arguments: argparse.Namespace) -> None:
             stolen = steal.told()
             print(findings(name, measured), *stolen, sep="\n", end="\n\n", flush=True)
             known.subjects[name] = measured
-            known.ran_on[name] = [*ran_on(), *stolen]
+            known.ran_on[name] = [*surroundings, *stolen]
             known.goals = judged(known.subjects)
             if arguments.json:  # at once: the next subject may be interrupted
                 arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(known)) + b"\n")

@@ -24,7 +24,7 @@ def ran_on() -> list[str]:
         f"{os.cpu_count()} × {_processor()}, {platform.system()} {platform.release()}",
         f"{python}, " + ", ".join(f"{name} {version(name)}" for name in PACKAGES),
         pinned.format(client, server) if client else "not pinned: one core, or a system that cannot",
-        f"commit {_commit()}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        f"commit {_commit()}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load before {os.getloadavg()[0]:.2f}",
     ]
 
 
