@@ -46,6 +46,12 @@ class Policy(msgspec.Struct, frozen=True):
     mean_lag_s: float
 
 
+class Polling(msgspec.Struct, frozen=True):
+    """Of what `scripts/bench polling --json` writes, the part that is drawn."""
+
+    policies: list[Policy]
+
+
 def draw(subjects: Mapping[str, Measured], polling: Path | None, directory: Path) -> Path:
     """Draw what there is. Raises SystemExit where there is nothing."""
     panels: list[Callable[[Axes], None]] = []
@@ -54,7 +60,7 @@ def draw(subjects: Mapping[str, Measured], polling: Path | None, directory: Path
     if "in-flight" in subjects:
         panels.append(lambda axes: draw_in_flight(axes, subjects["in-flight"]))
     if polling is not None:
-        policies = msgspec.json.decode(polling.read_bytes(), type=list[Policy])
+        policies = read_policies(polling)
         panels.append(lambda axes: draw_polling(axes, policies))
     if not panels:
         raise SystemExit("nothing to draw: neither candidates nor in-flight was measured")
@@ -67,6 +73,14 @@ def draw(subjects: Mapping[str, Measured], polling: Path | None, directory: Path
         directory.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, transparent=True, metadata={"Date": None})
     return path
+
+
+def read_policies(path: Path) -> list[Policy]:
+    """Raises SystemExit where there are none."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Polling).policies
+    except (OSError, msgspec.DecodeError) as error:
+        raise SystemExit(f"{path} holds no polling policies to draw: {error}") from None
 
 
 def draw_candidates(axes: Axes, measured: Measured) -> None:
