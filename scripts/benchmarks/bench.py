@@ -48,14 +48,14 @@ class Plan(msgspec.Struct, frozen=True):
 FULL = {
     "candidates": Plan(8, (500, 5_000)),
     "in-flight": Plan(3, (1_000, 16_000), IN_FLIGHT),
-    "workers": Plan(6, (1_000, 8_000), (1, 2)),
+    "workers": Plan(6, (2_000, 20_000), (1, 2)),
     "start": Plan(20),
     "memory": Plan(1, ROWS, (ROWS_IN_FLIGHT,)),
 }
 SMALL = {
     "candidates": Plan(2, (200, 1_000)),
     "in-flight": Plan(1, (500, 4_500), (500, 2_000)),
-    "workers": Plan(2, (500, 3_000), (1, 2)),
+    "workers": Plan(2, (1_000, 6_000), (1, 2)),
     "start": Plan(10),
     "memory": Plan(1, (5_000, 50_000), (2_000,)),
 }

@@ -11,7 +11,7 @@ from rounds import Measured, Pair, costs, plural, ratio, slopes, take_turns, tel
 from run import run, service
 
 JOBS_PER_S = 2_500
-"""What the latency lets through at any number in flight, which is about what one core can do."""
+"""What the latency lets through at any number in flight; client and simulator can keep up with it."""
 SHORTEST_INTERVAL_S = 0.1
 LATENCY_SHARE = 0.9
 """Of the polling interval: one poll finds the job done."""
