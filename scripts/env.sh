@@ -16,20 +16,23 @@ find_python() {
   return 1
 }
 
-# What an environment was made of: an environment with an extra serves those who need none.
-made_of="$(cat pyproject.toml scripts/env.sh | cksum) $PWD"
+# What the environment was made of, and the extras it has: a script adds its own to those of the others.
+made_of="$(cat pyproject.toml scripts/env.sh | cksum) $PWD:"
 have="$(cat .venv/made-of 2>/dev/null || true)"
 extra="${EXTRA:-}"
-if [ "$have" = "$made_of all" ] || { [ -z "$extra" ] && [ "$have" = "$made_of plain" ]; }; then
+extras=
+if [[ "$have" == "$made_of"* ]]; then extras="${have#"$made_of"}"; fi
+if [[ "$extras" == *" ${extra:-plain} "* ]]; then
   echo "$0: using the environment in .venv" >&2
 else
   if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
     python="$(find_python)" || exit 1
     echo "$0: making .venv with $("$python" --version)" >&2
     "$python" -m venv --clear .venv || exit 1
+    extras=
   fi
   echo "$0: installing into .venv${extra:+ (extra: $extra)}" >&2
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extra:+[$extra]}" || exit 1
-  echo "$made_of $([ -n "$extra" ] && echo all || echo plain)" > .venv/made-of
+  echo "$made_of${extras:- plain }${extra:+$extra }" > .venv/made-of
 fi
 export PATH="$PWD/.venv/bin:$PATH"

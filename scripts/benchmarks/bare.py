@@ -1,4 +1,4 @@
-"""The floor: aiohttp on uvloop doing the same exchanges for ADDRESS and COUNT jobs, and nothing else."""
+"""What one writes by hand: aiohttp on uvloop, the same exchanges for ADDRESS and COUNT jobs, nothing else."""
 
 import asyncio
 import re
