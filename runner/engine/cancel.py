@@ -115,7 +115,8 @@ class _Cancellation:
             await parts.sink.rescue(config.limits.drain_s, hurried, _say)
             self._signals.handler = Signals.ignore
             contact = parts.contact
-            ended_by = canceller.stopped_by or ended_by
+            if canceller.stopped_by is not None:
+                raise canceller.stopped_by
             if ended_by is None and not contact.made and contact.last_failure:
                 return contact.unreachable(contact.last_failure)
             return ended_by

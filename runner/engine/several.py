@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -133,12 +132,8 @@ class Several:
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except RunnerError as error:
-            self._closing.stop(error)
-        except Exception as defect:  # noqa: BLE001 - the workers must come home all the same
-            self._task.progress.say(traceback.format_exc())
-            what = f"a defect of this program: {defect!r}; please report it with the lines above"
-            self._closing.stop(StoppedEarly(what))
+        except Exception as error:  # noqa: BLE001 - the workers must come home all the same
+            self._closing.end_by(error)
 
     async def _listen(self, worker: WorkerProcess) -> None:
         """Take in what one worker tells, in all its lives, until it ends."""

@@ -9,7 +9,6 @@ from typing import Final
 
 import msgspec
 
-from runner.errors import StorageError
 from runner.pipeline.parts import Parts
 from runner.pipeline.turnstile import Turnstile
 from runner.policy.circuit import Circuit
@@ -77,10 +76,10 @@ class Canceller:
         self._circuit = Circuit(parts.config.limits.max_outage_s)
         self.tally = Tally()
         self.turnstile: Turnstile[_Case] = Turnstile(self._take, parts.clock.now)
-        self.stopped_by: StorageError | None = None
+        self.stopped_by: Exception | None = None
 
-    def stop(self, error: StorageError) -> None:
-        """Results can no longer be written: nothing more is asked."""
+    def stop(self, error: Exception) -> None:
+        """Results can no longer be written, say: nothing more is asked."""
         self.stopped_by = self.stopped_by or error
         self.turnstile.close()
 

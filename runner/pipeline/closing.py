@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from typing import Final
 
-from runner.errors import Interrupted, RunnerError
+from runner.errors import Interrupted, RunnerError, StoppedEarly
 from runner.measure.meter import Meter
 
 GRACE_S: Final = 2.0
@@ -85,6 +86,15 @@ class Closing:
         """Neither send nor poll any more. Many workers meet the same end: it is told once."""
         self._stopped_by = self._stopped_by or error
         self.over.set()
+
+    def end_by(self, error: Exception) -> None:
+        """`stop`, for whatever went wrong: a defect of ours must not lose what is under way either."""
+        if isinstance(error, RunnerError):
+            self.stop(error)
+            return
+        self._say("".join(traceback.format_exception(error)))
+        what = f"a defect of this program: {error!r}; please report it with the lines above"
+        self.stop(StoppedEarly(what))
 
     def abandon(self, error: RunnerError) -> None:
         """As `stop`, and without the grace for what is under way."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
 from runner.config.sections import RunConfig
-from runner.errors import RunnerError, StoppedEarly, StorageError
+from runner.errors import RunnerError, StorageError
 from runner.measure.meter import Meter
 from runner.measure.vitals import Vitals
 from runner.pipeline.closing import GRACE_S, Closing
@@ -85,7 +84,7 @@ class Run:
             cancel=self._cancel_workers,
         )
         parts.sink.on_finished = self._results_written
-        parts.sink.on_broken = self.closing.stop
+        parts.sink.on_broken = self.closing.end_by
 
     def follow(self, job: Job) -> None:
         """Poll a job of an earlier session."""
@@ -139,12 +138,8 @@ class Run:
         """What ends the run ends it in order: a neighbour's answer that is on its way is still taken in."""
         try:
             await work
-        except RunnerError as error:
-            self.closing.stop(error)
-        except Exception as defect:  # noqa: BLE001 - a defect of ours must not lose what is under way either
-            self._a.say(traceback.format_exc())
-            what = f"a defect of this program: {defect!r}; please report it with the lines above"
-            self.closing.stop(StoppedEarly(what))
+        except Exception as error:  # noqa: BLE001 - see `end_by`
+            self.closing.end_by(error)
 
     def _cancel_workers(self) -> None:
         for worker in self._workers:

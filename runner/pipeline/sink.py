@@ -46,8 +46,8 @@ class Sink:
         """What a full disk kept back."""
         self.on_accepted: Callable[[Job], None] = lambda _: None
         self.on_finished: Callable[[], None] = lambda: None
-        self.on_broken: Callable[[StorageError], None] = lambda _: None
-        """Told when something could not be written; it is kept for `rescue`."""
+        self.on_broken: Callable[[Exception], None] = lambda _: None
+        """Told when something could not be written, and is kept for `rescue`; or of a defect."""
 
     def intend(self, submissions: Sequence[Submission]) -> None:
         """Their first POSTs may be made from now on. Raises `StorageError`."""
@@ -111,8 +111,8 @@ class Sink:
         for flush in (self._flush_journal, self._flush_results):
             try:
                 flush()
-            except StorageError as error:  # a received result is worth a try, whatever became of the journal
-                self.on_broken(error)
+            except Exception as error:  # noqa: BLE001 - called by the loop: nobody else would hear of it
+                self.on_broken(error)  # and a received result is worth a try, whatever became of the journal
 
     def _flush_journal(self) -> None:
         accepted, self._accepted = self._accepted, []

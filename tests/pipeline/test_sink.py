@@ -159,3 +159,18 @@ def test_what_cannot_be_written_counts_nowhere_is_told_and_is_kept_for_room(at_d
         assert desk.meter.open == 1
 
     at_desk(main, results=Path("/dev/full"))
+
+
+def test_a_defect_in_what_follows_is_told_and_keeps_nothing_from_being_written(at_desk):
+    async def main(desk):
+        told: list[Exception] = []
+        desk.sink.on_broken = told.append
+        desk.sink.on_accepted = lambda job: 1 / 0
+        desk.sink.accept(job_of(1))
+        desk.sink.finish(job_of(2), 9.0, DONE)
+        await end_of_turn()
+        assert [type(error) for error in told] == [ZeroDivisionError]
+        assert len(desk.lines("journal")) == len(desk.lines("results")) == 1
+        assert desk.meter.done == 1
+
+    at_desk(main)
