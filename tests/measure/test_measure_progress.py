@@ -37,8 +37,12 @@ def terminal(request):
     stream = os.fdopen(theirs, "w", encoding="utf-8")
 
     def drawn() -> str:
+        stream.write("<end>")
         stream.flush()
-        return os.read(ours, 1 << 16).decode(errors="replace")
+        read = b""
+        while not read.endswith(b"<end>"):  # it arrives in parts
+            read += os.read(ours, 1 << 16)
+        return read.removesuffix(b"<end>").decode(errors="replace")
 
     yield stream, drawn, request.param
     stream.close()
