@@ -1,0 +1,130 @@
+"""Jobs behind a polling strategy, in virtual time: no clock is read, looks take no time."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from runner.policy.polling import Polling
+
+Draw = Callable[[random.Random], float]
+
+
+@dataclass(slots=True)
+class WatchedJob:
+    """A job as a strategy sees it, and when it really ends."""
+
+    kind: str
+    order: int
+    accepted: float
+    ends: float
+    pending: float | None = None
+    polls: int = 0
+
+
+@dataclass
+class Watch:
+    """What a strategy spent: one entry a job, in the order of acceptance."""
+
+    looks: list[int]
+    lag_s: list[float]
+    calls: int = 0
+    """Questions put to the strategy, and news told to it."""
+    exchange_s: list[float] = field(default_factory=list)
+    """The exchange rate in force when the job was seen done; empty if the strategy has none."""
+
+    def mean_looks(self, since: int = 0) -> float:
+        return sum(self.looks[since:]) / len(self.looks[since:])
+
+    def mean_lag_s(self, since: int = 0) -> float:
+        return sum(self.lag_s[since:]) / len(self.lag_s[since:])
+
+    def cost_s(self, exchange_s: float, since: int = 0) -> float:
+        """Per job, in seconds of lag."""
+        return exchange_s * self.mean_looks(since) + self.mean_lag_s(since)
+
+
+def watch(
+    policy: Polling,
+    jobs: Sequence[tuple[float, float]],
+    kinds: Sequence[str] = ("kind",),
+    rate: float = math.inf,
+) -> Watch:
+    """Follow jobs, each accepted and ending at given times, until every one is seen done.
+
+    At most `rate` looks per second, those that are due longest first. Job n is of kind n modulo the kinds.
+    """
+    seen = Watch([0] * len(jobs), [0.0] * len(jobs))
+    exchange_s = getattr(policy, "exchange_s", lambda kind: None)
+    ordered = sorted(range(len(jobs)), key=lambda n: jobs[n][0])
+    due: list[tuple[float, int, WatchedJob]] = []
+    opens_at, order = 0.0, 0
+    while due or order < len(jobs):
+        if order < len(jobs) and (not due or jobs[ordered[order]][0] <= max(due[0][0], opens_at)):
+            n = ordered[order]
+            job = WatchedJob(kinds[n % len(kinds)], order, *jobs[n])
+            order += 1
+            heapq.heappush(due, (policy.next_look(job, job.accepted), n, job))
+            seen.calls += 1
+            continue
+        now, n, job = heapq.heappop(due)
+        now = max(now, opens_at)
+        later = policy.next_look(job, now)
+        seen.calls += 2
+        if later > now:
+            heapq.heappush(due, (later, n, job))
+            continue
+        opens_at = now + 1 / rate
+        job.polls += 1
+        if now >= job.ends:
+            policy.saw_done(job, now)
+            seen.looks[n], seen.lag_s[n] = job.polls, now - job.ends
+            if (worth := exchange_s(job.kind)) is not None:
+                seen.exchange_s.append(worth)
+            continue
+        policy.saw_pending(job, now)
+        job.pending = now
+        later = policy.next_look(job, now)
+        assert now < later < math.inf
+        heapq.heappush(due, (later, n, job))
+        seen.calls += 1
+    return seen
+
+
+def spaced(latencies: Iterable[float], spacing_s: float) -> list[tuple[float, float]]:
+    """Jobs accepted one after the other at even distances, none of which waits for another."""
+    return [(n * spacing_s, n * spacing_s + latency) for n, latency in enumerate(latencies)]
+
+
+def queued(accepted: Iterable[float], services: Iterable[float], slots: int) -> list[tuple[float, float]]:
+    """Jobs served in order of acceptance, `slots` at a time."""
+    free = [0.0] * slots
+    jobs = []
+    for at, service in zip(accepted, services, strict=True):
+        ends = max(at, heapq.heappop(free)) + service
+        heapq.heappush(free, ends)
+        jobs.append((at, ends))
+    return jobs
+
+
+def lognormal(mean_s: float, sigma: float) -> Draw:
+    return lambda chance: chance.lognormvariate(math.log(mean_s) - sigma * sigma / 2, sigma)
+
+
+def bimodal(chance: random.Random) -> float:
+    fast = chance.random() < 0.8
+    return chance.lognormvariate(math.log(20 if fast else 600), 0.2)
+
+
+LATENCIES: dict[str, Draw] = {
+    "lognormal 0.3": lognormal(339, 0.3),
+    "lognormal 0.5": lognormal(339, 0.5),
+    "lognormal 1": lognormal(339, 1.0),
+    "bimodal": bimodal,
+    "uniform": lambda chance: chance.uniform(10, 600),
+    "exponential": lambda chance: chance.expovariate(1 / 339),
+    "heavy-tailed": lambda chance: 30 * chance.paretovariate(1.5),
+}
