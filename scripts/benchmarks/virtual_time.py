@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 import math
-import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from runner.policy.polling import Polling
 
-Draw = Callable[[random.Random], float]
+
+Jobs = list[tuple[float, float]]
+"""When each is accepted, and when it ends."""
 
 
 @dataclass(slots=True)
@@ -42,6 +43,11 @@ class Watch:
     def mean_lag_s(self, since: int = 0) -> float:
         return sum(self.lag_s[since:]) / len(self.lag_s[since:])
 
+    def mean_exchange_s(self, since: int = 0) -> float:
+        """Of the jobs done since then."""
+        rates = self.exchange_s[since - len(self.looks) :]
+        return sum(rates) / len(rates)
+
     def cost_s(self, exchange_s: float, since: int = 0) -> float:
         """Per job, in seconds of lag."""
         return exchange_s * self.mean_looks(since) + self.mean_lag_s(since)
@@ -49,7 +55,7 @@ class Watch:
 
 def watch(
     policy: Polling,
-    jobs: Sequence[tuple[float, float]],
+    jobs: Jobs,
     kinds: Sequence[str] = ("kind",),
     rate: float = math.inf,
 ) -> Watch:
@@ -94,37 +100,17 @@ def watch(
     return seen
 
 
-def spaced(latencies: Iterable[float], spacing_s: float) -> list[tuple[float, float]]:
+def spaced(latencies: Iterable[float], spacing_s: float) -> Jobs:
     """Jobs accepted one after the other at even distances, none of which waits for another."""
     return [(n * spacing_s, n * spacing_s + latency) for n, latency in enumerate(latencies)]
 
 
-def queued(accepted: Iterable[float], services: Iterable[float], slots: int) -> list[tuple[float, float]]:
+def queued(accepted: Iterable[float], services: Iterable[float], slots: int) -> Jobs:
     """Jobs served in order of acceptance, `slots` at a time."""
     free = [0.0] * slots
-    jobs = []
+    jobs: Jobs = []
     for at, service in zip(accepted, services, strict=True):
         ends = max(at, heapq.heappop(free)) + service
         heapq.heappush(free, ends)
         jobs.append((at, ends))
     return jobs
-
-
-def lognormal(mean_s: float, sigma: float) -> Draw:
-    return lambda chance: chance.lognormvariate(math.log(mean_s) - sigma * sigma / 2, sigma)
-
-
-def bimodal(chance: random.Random) -> float:
-    fast = chance.random() < 0.8
-    return chance.lognormvariate(math.log(20 if fast else 600), 0.2)
-
-
-LATENCIES: dict[str, Draw] = {
-    "lognormal 0.3": lognormal(339, 0.3),
-    "lognormal 0.5": lognormal(339, 0.5),
-    "lognormal 1": lognormal(339, 1.0),
-    "bimodal": bimodal,
-    "uniform": lambda chance: chance.uniform(10, 600),
-    "exponential": lambda chance: chance.expovariate(1 / 339),
-    "heavy-tailed": lambda chance: 30 * chance.paretovariate(1.5),
-}

@@ -8,7 +8,8 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from virtual_time import LATENCIES, WatchedJob, lognormal, queued, spaced, watch
+from optimum import LATENCIES, Latency, lognormal
+from virtual_time import WatchedJob, queued, spaced, watch
 
 from runner.config.sections import Poll
 from runner.policy.polling import Adaptive, Exponential, Fixed, Followed, polling
@@ -25,9 +26,8 @@ def _backing_off() -> Exponential:
     return Exponential(1.0, 1.5, 30.0)
 
 
-def _draw(distribution, jobs: int = JOBS) -> list[float]:
-    chance = random.Random(7)
-    return [distribution(chance) for _ in range(jobs)]
+def _draw(latency: Latency, jobs: int = JOBS) -> list[float]:
+    return latency.draws(jobs, seed=7)
 
 
 def _job(pending: float | None = None, polls: int = 0, kind: str = "kind", accepted: float = 0.0) -> Followed:

@@ -10,6 +10,8 @@ from typing import Final
 
 CELLS: Final = 32
 """Cells that hold completions, about equally many each; the hazard within one is taken for constant."""
+EVEN_CELLS: Final = 24
+"""And as many of equal width among them, lest a gap without completions be bridged by one that has some."""
 TAIL_RATIO: Final = 1.4
 """Each cell outside of them is so many times farther from the middle than the last."""
 PRIOR_EVENTS: Final = 0.05
@@ -49,7 +51,7 @@ class Hazard:
         self.unseen = 1.0
         """The share of jobs that are pending still at that position."""
         self.first = 0
-        self._drawn_at = 0.0
+        self._total = self._drawn_at = 0
         self._events = [0.0] * cells
         self._exposed_s = [0.0] * cells
         self._passed = [0.0] * (cells + 1)  # differences: cells that a job went through from end to end
@@ -91,9 +93,10 @@ class Hazard:
             self._complete(after, by)
             fresh += 1
         self.seen += fresh
+        self._total += fresh
         self._estimate()
         heaviest = max(self._mass())
-        if self.seen >= 2 * self._drawn_at or heaviest > UNEVEN / CELLS:
+        if self._total >= 2 * self._drawn_at or heaviest > UNEVEN / CELLS:
             self._draw_anew()
             self._estimate()
         self._fade(0.5 ** (fresh / HALF_LIFE_COMPLETIONS))
@@ -195,8 +198,10 @@ class Hazard:
     def _draw_anew(self) -> None:
         """Cells where the completions are: equally many in each, and ever wider ones outside."""
         first, last = self.edges[0], self.edges[-1]
-        inner = self._quantiles()
-        low, high = inner[0], inner[-1]
+        quantiles = self._quantiles()
+        low, high = quantiles[0], quantiles[-1]
+        evenly = [low + n / EVEN_CELLS * (high - low) for n in range(1, EVEN_CELLS)]
+        inner = sorted(quantiles + evenly)
         least = max((high - low) / 400, 1e-3)
         edges = [low]
         for edge in inner[1:]:
@@ -215,7 +220,7 @@ class Hazard:
             lower.append(max(lower[-1] - width, first))
             width *= 2
         self._move_to(lower[:0:-1] + edges + upper[1:])
-        self._drawn_at = self.seen
+        self._drawn_at = self._total
 
     def _quantiles(self) -> list[float]:
         shares = [(n + 0.25) / (CELLS + 0.5) if n else 0.25 / CELLS for n in range(CELLS)] + [
@@ -245,6 +250,5 @@ class Hazard:
 
     def _fade(self, keep: float) -> None:
         self.seen *= keep
-        self._drawn_at *= keep
         self._events = [value * keep for value in self._events]
         self._exposed_s = [value * keep for value in self._exposed_s]

@@ -1,0 +1,219 @@
+"""What it costs to notice that a job is done: fixed, exponential and adaptive polling against the optimum.
+
+In virtual time, with seeded draws: every run gives the same figures, save the CPU. Cost is c · looks + lag,
+in seconds per job, at the exchange rate c that the adaptive strategy had in force.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from optimum import LATENCIES, Latency, evenly_spaced, lognormal, optimum, spent
+from scenarios import COLD, QUEUES
+from virtual_time import Jobs, Watch, spaced, watch
+
+from runner.policy.polling import Adaptive, Exponential
+
+SEED = 7
+SPACING_S = 1.0
+DEFAULT_TARGET = 0.05
+NO_WORSE = 1.05
+LOOKS = 6
+EXPONENTIAL_AGES = [1.0]
+while EXPONENTIAL_AGES[-1] < 1e5:
+    EXPONENTIAL_AGES.append(EXPONENTIAL_AGES[-1] + min(1.5 ** min(len(EXPONENTIAL_AGES), 10), 30.0))
+
+
+@dataclass
+class Goals:
+    """Rows of the second table."""
+
+    rows: list[dict[str, object]] = field(default_factory=list)
+
+    def add(self, what: str, of: str, value: float, most: float) -> None:
+        passed = value <= most
+        self.rows.append({"what": what, "of": of, "value": value, "goal": most, "passed": passed})
+
+
+def backing_off() -> Exponential:
+    return Exponential(1.0, 1.5, 30.0)
+
+
+def adaptive(lag_target: float = DEFAULT_TARGET) -> Adaptive:
+    return Adaptive(backing_off(), lag_target)
+
+
+def search(run: Callable[[float], Watch], off: Callable[[Watch], float], sign: int, tries: int = 6) -> Watch:
+    """The run at the `lag_target` for which `off`, a logarithm, is nothing: secants, from a slope of `sign`."""
+    x, best, before = math.log(DEFAULT_TARGET), run(DEFAULT_TARGET), None
+    for _ in range(tries):
+        y = off(best)
+        if abs(y) < 0.004:
+            break
+        slope = sign if before is None or before[1] == y else (y - before[1]) / (x - before[0])
+        step = -y / slope if slope * sign > 0.2 else -y * sign
+        before = (x, y)
+        x = min(max(x + min(max(step, -2.0), 2.0), math.log(1e-4)), 0.0)
+        best = run(math.exp(x))
+    return best
+
+
+def stationary(count: int, goals: Goals) -> list[list[str]]:
+    """Each distribution: what each strategy spends, and the goals that are about it. Returns table rows."""
+    rows, later = [], count // 2
+    for name, latency in LATENCIES.items():
+        draws = latency.draws(count, SEED)
+        jobs, judged = spaced(draws, SPACING_S), draws[later:]
+        seen = watch(adaptive(), jobs)
+        after_1000 = watch_after_1000(seen, latency, draws)
+        exchange_s = seen.mean_exchange_s(later)
+        best = spent(optimum(latency, exchange_s), judged)
+        least = exchange_s * best[0] + best[1]
+        plain = spent(EXPONENTIAL_AGES, judged)
+        for policy, (looks, lag_s) in {
+            "fixed 1 s": evenly_spaced(1.0, judged),
+            "exponential": plain,
+            "adaptive": (seen.mean_looks(later), seen.mean_lag_s(later)),
+            "offline optimum": best,
+        }.items():
+            cost = (exchange_s * looks + lag_s) / least
+            rows.append([name, policy, f"{looks:.2f}", f"{lag_s:.2f}", f"{cost:.2f}"])
+        goals.add("cost ÷ optimum after 1,000 completions", name, after_1000, 1.15)
+        equal_lag_goal = {"lognormal 0.5": 0.6, "bimodal": 0.45, "uniform": 0.45, "exponential": 0.8}
+        equal_looks_goal = {"lognormal 0.5": 0.85, "bimodal": 0.6, "exponential": 1.1}
+
+        def run(target: float, jobs: Jobs = jobs) -> Watch:
+            return watch(adaptive(target), jobs)
+
+        if name in equal_lag_goal:
+            same = search(run, lambda seen, lag_s=plain[1]: math.log(seen.mean_lag_s(later) / lag_s), 1)
+            ratio = same.mean_looks(later) / plain[0]
+            goals.add("looks ÷ exponential at its lag", name, ratio, equal_lag_goal[name])
+        if name in equal_looks_goal:
+            same = search(run, lambda seen: math.log(seen.mean_looks(later) / LOOKS), -1)
+            ratio = same.mean_lag_s(later) / best_fixed_lag_s(judged, LOOKS)
+            goals.add(f"lag ÷ best fixed at {LOOKS} looks", name, ratio, equal_looks_goal[name])
+    return rows
+
+
+def watch_after_1000(seen: Watch, latency: Latency, draws: list[float]) -> float:
+    """Cost ÷ that of the optimum, over the jobs that are accepted once 1,000 are done."""
+    since = sorted(n * SPACING_S + draw for n, draw in enumerate(draws))[1000] / SPACING_S
+    first = min(int(since) + 1, len(draws) - 200)
+    exchange_s = seen.mean_exchange_s(first)
+    looks, lag_s = spent(optimum(latency, exchange_s), draws[first:])
+    return seen.cost_s(exchange_s, first) / (exchange_s * looks + lag_s)
+
+
+def best_fixed_lag_s(draws: list[float], looks: float) -> float:
+    """The lag of the fixed interval that spends so many looks."""
+    low, high = 1e-3, max(draws)
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if evenly_spaced(middle, draws)[0] > looks else (low, middle)
+    return evenly_spaced(high, draws)[1]
+
+
+def never_worse(scenarios: dict[str, Jobs], goals: Goals) -> list[list[str]]:
+    """Cost ÷ exponential's, over whole runs, at the exchange rate in force at the end."""
+    rows = []
+    for name, jobs in scenarios.items():
+        plain, seen = watch(backing_off(), jobs), watch(adaptive(), jobs)
+        exchange_s = seen.exchange_s[-1] if seen.exchange_s else 1.0
+        ratio = seen.cost_s(exchange_s) / plain.cost_s(exchange_s)
+        rows.append(
+            [
+                name,
+                *(f"{x:.2f}" for w in (plain, seen) for x in (w.mean_looks(), w.mean_lag_s())),
+                f"{ratio:.2f}",
+            ]
+        )
+        goals.add("cost ÷ exponential", name, ratio, NO_WORSE)
+    return rows
+
+
+def queues(scenarios: dict[str, Jobs], goals: Goals) -> None:
+    """Looks at the lag of exponential, over the later half of jobs that wait in line."""
+    for name in ("5,000 at once", "submitted faster than served"):
+        jobs = scenarios[name]
+        later = len(jobs) // 2
+        plain = watch(backing_off(), jobs)
+
+        def off(seen: Watch, plain: Watch = plain, later: int = later) -> float:
+            return math.log(seen.mean_lag_s(later) / plain.mean_lag_s(later))
+
+        def run(target: float, jobs: Jobs = jobs) -> Watch:
+            return watch(adaptive(target), jobs)
+
+        same = search(run, off, 1)
+        print(f"{name}: lag {same.mean_lag_s(later):.1f} s, exponential {plain.mean_lag_s(later):.1f} s")
+        ratio = same.mean_looks(later) / plain.mean_looks(later)
+        goals.add("looks ÷ exponential at its lag", f"draining queue, {name}", ratio, 0.5)
+
+
+def cpu(count: int) -> list[list[str]]:
+    """CPU of strategies per job and per call, the watching itself taken off, against a loop of heap operations."""
+    jobs = spaced(lognormal(339, 0.5).draws(count, SEED), SPACING_S)
+    rows, plain_us = [], 0.0
+    for name, policy in {"exponential": backing_off(), "adaptive": adaptive()}.items():
+        began = time.process_time()
+        seen = watch(policy, jobs)
+        us = (time.process_time() - began) * 1e6
+        rows.append([name, f"{seen.mean_looks():.1f}", f"{us / count:.0f}", f"{us / seen.calls:.2f}"])
+    return rows
+
+
+def table(head: list[str], rows: list[list[str]]) -> None:
+    widths = [max(len(row[k]) for row in [head, *rows]) for k in range(len(head))]
+    for n, row in enumerate([head, *rows]):
+        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
+        if n == 0:
+            print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    print()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench polling", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer jobs; ends in 20 seconds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the goals there, too")
+    chosen = parser.parse_args()
+    goals = Goals()
+    print("### Stationary latencies, the later half of the jobs\n")
+    table(
+        ["latency", "policy", "looks/job", "lag s", "cost ÷ optimum"],
+        stationary(2500 if chosen.quick else 6000, goals),
+    )
+    print("### Whole runs that know nothing yet, change, or wait in line\n")
+    table(
+        ["run", "exp. looks", "lag s", "adaptive looks", "lag s", "cost ÷ exp."],
+        never_worse(COLD | QUEUES, goals),
+    )
+    queues(QUEUES, goals)
+    print("\n### CPU, the virtual clock included\n")
+    table(["policy", "looks/job", "µs/job", "µs/call"], cpu(2000 if chosen.quick else 6000))
+    print("### Goals\n")
+    table(
+        ["goal", "of", "value", "at most", ""],
+        [
+            [
+                str(r["what"]),
+                str(r["of"]),
+                f"{r['value']:.3f}",
+                f"{r['goal']:.2f}",
+                "pass" if r["passed"] else "MISSED",
+            ]
+            for r in goals.rows
+        ],
+    )
+    if chosen.json:
+        chosen.json.write_text(json.dumps(goals.rows, indent=1, ensure_ascii=False) + "\n")
+    return 0 if all(row["passed"] for row in goals.rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
