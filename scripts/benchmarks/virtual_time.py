@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from runner.policy.polling import Polling
 
-
 Jobs = list[tuple[float, float]]
 """When each is accepted, and when it ends."""
 

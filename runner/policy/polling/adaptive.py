@@ -23,8 +23,12 @@ _FAR: Final = [FIRST_EDGE_S * 1.3**k for k in range(86)]
 AGE_EDGES: Final = [0.0, *_LATER]
 FRONT_EDGES: Final = [*(-edge for edge in reversed(_FAR)), 0.0, *_FAR]
 MOST_UNSEEN: Final = 0.1
+RECENT: Final = 300
+DEAREST: Final = 0.5
+UNLOOKED: Final = 1.0
+LATE_SHARE: Final = 0.1
 SCORED: Final = 32
-FRONT_AHEAD: Final = 0.1
+FRONT_AHEAD: Final = 0.2
 """The front is believed while it makes completions so much more probable (mean difference of logarithms)."""
 
 
@@ -38,26 +42,49 @@ class Adaptive:
 
     def next_look(self, job: Followed, now: float) -> float:
         kind = self._kinds.get(job.kind)
-        view = kind.view if kind else None
-        if kind is None or view is None or view.schedule is None:
+        if kind is None:
             return self._fallback.next_look(job, now)
-        origin = kind.origin(view, job)
+        view, origin = kind.view_of(job)
+        if view.schedule is None:
+            return self._fallback.next_look(job, now)
         seen = job.accepted if job.pending is None else job.pending
         # Golden-ratio steps spread looks evenly, whatever the order.
         offset = 2 * math.modf(abs(job.order + job.polls * 0.37) * GOLDEN)[0] - 1
         look = origin + view.schedule.next_look(seen - origin, offset)
-        known = origin + view.hazard.known
-        if look > known or view.hazard.unseen > MOST_UNSEEN:
-            fallback = self._fallback.next_look(job, now)
-            if look > known:
-                # No job has been watched to there yet: early completions say nothing of late ones.
-                look = min(look, max(fallback, known))
-            if view.hazard.unseen > MOST_UNSEEN:
-                # How long jobs take on the whole is not known yet, nor what a look is worth.
-                look = max(look, fallback)
+        look = self._doubted(view.hazard, job, now, look, seen, origin, view.mean_s)
         look = max(look, seen + 1e-3)
         if look - now > 2 * view.lag_aim_s:
             return now + (look - now) / 2
+        return look
+
+    def _doubted(
+        self,
+        hazard: Hazard,
+        job: Followed,
+        now: float,
+        look: float,
+        seen: float,
+        origin: float,
+        mean_s: float,
+    ) -> float:
+        """`look`, within the bounds of what is known."""
+        is_late, is_far = seen > origin + hazard.late, look > origin + hazard.known
+        is_early = origin > seen
+        if not is_late and not is_far and not is_early and hazard.unseen <= MOST_UNSEEN:
+            return look
+        fallback = self._fallback.next_look(job, now)
+        if is_far:
+            # No job has been watched to there yet: early completions say nothing of late ones.
+            look = min(look, max(fallback, origin + hazard.known))
+        if is_late:
+            # Few were as late as this one: what is learned of them is not much.
+            look = min(look, max(fallback, seen + LATE_SHARE * (seen - origin - hazard.middle)))
+        if is_early:
+            # The front may stand still or be lost, and only looks can tell.
+            look = min(look, max(fallback, seen + UNLOOKED * max(seen - job.accepted, mean_s)))
+        if hazard.unseen > MOST_UNSEEN:
+            # How long jobs take on the whole is not known yet, nor what a look is worth.
+            look = max(look, fallback)
         return look
 
     def saw_pending(self, job: Followed, at: float) -> None:
@@ -74,7 +101,7 @@ class Adaptive:
     def exchange_s(self, kind: str) -> float | None:
         """The lag that one look at a job of this kind is taken to be worth."""
         known = self._kinds.get(kind)
-        return known.view.exchange_s if known and known.view and known.view.schedule else None
+        return known.view.exchange_s if known and known.view.schedule else None
 
     def _of(self, kind: str) -> _Kind:
         return self._kinds.get(kind) or self._kinds.setdefault(kind, _Kind())
@@ -84,16 +111,17 @@ class _View:
     """One way to tell when a job will be done: how far it is from an origin, and the hazard by that."""
 
     def __init__(self, edges: list[float]) -> None:
+        self.is_of_front = edges is FRONT_EDGES
         self.hazard = Hazard(edges)
         self.schedule: Schedule | None = None
         self.exchange_s = 0.0
         self.lag_aim_s = math.inf
-        self.mean_origin_s = 0.0
+        self.mean_s = self._seen_age_s = 0.0
         self.fresh: list[Interval] = []
 
-    def saw(self, after: float, by: float, origin_s: float) -> None:
+    def saw(self, after: float, by: float, age_s: float) -> None:
         self.fresh.append((after, by))
-        self.mean_origin_s += (origin_s - self.mean_origin_s) / min(self.hazard.seen + len(self.fresh), 300)
+        self._seen_age_s += (age_s - self._seen_age_s) / min(self.hazard.seen + len(self.fresh), RECENT)
 
     def score(self) -> float:
         part = self.fresh[-SCORED:]
@@ -106,8 +134,8 @@ class _View:
     def plan(self, lag_target: float) -> None:
         """Make the schedule for the exchange rate that brings the wanted lag."""
         hazard = self.hazard
-        mean_s = max(hazard.mean + self.mean_origin_s, 1e-3)
-        self.lag_aim_s = lag_target * mean_s
+        self.mean_s = max(self._seen_age_s if self.is_of_front else hazard.mean, 1e-3)
+        self.lag_aim_s = lag_target * self.mean_s
         if self.schedule:
             tries = 2
         else:
@@ -120,7 +148,7 @@ class _View:
             change = (self.lag_aim_s / max(self.schedule.lag_s, 1e-9)) ** 2
             if 0.95 < change < 1.05:
                 break
-            self.exchange_s = min(self.exchange_s * min(max(change, 0.2), 5.0), 4 * self.lag_aim_s)
+            self.exchange_s = min(self.exchange_s * min(max(change, 0.2), 5.0), DEAREST * self.lag_aim_s)
 
 
 class _Kind:
@@ -130,15 +158,16 @@ class _Kind:
         self.front = Front()
         self.by_age = _View(AGE_EDGES)
         self.by_front = _View(FRONT_EDGES)
-        self.view: _View | None = None
+        self.view = self.by_age
         self._front_ahead = 0.0
 
-    def origin(self, view: _View, job: Followed) -> float:
-        if view is self.by_front:
+    def view_of(self, job: Followed) -> tuple[_View, float]:
+        """The one that tells most, and the job's origin in it."""
+        if self.view is self.by_front:
             expected = self.front.expects(job.order)
             if expected is not None:
-                return expected
-        return job.accepted
+                return self.by_front, expected
+        return self.by_age, job.accepted
 
     def expose(self, job: Followed, start: float, stop: float) -> None:
         self.by_age.hazard.expose(start - job.accepted, stop - job.accepted)
@@ -147,10 +176,10 @@ class _Kind:
             self.by_front.hazard.expose(start - expected, stop - expected)
 
     def complete(self, job: Followed, after: float, by: float) -> None:
-        self.by_age.saw(after - job.accepted, by - job.accepted, 0.0)
+        self.by_age.saw(after - job.accepted, by - job.accepted, by - job.accepted)
         expected = self.front.expects(job.order)
         if expected is not None:
-            self.by_front.saw(after - expected, by - expected, expected - job.accepted)
+            self.by_front.saw(after - expected, by - expected, by - job.accepted)
             # Long before anything was seen to be done it was not done either.
             after = min(max(after, expected + self.by_front.hazard.earliest), by)
         self.front.saw(job.order, (after + by) / 2)

@@ -21,6 +21,7 @@ HALF_LIFE_COMPLETIONS: Final = 1_000.0
 UNEVEN: Final = 3.0
 """A cell with this many times its share of completions makes all cells be drawn anew."""
 FEWEST_BELOW: Final = 0.002
+LATE: Final = 0.98
 NO_HAZARD: Final = 1e-15
 UNBELIEF: Final = 0.1
 LEAST_P: Final = 1e-3
@@ -48,6 +49,8 @@ class Hazard:
         """The position up to which jobs were watched."""
         self.reach = 0.0
         """Between the quartiles."""
+        self.middle = self.late = 0.0
+        """The median, and the position that one completion in some dozens comes after."""
         self.unseen = 1.0
         """The share of jobs that are pending still at that position."""
         self.first = 0
@@ -137,7 +140,8 @@ class Hazard:
             if passed:
                 exposed_s[k] += passed * (edges[k + 1] - edges[k])
         self._passed = [0.0] * len(self._passed)
-        middle = self._quantile(0.5)
+        middle = self.middle = self._quantile(0.5)
+        self.late = self._quantile(LATE)
         reach = self.reach = max(self._quantile(0.75) - self._quantile(0.25), 1e-3)
         self.first = self._cell(self._quantile(FEWEST_BELOW))
         self.hazards = []
