@@ -55,7 +55,7 @@ def adaptive(lag_target: float = DEFAULT_TARGET) -> Adaptive:
 
 
 def search(run: Callable[[float], Watch], off: Callable[[Watch], float], sign: int, tries: int = 6) -> Watch:
-    """The run at the `lag_target` for which `off`, a logarithm, is nothing: secants, from a slope of `sign`."""
+    """The run at the `lag_target` for which `off`, a logarithm, is zero: secants; its slope has this sign."""
     x, best, before = math.log(DEFAULT_TARGET), run(DEFAULT_TARGET), None
     for _ in range(tries):
         y = off(best)
@@ -135,12 +135,13 @@ def best_fixed_lag_s(draws: list[float], looks: float) -> float:
 
 
 def never_worse(scenarios: dict[str, Jobs], goals: Goals) -> list[list[str]]:
-    """Cost ÷ exponential's, over whole runs, at the exchange rate in force at the end."""
+    """Cost ÷ exponential's, over whole runs; each job at the exchange rate in force when it was seen done."""
     rows = []
     for name, jobs in scenarios.items():
         plain, seen = watch(backing_off(), jobs), watch(adaptive(), jobs)
-        exchange_s = seen.exchange_s[-1] if seen.exchange_s else 1.0
-        ratio = seen.cost_s(exchange_s) / plain.cost_s(exchange_s)
+        first = next((rate for rate in seen.exchange_s if rate), 1.0)
+        rates = [rate or first for rate in seen.exchange_s]
+        ratio = seen.cost_at_s(rates) / plain.cost_at_s(rates)
         rows.append(
             [
                 name,
@@ -253,9 +254,7 @@ def main() -> int:
         never_worse(COLD | QUEUES, goals),
     )
     queues(QUEUES, goals)
-    print(
-        "\n### CPU of the strategy, learning included; and as a share of what the virtual clock itself takes\n"
-    )
+    print("\n### CPU of the strategy, learning included, and as a share of the virtual clock's own\n")
     table(["policy", "looks/job", "µs/job", "µs/look", "÷ clock"], cpu(2000 if chosen.quick else 6000, goals))
     print("### Goals\n")
     table(["goal", "of", "value", "at most", "the optimum's", ""], [told(row) for row in goals.rows])

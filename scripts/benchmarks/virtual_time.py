@@ -34,7 +34,7 @@ class Watch:
     calls: int = 0
     """Questions put to the strategy, and news told to it."""
     exchange_s: list[float] = field(default_factory=list)
-    """The exchange rate in force when the job was seen done; empty if the strategy has none."""
+    """The exchange rate in force when the job was seen done; zero while the strategy had none."""
 
     def mean_looks(self, since: int = 0) -> float:
         return sum(self.looks[since:]) / len(self.looks[since:])
@@ -43,13 +43,18 @@ class Watch:
         return sum(self.lag_s[since:]) / len(self.lag_s[since:])
 
     def mean_exchange_s(self, since: int = 0) -> float:
-        """Of the jobs done since then."""
-        rates = self.exchange_s[since - len(self.looks) :]
-        return sum(rates) / len(rates)
+        return sum(self.exchange_s[since:]) / len(self.exchange_s[since:])
 
     def cost_s(self, exchange_s: float, since: int = 0) -> float:
         """Per job, in seconds of lag."""
         return exchange_s * self.mean_looks(since) + self.mean_lag_s(since)
+
+    def cost_at_s(self, rates: list[float]) -> float:
+        """Per job, each at an exchange rate of its own."""
+        return (
+            sum(rate * looks for rate, looks in zip(rates, self.looks, strict=True)) / len(self.looks)
+            + self.mean_lag_s()
+        )
 
 
 def watch(
@@ -62,7 +67,7 @@ def watch(
 
     At most `rate` looks per second, those that are due longest first. Job n is of kind n modulo the kinds.
     """
-    seen = Watch([0] * len(jobs), [0.0] * len(jobs))
+    seen = Watch([0] * len(jobs), [0.0] * len(jobs), 0, [0.0] * len(jobs))
     exchange_s = getattr(policy, "exchange_s", lambda kind: None)
     ordered = sorted(range(len(jobs)), key=lambda n: jobs[n][0])
     due: list[tuple[float, int, WatchedJob]] = []
@@ -87,8 +92,7 @@ def watch(
         if now >= job.ends:
             policy.saw_done(job, now)
             seen.looks[n], seen.lag_s[n] = job.polls, now - job.ends
-            if (worth := exchange_s(job.kind)) is not None:
-                seen.exchange_s.append(worth)
+            seen.exchange_s[n] = exchange_s(job.kind) or 0.0
             continue
         policy.saw_pending(job, now)
         job.pending = now

@@ -181,7 +181,7 @@ def test_the_front_of_a_queue_that_drains_in_order_is_seen(spacing_s):
 
     assert exchange_s is not None
     assert learned.mean_looks(later) <= 0.75 * backing_off.mean_looks(later)
-    assert learned.cost_s(exchange_s, later) <= 0.7 * backing_off.cost_s(exchange_s, later)
+    assert learned.cost_s(exchange_s, later) <= 0.8 * backing_off.cost_s(exchange_s, later)
 
 
 def test_a_job_that_never_ends_is_looked_at_for_ever():
@@ -191,7 +191,7 @@ def test_a_job_that_never_ends_is_looked_at_for_ever():
     now = 0.0
     while now < 86_400.0:
         if (following := policy.next_look(job, now)) > now:
-            assert following - now <= 0.5 * following + 60
+            assert following - now <= 0.5 * following + 120
             now = following
             continue
         policy.saw_pending(job, now)

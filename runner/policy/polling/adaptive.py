@@ -8,32 +8,50 @@ from typing import Final
 from runner.policy.polling.front import Front
 from runner.policy.polling.hazard import Hazard, Interval
 from runner.policy.polling.schedule import Schedule, optimum
-from runner.policy.polling.strategy import Exponential, Followed
+from runner.policy.polling.strategy import Exponential, Followed, last_seen
 
 ENOUGH_COMPLETIONS: Final = 30
 """Completions of a kind before its learned schedule is used."""
-FRESH_SHARE: Final = 0.15
-MOST_FRESH: Final = 250
-"""Completions until it is made anew: a share of those seen, so that learning costs little, and no more."""
+FRESH_SHARE: Final = 0.2
+MOST_FRESH: Final = 300
+"""It is made anew after so many more: a share of those seen, but at most that number."""
+SHORTEST_GAP_S: Final = 0.001
 GOLDEN: Final = 0.6180339887498949
-LONGEST_S: Final = 40 * 86_400.0
-FIRST_EDGE_S: Final = 0.01
-_LATER: Final = [FIRST_EDGE_S * 1.12**k for k in range(200)]
-_FAR: Final = [FIRST_EDGE_S * 1.3**k for k in range(86)]
-AGE_EDGES: Final = [0.0, *_LATER]
-FRONT_EDGES: Final = [*(-edge for edge in reversed(_FAR)), 0.0, *_FAR]
-MOST_UNSEEN: Final = 0.1
-RECENT: Final = 300
 DEAREST: Final = 0.5
-UNLOOKED: Final = 1.0
+"""A look is never taken to be worth more lag than this share of the mean lag aimed at."""
+RECENT: Final = 300
+"""Completions over which their mean age is taken, for jobs that wait in line."""
+FAR_OFF: Final = 2.0
+"""A look that is farther off than so many times the lag aimed at is thought over half-way."""
+MOST_UNSEEN: Final = 0.1
+"""While more jobs than this share outlast what was watched, looks are no closer than by backing off."""
 LATE_SHARE: Final = 0.1
-SCORED: Final = 32
+"""A job later than nearly all is looked at again after this share of its distance from the median."""
+UNLOOKED: Final = 1.0
+"""The front puts a look off by at most so many times the job's age, or the mean age of those done."""
 FRONT_AHEAD: Final = 0.2
 """The front is believed while it makes completions so much more probable (mean difference of logarithms)."""
+SCORED: Final = 32
+"""Completions on which the two are compared, each time."""
+ESTABLISHED: Final = 500
+SAMPLE: Final = 4
+"""Once age has told for so many completions, every so many-th job is enough to see a front come up."""
+_LATER: Final = [0.01 * 1.12**k for k in range(200)]
+_FAR: Final = [0.01 * 1.3**k for k in range(86)]
+AGE_EDGES: Final = [0.0, *_LATER]
+FRONT_EDGES: Final = [*(-edge for edge in reversed(_FAR)), 0.0, *_FAR]
+"""Cells until the first completions tell where they are needed: from 10 ms to months."""
 
 
 class Adaptive:
-    """Learns from interval-censored completions and follows the optimum checking schedule for them."""
+    """Learns from interval-censored completions and follows the optimum checking schedule for them.
+
+    A job's time is told either by its age or by its distance from the moving front of a queue, whichever
+    has made recent completions more probable before they were seen (their prequential score; Dawid, J. R.
+    Statist. Soc. A 147, 1984). For either, the hazard is learned and the optimum schedule is made in the
+    same way, at the exchange rate between looks and lag that brings the wanted mean lag. Where too little
+    is known it backs off exponentially.
+    """
 
     def __init__(self, fallback: Exponential, lag_target: float = 0.05) -> None:
         self._fallback = fallback
@@ -49,42 +67,18 @@ class Adaptive:
             return self._fallback.next_look(job, now)
         seen = job.accepted if job.pending is None else job.pending
         # Golden-ratio steps spread looks evenly, whatever the order.
-        offset = 2 * math.modf(abs(job.order + job.polls * 0.37) * GOLDEN)[0] - 1
+        offset = 2 * ((job.order + job.polls * 0.37) * GOLDEN % 1.0) - 1
         look = origin + view.schedule.next_look(seen - origin, offset)
-        look = self._doubted(view.hazard, job, now, look, seen, origin, view.mean_s)
-        look = max(look, seen + 1e-3)
-        if look - now > 2 * view.lag_aim_s:
+        hazard = view.hazard
+        if (
+            look > origin + hazard.known
+            or not origin <= seen <= origin + hazard.late
+            or hazard.unseen > MOST_UNSEEN
+        ):
+            look = view.doubted(look, origin, job, self._fallback.next_look(job, now))
+        look = max(look, seen + SHORTEST_GAP_S)
+        if look - now > FAR_OFF * view.lag_aim_s and not kind.is_settled:
             return now + (look - now) / 2
-        return look
-
-    def _doubted(
-        self,
-        hazard: Hazard,
-        job: Followed,
-        now: float,
-        look: float,
-        seen: float,
-        origin: float,
-        mean_s: float,
-    ) -> float:
-        """`look`, within the bounds of what is known."""
-        is_late, is_far = seen > origin + hazard.late, look > origin + hazard.known
-        is_early = origin > seen
-        if not is_late and not is_far and not is_early and hazard.unseen <= MOST_UNSEEN:
-            return look
-        fallback = self._fallback.next_look(job, now)
-        if is_far:
-            # No job has been watched to there yet: early completions say nothing of late ones.
-            look = min(look, max(fallback, origin + hazard.known))
-        if is_late:
-            # Few were as late as this one: what is learned of them is not much.
-            look = min(look, max(fallback, seen + LATE_SHARE * (seen - origin - hazard.middle)))
-        if is_early:
-            # The front may stand still or be lost, and only looks can tell.
-            look = min(look, max(fallback, seen + UNLOOKED * max(seen - job.accepted, mean_s)))
-        if hazard.unseen > MOST_UNSEEN:
-            # How long jobs take on the whole is not known yet, nor what a look is worth.
-            look = max(look, fallback)
         return look
 
     def saw_pending(self, job: Followed, at: float) -> None:
@@ -127,6 +121,23 @@ class _View:
         part = self.fresh[-SCORED:]
         return sum(math.log(self.hazard.probability(*interval)) for interval in part) / len(part)
 
+    def doubted(self, look: float, origin: float, job: Followed, fallback: float) -> float:
+        """`look`, kept within the bounds of what is known."""
+        hazard, seen = self.hazard, last_seen(job)
+        if look > origin + hazard.known:
+            # No job has been watched to there yet: early completions say nothing of late ones.
+            look = min(look, max(fallback, origin + hazard.known))
+        if seen > origin + hazard.late:
+            # Few were as late as this one: what is learned of them is not much.
+            look = min(look, max(fallback, seen + LATE_SHARE * (seen - origin - hazard.middle)))
+        if seen < origin:
+            # The front may stand still or be lost, and only looks can tell.
+            look = min(look, max(fallback, seen + UNLOOKED * max(seen - job.accepted, self.mean_s)))
+        if hazard.unseen > MOST_UNSEEN:
+            # How long jobs take on the whole is not known yet, nor what a look is worth.
+            look = max(look, fallback)
+        return look
+
     def learn(self) -> None:
         self.hazard.learn(self.fresh)
         self.fresh = []
@@ -159,6 +170,8 @@ class _Kind:
         self.by_age = _View(AGE_EDGES)
         self.by_front = _View(FRONT_EDGES)
         self.view = self.by_age
+        self.is_settled = False
+        """Age tells when jobs are done, and enough of it is known."""
         self._front_ahead = 0.0
 
     def view_of(self, job: Followed) -> tuple[_View, float]:
@@ -171,18 +184,23 @@ class _Kind:
 
     def expose(self, job: Followed, start: float, stop: float) -> None:
         self.by_age.hazard.expose(start - job.accepted, stop - job.accepted)
-        expected = self.front.expects(job.order)
-        if expected is not None:
+        if self._is_sampled(job) and (expected := self.front.expects(job.order)) is not None:
             self.by_front.hazard.expose(start - expected, stop - expected)
 
     def complete(self, job: Followed, after: float, by: float) -> None:
-        self.by_age.saw(after - job.accepted, by - job.accepted, by - job.accepted)
+        age_s = by - job.accepted
+        self.by_age.saw(after - job.accepted, age_s, age_s)
         expected = self.front.expects(job.order)
         if expected is not None:
-            self.by_front.saw(after - expected, by - expected, by - job.accepted)
+            if self._is_sampled(job):
+                self.by_front.saw(after - expected, by - expected, age_s)
             # Long before anything was seen to be done it was not done either.
             after = min(max(after, expected + self.by_front.hazard.earliest), by)
         self.front.saw(job.order, (after + by) / 2)
+
+    def _is_sampled(self, job: Followed) -> bool:
+        """To keep an eye on the other view, a part of the jobs does."""
+        return not self.is_settled or not job.order % SAMPLE
 
     def is_due(self) -> bool:
         seen = self.by_age.hazard.seen
@@ -197,4 +215,5 @@ class _Kind:
         if front_is_known:
             self.by_front.learn()
         self.view = self.by_front if front_is_known and self._front_ahead > FRONT_AHEAD else self.by_age
+        self.is_settled = self.view is self.by_age and self.by_age.hazard.seen > ESTABLISHED
         self.view.plan(lag_target)

@@ -21,9 +21,11 @@ HALF_LIFE_COMPLETIONS: Final = 1_000.0
 UNEVEN: Final = 3.0
 """A cell with this many times its share of completions makes all cells be drawn anew."""
 FEWEST_BELOW: Final = 0.002
-LATE: Final = 0.98
+"""Positions that a smaller share of completions came before are taken for free of them."""
 NO_HAZARD: Final = 1e-15
+LATE: Final = 0.98
 UNBELIEF: Final = 0.1
+"""This share of a completion is spread evenly over the end of its interval: a service may get faster."""
 LEAST_P: Final = 1e-3
 """A completion where none was expected is never less probable: one stray must not decide anything."""
 
