@@ -52,7 +52,10 @@ class Job(msgspec.Struct, gc=False):
     accepted: float
     attempts: int
     polls: int = 0
+    order: int = 0
+    """Where it stands among all jobs of this session by acceptance; those of earlier ones are below zero."""
     pending: float | None = None
+    """The last time it was seen unfinished."""
     failed_polls: int = 0
     """Polls in a row that brought no answer about the job."""
     failing_since: float = 0.0

@@ -122,6 +122,8 @@ class Poll(Section):
     """`exponential`: each interval is the last one times this."""
     max_interval_s: Seconds = 30.0
     """The longest interval of `exponential`, and of `adaptive` until it has learned."""
+    lag_target: float = Field(0.05, gt=0, le=1)
+    """`adaptive`: mean lag until a finished job is noticed, as a share of the mean completion time."""
     max_rate: float | None = Field(None, gt=0)
     """GETs per second, at most."""
     deadline_s: Seconds = 86_400.0

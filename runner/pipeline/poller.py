@@ -41,6 +41,7 @@ class Poller:
         self._section = parts.config.poll
         self._policy = polling(self._section)
         self._due: list[tuple[float, int, Job]] = []
+        self._followed = self._inherited = 0
         self.gate = Gate(self._section.max_rate)
         self._circuit = Circuit(parts.config.limits.max_outage_s)
         self.on_forgotten: Callable[[Job], None] = lambda _: None
@@ -50,13 +51,18 @@ class Poller:
     def follow(self, job: Job) -> None:
         """Take over a job that was just accepted."""
         self._meter.open += 1
-        self._schedule(job, self._policy.next_look(job.kind, 0.0, 0))
+        job.order = self._followed
+        self._followed += 1
+        now = self._parts.clock.now()
+        self._push(job, self._due_at(job, now))
 
     def follow_again(self, job: Job) -> None:
-        """Take over a job of an earlier session; it may have ended long ago."""
+        """Take over a job of an earlier session, the newest first; it may have ended long ago."""
         now = self._parts.clock.unix(self._parts.clock.now())
         job.accepted = min(job.accepted, now)  # a clock that was set back must not stretch its deadline
         self._meter.open += 1
+        self._inherited += 1
+        job.order = -self._inherited
         self._push(job, self._parts.clock.now())
 
     async def work(self) -> None:
@@ -65,14 +71,19 @@ class Poller:
             await self._look(job)
 
     def _take(self, now: float) -> tuple[Job | None, float | None]:
-        if not self._due:
-            return None, None
-        ready_at = max(self._due[0][0], self.gate.opens_at(now), self._circuit.opens_at())
-        if ready_at > now:
-            return None, ready_at
-        self.gate.started(now)
-        self._circuit.started()
-        return heapq.heappop(self._due)[2], None
+        may_start_at = max(self.gate.opens_at(now), self._circuit.opens_at())
+        while self._due:
+            due, _, job = self._due[0]
+            if max(due, may_start_at) > now:
+                return None, max(due, may_start_at)
+            # More may be known by now than when it was put off to now.
+            if (later := self._due_at(job, now)) > now:
+                heapq.heapreplace(self._due, (later, job.row, job))
+                continue
+            self.gate.started(now)
+            self._circuit.started()
+            return heapq.heappop(self._due)[2], None
+        return None, None
 
     async def _look(self, job: Job) -> None:
         clock = self._parts.clock
@@ -94,8 +105,7 @@ class Poller:
                 self._wait_on(job, started, ended)
             case Done():
                 self.gate.accepted()
-                seen_s = 0.0 if job.pending is None else job.pending - job.accepted
-                self._policy.saw_done(job.kind, seen_s, self._age_s(job, ended))
+                self._policy.saw_done(job, self._parts.clock.unix(ended))
                 self._meter.open -= 1
                 self._parts.sink.finish(job, self._parts.clock.unix(ended), outcome)
             case Throttled():
@@ -129,16 +139,15 @@ class Poller:
 
     def _wait_on(self, job: Job, started: float, ended: float) -> None:
         """The job was not done when the poll began, at the latest; look again when the strategy says."""
-        age_s = self._age_s(job, started)
-        seen_s = 0.0 if job.pending is None else job.pending - job.accepted
-        self._policy.saw_pending(job.kind, seen_s, age_s)
-        job.pending = self._parts.clock.unix(started)
+        seen = self._parts.clock.unix(started)
+        self._policy.saw_pending(job, seen)
+        job.pending = seen
         job.failed_polls = job.missing = 0
         if self._age_s(job, ended) >= self._section.deadline_s:
             said = f"not done {self._section.deadline_s:g} s after it was accepted (poll.deadline_s)"
             self._lose(job, "expired", Failure(type="deadline", message=said), ended)
         else:
-            self._schedule(job, self._policy.next_look(job.kind, self._age_s(job, ended), job.polls))
+            self._push(job, self._due_at(job, ended))
 
     def _look_again(self, job: Job, cause: str, failure: Failure, wait_s: float | None, now: float) -> None:
         """A poll brought no answer about the job, which is paid for.
@@ -168,9 +177,11 @@ class Poller:
     def _age_s(self, job: Job, now: float) -> float:
         return self._parts.clock.unix(now) - job.accepted
 
-    def _schedule(self, job: Job, age_s: float) -> None:
-        """Look when the job has reached `age_s`, or its deadline."""
-        self._push(job, self._parts.clock.monotonic(job.accepted + min(age_s, self._section.deadline_s)))
+    def _due_at(self, job: Job, now: float) -> float:
+        """When to look at it, as far as is known now; at its deadline at the latest."""
+        clock = self._parts.clock
+        look = self._policy.next_look(job, clock.unix(now))
+        return clock.monotonic(min(look, job.accepted + self._section.deadline_s))
 
     def _push(self, job: Job, due: float) -> None:
         heapq.heappush(self._due, (due, job.row, job))

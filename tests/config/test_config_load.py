@@ -30,7 +30,7 @@ def test_the_defaults_are_those_of_the_contract(read):
     assert config.submit.retry.model_dump() == {"max_attempts": 8, "base_s": 0.5, "cap_s": 60}
     assert (config.poll.concurrency, config.poll.strategy, config.poll.interval_s) == (200, "adaptive", 1.0)
     assert (config.poll.factor, config.poll.max_interval_s, config.poll.max_rate) == (1.5, 30, None)
-    assert config.poll.deadline_s == 86_400
+    assert (config.poll.deadline_s, config.poll.lag_target) == (86_400, 0.05)
     assert config.sink.model_dump() == {
         "dir": "runs",
         "on_existing": "resume",

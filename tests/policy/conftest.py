@@ -1,17 +1,15 @@
-"""Virtual time: a token bucket behind a gate, and jobs behind a polling strategy. No clock is read here."""
+"""Virtual time: a token bucket behind a gate. No clock is read here."""
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
 from runner.policy.limiter import Gate
-from runner.policy.polling import Polling
 
 
 @dataclass
@@ -81,58 +79,3 @@ def _through_gate(
 @pytest.fixture
 def through_gate() -> Callable[..., Traffic]:
     return _through_gate
-
-
-@dataclass
-class Watch:
-    """What a strategy spent: one entry a job, in the order of submission."""
-
-    looks: list[int]
-    lag_s: list[float]
-
-    def mean_looks(self, since: int = 0) -> float:
-        return sum(self.looks[since:]) / len(self.looks[since:])
-
-    def mean_lag_s(self, since: int = 0) -> float:
-        return sum(self.lag_s[since:]) / len(self.lag_s[since:])
-
-
-def _watch(policy: Polling, latencies: Iterable[float], spacing_s: float = 0.0, kind: str = "kind") -> Watch:
-    """Follow jobs submitted `spacing_s` apart until each is seen done; every look is at the age asked for."""
-    jobs = list(latencies)
-    watch = Watch([0] * len(jobs), [0.0] * len(jobs))
-    due: list[tuple[float, int, int, float]] = [(n * spacing_s, n, -1, 0.0) for n in range(len(jobs))]
-    while due:
-        now, n, looks, seen_s = heapq.heappop(due)
-        start = n * spacing_s
-        age_s = now - start if looks >= 0 else 0.0
-        looks += 1
-        if looks:
-            if age_s >= jobs[n]:
-                policy.saw_done(kind, seen_s, age_s)
-                watch.looks[n], watch.lag_s[n] = looks, age_s - jobs[n]
-                continue
-            policy.saw_pending(kind, seen_s, age_s)
-            seen_s = age_s
-        next_s = policy.next_look(kind, age_s, looks)
-        assert next_s > age_s
-        heapq.heappush(due, (start + next_s, n, looks, seen_s))
-    return watch
-
-
-@pytest.fixture
-def watch() -> Callable[..., Watch]:
-    return _watch
-
-
-@pytest.fixture
-def latencies() -> dict[str, Callable[[Any], float]]:
-    """Distributions of job latency, each drawn from a `random.Random`."""
-    return {
-        "lognormal": lambda r: r.lognormvariate(math.log(339) - 0.125, 0.5),
-        "bimodal": lambda r: (
-            r.lognormvariate(math.log(20), 0.2) if r.random() < 0.8 else r.lognormvariate(math.log(600), 0.2)
-        ),
-        "uniform": lambda r: r.uniform(10, 600),
-        "constant": lambda r: 10.0,
-    }

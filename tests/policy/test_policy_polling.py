@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import math
 import random
-from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optimum import LATENCIES, Latency, lognormal
+from virtual_time import WatchedJob, queued, spaced, watch
 
 from runner.config.sections import Poll
-from runner.policy.polling import ENOUGH_COMPLETIONS, Adaptive, Exponential, Fixed, polling
+from runner.policy.polling import Adaptive, Exponential, Fixed, Followed, polling
+from runner.policy.polling.adaptive import ENOUGH_COMPLETIONS
 
 JOBS = 2000
 
 
-def _adaptive() -> Adaptive:
-    return Adaptive(Exponential(1.0, 1.5, 30.0))
+def _adaptive(lag_target: float = 0.05) -> Adaptive:
+    return Adaptive(_backing_off(), lag_target)
 
 
-def _draw(distribution, jobs: int = JOBS) -> list[float]:
-    chance = random.Random(7)
-    return [distribution(chance) for _ in range(jobs)]
+def _backing_off() -> Exponential:
+    return Exponential(1.0, 1.5, 30.0)
+
+
+def _draw(latency: Latency, jobs: int = JOBS) -> list[float]:
+    return latency.draws(jobs, seed=7)
+
+
+def _job(pending: float | None = None, polls: int = 0, kind: str = "kind", accepted: float = 0.0) -> Followed:
+    return WatchedJob(kind, 0, accepted, math.inf, pending, polls)
 
 
 def test_the_config_names_the_strategy():
@@ -34,7 +43,7 @@ def test_the_config_names_the_strategy():
 def test_fixed_looks_at_even_intervals():
     policy = polling(Poll(strategy="fixed", interval_s=2.5))
 
-    assert [policy.next_look("k", age, looks) for looks, age in enumerate([0, 2.5, 5, 100.25])] == [
+    assert [policy.next_look(_job(at, looks), at) for looks, at in enumerate([0, 2.5, 5, 100.25])] == [
         2.5,
         5,
         7.5,
@@ -44,123 +53,159 @@ def test_fixed_looks_at_even_intervals():
 
 def test_exponential_multiplies_each_interval_up_to_the_longest():
     policy = polling(Poll(strategy="exponential", interval_s=1, factor=2, max_interval_s=10))
-    age, gaps = 0.0, []
+    at, gaps = 0.0, []
     for looks in range(7):
-        following = policy.next_look("k", age, looks)
-        gaps.append(following - age)
-        age = following
+        following = policy.next_look(_job(at, looks), at)
+        gaps.append(following - at)
+        at = following
 
     assert gaps == pytest.approx([1, 2, 4, 8, 10, 10, 10])
 
 
 def test_a_factor_of_one_and_a_longest_interval_below_the_first_are_harmless():
-    assert polling(Poll(strategy="exponential", factor=1)).next_look("k", 5.0, 10**6) == 6.0
+    assert polling(Poll(strategy="exponential", factor=1)).next_look(_job(5.0, 10**6), 5.0) == 6.0
     short = polling(Poll(strategy="exponential", interval_s=20, max_interval_s=5))
-    assert short.next_look("k", 0.0, 3) == 20.0
+    assert short.next_look(_job(0.0, 3), 0.0) == 20.0
 
 
 @given(
     st.floats(0, 1e7), st.integers(0, 10**9), st.floats(1, 1e300), st.floats(1e-3, 1e6), st.floats(1e-3, 1e6)
 )
 @settings(deadline=None)
-def test_backing_off_never_overflows(age, looks, factor, first, longest):
-    following = Exponential(first, factor, longest).next_look("k", age, looks)
+def test_backing_off_never_overflows(at, looks, factor, first, longest):
+    following = Exponential(first, factor, longest).next_look(_job(at, looks), at)
 
-    assert age < following <= age + max(first, longest) * (1 + 1e-9) + 1e-6
+    assert at < following <= at + max(first, longest) * (1 + 1e-9) + 1e-6
+
+
+@pytest.mark.parametrize(
+    "policy", [Fixed(2.0), _backing_off(), _adaptive()], ids=lambda policy: type(policy).__name__
+)
+def test_a_job_that_is_overdue_is_looked_at_at_once_and_one_asked_about_early_is_not(policy):
+    job = _job(pending=10.0, polls=3)
+    due = policy.next_look(job, 10.0)
+
+    assert policy.next_look(job, due) <= due
+    assert policy.next_look(job, due + 100) <= due + 100
+    assert policy.next_look(job, due - 0.5) > due - 0.5
 
 
 def test_adaptive_backs_off_until_it_has_learned():
-    policy, fallback = _adaptive(), Exponential(1.0, 1.5, 30.0)
+    policy, fallback = _adaptive(), _backing_off()
+    jobs = [_job(), _job(1.0, 1), _job(70.0, 9)]
 
     def agrees() -> bool:
-        looks = [(0.0, 0), (1.0, 1), (70.0, 9)]
-        return all(policy.next_look("k", *look) == fallback.next_look("k", *look) for look in looks)
+        return all(policy.next_look(job, 70.0) == fallback.next_look(job, 70.0) for job in jobs)
 
     for _ in range(ENOUGH_COMPLETIONS - 1):
         assert agrees()
-        policy.saw_pending("k", 0.0, 9.0)
-        policy.saw_done("k", 9.0, 10.0)
+        policy.saw_pending(_job(), 9.0)
+        policy.saw_done(_job(9.0, 1), 10.0)
     assert agrees()
-    policy.saw_done("k", 9.0, 10.0)
+    policy.saw_done(_job(9.0, 1), 10.0)
     assert not agrees()
 
 
 def test_what_is_learned_of_one_kind_says_nothing_of_another():
     policy = _adaptive()
     for _ in range(200):
-        policy.saw_done("fast", 0.9, 1.0)
+        policy.saw_done(_job(0.9, 1, "fast"), 1.0)
 
-    assert policy.next_look("slow", 100.0, 20) == 130.0
+    assert policy.next_look(_job(100.0, 20, "slow"), 100.0) == 130.0
 
 
-@pytest.mark.parametrize("kind", ["lognormal", "bimodal", "uniform"])
-def test_adaptive_spends_fewer_looks_than_backing_off_for_about_the_same_lag(watch, latencies, kind):
-    jobs = _draw(latencies[kind])
-    learned = watch(_adaptive(), jobs, spacing_s=1.0)
-    backing_off = watch(Exponential(1.0, 1.5, 30.0), jobs, spacing_s=1.0)
-    later = JOBS // 2
+@pytest.mark.parametrize(
+    ("name", "share"), [("lognormal 0.5", 0.5), ("bimodal", 0.55), ("uniform", 0.6), ("heavy-tailed", 0.9)]
+)
+def test_adaptive_spends_fewer_looks_than_backing_off_for_about_the_same_lag(name, share):
+    jobs = spaced(_draw(LATENCIES[name]), 1.0)
+    learned, backing_off, later = watch(_adaptive(), jobs), watch(_backing_off(), jobs), JOBS // 2
 
-    assert learned.mean_looks(later) <= 0.65 * backing_off.mean_looks(later)
+    assert learned.mean_looks(later) <= share * backing_off.mean_looks(later)
     assert learned.mean_lag_s(later) <= 1.2 * backing_off.mean_lag_s(later)
 
 
-def test_adaptive_finds_a_constant_latency_and_looks_about_twice(watch, latencies):
-    learned = watch(_adaptive(), _draw(latencies["constant"]), spacing_s=1.0)
+@pytest.mark.parametrize("lag_target", [0.02, 0.05, 0.2])
+def test_the_mean_lag_is_the_share_of_the_mean_latency_that_was_asked_for(lag_target):
+    latencies = _draw(LATENCIES["lognormal 0.5"])
+    seen = watch(_adaptive(lag_target), spaced(latencies, 1.0))
 
-    assert learned.mean_looks(JOBS // 2) <= 3
+    assert seen.mean_lag_s(JOBS // 2) == pytest.approx(lag_target * sum(latencies) / JOBS, rel=0.15)
+
+
+def test_adaptive_finds_a_constant_latency_and_looks_about_twice():
+    learned = watch(_adaptive(), spaced([10.0] * JOBS, 1.0))
+
+    assert learned.mean_looks(JOBS // 2) <= 2
     assert learned.mean_lag_s(JOBS // 2) <= 0.5
 
 
-@pytest.mark.parametrize("kind", ["lognormal", "bimodal"])
-def test_adaptive_spends_a_small_part_of_what_fixed_does(watch, latencies, kind):
-    jobs = _draw(latencies[kind], 600)
-    learned = watch(_adaptive(), jobs, spacing_s=1.0)
-    fixed = watch(Fixed(1.0), jobs, spacing_s=1.0)
+@pytest.mark.parametrize("name", ["lognormal 0.5", "bimodal"])
+def test_adaptive_spends_a_small_part_of_what_fixed_does(name):
+    jobs = spaced(_draw(LATENCIES[name], 600), 1.0)
+    learned, fixed = watch(_adaptive(), jobs), watch(Fixed(1.0), jobs)
 
     assert learned.mean_looks() <= 0.2 * fixed.mean_looks()
     assert fixed.mean_lag_s() <= 1.0
 
 
-@pytest.mark.parametrize("kind", ["lognormal", "bimodal", "uniform"])
-def test_jobs_sent_all_at_once_are_not_noticed_much_later_than_by_backing_off(watch, latencies, kind):
+@pytest.mark.parametrize("name", ["lognormal 0.5", "bimodal", "uniform"])
+def test_jobs_sent_all_at_once_cost_no_more_than_by_backing_off(name):
     # The first to finish are the fastest: they say nothing about ages that no job has reached yet.
-    jobs = _draw(latencies[kind])
-    learned = watch(_adaptive(), jobs, spacing_s=0.0)
-    backing_off = watch(Exponential(1.0, 1.5, 30.0), jobs, spacing_s=0.0)
+    jobs = spaced(_draw(LATENCIES[name]), 0.0)
+    learned, backing_off = watch(_adaptive(), jobs), watch(_backing_off(), jobs)
+    exchange_s = learned.exchange_s[-1]
 
-    assert learned.mean_lag_s() <= 2.0 * backing_off.mean_lag_s()
-    assert learned.mean_looks() <= 1.5 * backing_off.mean_looks()
+    assert learned.cost_s(exchange_s) <= 1.05 * backing_off.cost_s(exchange_s)
 
 
 @pytest.mark.parametrize("factor", [8.0, 0.125])
-def test_a_service_that_changes_its_speed_half_way_is_followed(watch, factor):
+def test_a_service_that_changes_its_speed_half_way_is_followed(factor):
     chance = random.Random(3)
     before = [chance.lognormvariate(math.log(40), 0.3) for _ in range(2 * JOBS)]
     after = [factor * chance.lognormvariate(math.log(40), 0.3) for _ in range(3 * JOBS)]
-    changed = watch(_adaptive(), before + after, spacing_s=0.5)
-    always = watch(_adaptive(), after, spacing_s=0.5)
+    changed = watch(_adaptive(), spaced(before + after, 0.5))
+    always = watch(_adaptive(), spaced(after, 0.5))
 
-    assert changed.mean_lag_s(-JOBS) <= 2.0 * always.mean_lag_s(-JOBS)
-    assert changed.mean_looks(-JOBS) <= 2.0 * always.mean_looks(-JOBS)
+    assert changed.mean_lag_s(-JOBS) <= 1.5 * always.mean_lag_s(-JOBS)
+    assert changed.mean_looks(-JOBS) <= 1.5 * always.mean_looks(-JOBS)
 
 
-def test_a_job_that_never_ends_is_looked_at_for_ever(watch, latencies):
+@pytest.mark.parametrize("spacing_s", [0.005, 0.2], ids=["all at once", "faster than they are served"])
+def test_the_front_of_a_queue_that_drains_in_order_is_seen(spacing_s):
+    accepted = [n * spacing_s for n in range(JOBS)]
+    jobs = queued(accepted, _draw(lognormal(30, 0.5)), 100)
     policy = _adaptive()
-    watch(policy, _draw(latencies["lognormal"], 500), spacing_s=1.0)
-    age, looks = 0.0, 0
-    while age < 86_400.0:
-        policy.saw_pending("kind", age, following := policy.next_look("kind", age, looks))
-        assert following - age <= 0.5 * following + 60
-        age, looks = following, looks + 1
+    learned, backing_off, later = watch(policy, jobs), watch(_backing_off(), jobs), JOBS // 2
+    exchange_s = policy.exchange_s("kind")
 
-    assert 10 <= looks <= 3000
+    assert exchange_s is not None
+    assert learned.mean_looks(later) <= 0.75 * backing_off.mean_looks(later)
+    assert learned.cost_s(exchange_s, later) <= 0.8 * backing_off.cost_s(exchange_s, later)
 
 
-def test_a_very_old_job_is_not_hammered(watch, latencies):
+def test_a_job_that_never_ends_is_looked_at_for_ever():
     policy = _adaptive()
-    watch(policy, _draw(latencies["constant"], 500), spacing_s=1.0)
+    watch(policy, spaced(_draw(LATENCIES["lognormal 0.5"], 500), 1.0))
+    job = WatchedJob("kind", 500, 0.0, math.inf)
+    now = 0.0
+    while now < 86_400.0:
+        if (following := policy.next_look(job, now)) > now:
+            assert following - now <= 0.5 * following + 120
+            now = following
+            continue
+        policy.saw_pending(job, now)
+        job.pending, job.polls = now, job.polls + 1
 
-    assert policy.next_look("kind", 60 * 86_400.0, 100) >= 60 * 86_400.0 + 0.5
+    assert 10 <= job.polls <= 3000
+
+
+def test_a_very_old_job_is_not_hammered():
+    policy = _adaptive()
+    watch(policy, spaced([10.0] * 500, 1.0))
+    now = 60 * 86_400.0
+
+    assert policy.next_look(_job(now, 100), now) >= now + 0.5
 
 
 AGES = st.floats(0, 4e6)
@@ -169,36 +214,29 @@ HISTORY = st.lists(
 )
 
 
+def _tell(policy: Adaptive, what: str, a: float, b: float, times: int) -> None:
+    for order in range(times):
+        job = WatchedJob("k", order, 0.0, math.inf, min(a, b), 1)
+        (policy.saw_pending if what == "pending" else policy.saw_done)(job, max(a, b))
+
+
 @given(HISTORY, AGES, st.integers(0, 10**6))
 @settings(deadline=None, max_examples=60)
-def test_after_any_history_the_next_look_is_finite_and_later(history, age, looks):
+def test_after_any_history_the_next_look_is_finite_and_later_than_the_last(history, seen, looks):
     policy = _adaptive()
-    for what, a, b, times in history:
-        for _ in range(times):
-            (policy.saw_pending if what == "pending" else policy.saw_done)("k", min(a, b), max(a, b))
-        following = policy.next_look("k", age, looks)
-        assert age < following < math.inf
-
-
-@given(HISTORY, st.lists(st.floats(0, 3e6), min_size=2, max_size=20))
-@settings(deadline=None, max_examples=50)
-def test_an_older_job_is_never_looked_at_before_a_younger_one_would_be(history, ages):
-    policy = _adaptive()
-    for what, a, b, times in history:
-        for _ in range(times):
-            (policy.saw_pending if what == "pending" else policy.saw_done)("k", min(a, b), max(a, b))
-    looks = [policy.next_look("k", age, 5) for age in sorted(ages)]
-
-    assert all(later >= earlier * (1 - 1e-9) for earlier, later in pairwise(looks))
+    for entry in history:
+        _tell(policy, *entry)
+        following = policy.next_look(_job(seen, looks, "k"), seen)
+        assert seen < following < math.inf
 
 
 def test_clocks_that_disagree_do_no_harm():
     policy = _adaptive()
     for _ in range(100):
-        policy.saw_pending("k", 5.0, 4.0)
-        policy.saw_done("k", 5.0, 5.0)
-        policy.saw_done("k", 5.0, 4.0)
-        policy.saw_pending("k", -1.0, 3.0)
+        policy.saw_pending(_job(5.0), 4.0)
+        policy.saw_done(_job(5.0), 5.0)
+        policy.saw_done(_job(5.0), 4.0)
+        policy.saw_pending(_job(-1.0), 3.0)
 
-    assert 3.0 < policy.next_look("k", 3.0, 4) < math.inf
-    assert -1.0 < policy.next_look("k", -1.0, 4) < math.inf
+    assert 3.0 < policy.next_look(_job(3.0, 4), 3.0) < math.inf
+    assert -1.0 < policy.next_look(_job(-1.0, 4), -1.0) < math.inf
