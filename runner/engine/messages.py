@@ -45,7 +45,7 @@ class Grant(msgspec.Struct, tag=True):
 
 
 class AllGranted(msgspec.Struct, tag=True):
-    """There will be no more rows."""
+    """All rows are handed out; there will be more only if some are given back."""
 
 
 class Answered(msgspec.Struct, tag=True):
@@ -66,6 +66,12 @@ class Stop(msgspec.Struct, tag=True):
 
 class Want(msgspec.Struct, tag=True):
     """The worker could send more rows than it has."""
+
+
+class GiveBack(msgspec.Struct, tag=True):
+    """The worker has no place for these rows of its leases: they may go to another."""
+
+    rows: list[int]
 
 
 class Report(msgspec.Struct, tag=True):
@@ -96,7 +102,7 @@ class Ended(msgspec.Struct, tag=True):
 
 
 Order = Setup | Follow | Grant | AllGranted | Answered | Drain | Stop
-News = Want | Report | Say | Ended
+News = Want | GiveBack | Report | Say | Ended
 Received = TypeVar("Received")
 _encode: Final = msgspec.msgpack.Encoder().encode
 _LENGTH_BYTES: Final = 4

@@ -13,6 +13,7 @@ from runner.engine.messages import (
     Drain,
     Ended,
     Follow,
+    GiveBack,
     Grant,
     Order,
     Report,
@@ -143,6 +144,11 @@ class Several:
                 case Want():
                     self._wanting[worker.number] = None
                     self._grant()
+                case GiveBack(rows=rows):
+                    self._wanting.pop(worker.number, None)  # it will ask when it has a place
+                    self._leases.give_back(worker.number, rows)
+                    self._told_all_granted = False
+                    self._grant()
                 case Report():
                     self._take_in(worker, news)
                 case Say(text=text):
@@ -226,7 +232,7 @@ class Several:
             self._closing.stop(StoppedEarly(Problem(what, "engine.workers", "see why, and continue")))
             return False
         task.progress.say(f"{what}: another process goes on with its rows")
-        self._leases.give_back(number, estate.unsent, (job.row for job in estate.open))
+        self._leases.leave(number, estate.unsent, (job.row for job in estate.open))
         self._recovery.unacknowledged.update(estate.unacknowledged)
         self._meter.unacknowledged += len(estate.unacknowledged)
         self._told_all_granted = False

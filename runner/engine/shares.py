@@ -55,6 +55,7 @@ class Leases:
         self._unacknowledged = recovery.unacknowledged
         self._held = [Rows(recovery.done.capacity) for _ in range(workers)]
         self._returned: dict[int, list[int]] = {}
+        self._spare: list[int] = []
         self._next = 0
         self.granted = 0
         """Rows handed out, each once."""
@@ -67,7 +68,14 @@ class Leases:
         """All rows that it has, or had in this life."""
         return self._held[worker]
 
-    def give_back(self, worker: int, unsent: list[int], followed: Iterable[int]) -> None:
+    def give_back(self, worker: int, rows: list[int]) -> None:
+        """Rows of a worker that has no place for them go to whoever wants some."""
+        for row in rows:
+            self._held[worker].discard(row)
+        self._spare += rows
+        self.granted -= len(rows)
+
+    def leave(self, worker: int, unsent: list[int], followed: Iterable[int]) -> None:
         """What a worker that died left undone; its successor gets the `unsent` rows first, which rise."""
         self._returned[worker] = unsent
         self._held[worker] = Rows(self._held[worker].capacity)
@@ -79,6 +87,12 @@ class Leases:
         returned = self._returned.get(worker)
         if returned:
             rows, self._returned[worker] = returned[:MOST_ROWS], returned[MOST_ROWS:]
+            return rows
+        if self._spare:
+            rows, self._spare = sorted(self._spare[:most]), self._spare[most:]
+            for row in rows:
+                self._held[worker].add(row)
+            self.granted += len(rows)
             return rows
         left = self._rows - self._next
         most = min(most, MOST_ROWS, -(-left // (LEASES_LEFT * self._workers)))
@@ -94,7 +108,7 @@ class Leases:
     @property
     def are_over(self) -> bool:
         """Nothing is left to hand out."""
-        return self._next >= self._rows and not any(self._returned.values())
+        return self._next >= self._rows and not self._spare and not any(self._returned.values())
 
     def unacknowledged(self, rows: list[int]) -> dict[int, Unacknowledged]:
         """Of `rows`, those that were perhaps sent before; told once."""

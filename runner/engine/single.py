@@ -33,6 +33,7 @@ async def work(task: Task) -> RunnerError | None:
                 meter=task.history.meter,
                 vitals=task.vitals,
                 say=task.progress.say,
+                ends_when_done=True,
                 attend=attend,
             )
         )

@@ -22,6 +22,7 @@ from runner.engine.messages import (
     Drain,
     Ended,
     Follow,
+    GiveBack,
     Grant,
     Order,
     Report,
@@ -46,6 +47,8 @@ from runner.store import Recovery, RunDir
 REPORT_S: Final = 0.2
 LATENCIES_EVERY: Final = 5
 """Reports: latencies are larger than the rest, and shown once a second."""
+WAITING_REPORTS: Final = 5
+"""In which no row was taken, before those that wait are given back."""
 FEW_ROWS: Final = 64
 """Left to send, when more are asked for."""
 
@@ -88,6 +91,7 @@ class Worker:
         self._recovery = Recovery(0)
         self._has_asked = False
         self._has_contact = False
+        self._taken = self._idle_reports = 0
         self._answered_at = float("-inf")
 
     async def work(self) -> RunnerError | None:
@@ -110,6 +114,7 @@ class Worker:
                 meter=self._meter,
                 vitals=self._vitals,
                 say=lambda text: self._channel.send(Say(text)),
+                ends_when_done=False,
                 attend=self._attend,
             )
         )
@@ -141,7 +146,7 @@ class Worker:
         if run.contact.made and not self._has_contact:  # the others wait for that
             self._has_contact = True
             self.report(latencies=False)
-        if not (self._has_asked or run.feed.all_granted) and len(run.feed) < FEW_ROWS:
+        if not self._has_asked and len(run.feed) < FEW_ROWS:
             self._has_asked = True
             self._channel.send(Want())
 
@@ -151,10 +156,21 @@ class Worker:
             self._answered_at = run.contact.answered_at
             count += 1
             has_latencies = count % LATENCIES_EVERY == 0
+            self._give_back_what_waits(run)
             if has_latencies:
                 self._vitals.second_passed(LATENCIES_EVERY * REPORT_S)
             self.report(latencies=has_latencies)
             await asyncio.sleep(REPORT_S)
+
+    def _give_back_what_waits(self, run: Run) -> None:
+        """None was taken for a while: no place is free here, and one may be free elsewhere."""
+        self._idle_reports = 0 if run.feed.taken != self._taken else self._idle_reports + 1
+        self._taken = run.feed.taken
+        if self._idle_reports >= WAITING_REPORTS and len(run.feed):
+            rows = run.give_back()
+            self._has_asked = False
+            self._meter.total -= len(rows)
+            self._channel.send(GiveBack(rows))
 
     async def _obey(self, run: Run) -> None:
         while True:
@@ -173,7 +189,6 @@ class Worker:
                         run.follow(job)
                 case AllGranted():
                     run.feed.all_granted = True
-                    run.closing.check()
                 case Answered(at=at):
                     run.contact.hear_of_an_answer(at)
                 case Drain():

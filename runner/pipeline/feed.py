@@ -63,14 +63,19 @@ class Feed:
         self._low = asyncio.Event()
         self._low.set()
         self.all_granted = False
-        """Nothing will be granted any more."""
+        """Nothing will be granted any more, as far as is known."""
+        self.taken = 0
+        """Rows handed out so far."""
         self.on_more: Callable[[], None] = lambda: None
         self.on_low: Callable[[], None] = lambda: None
         """Told, at every row that is taken, when few are left and nothing is being read."""
 
     def take(self) -> Line | None:
         """The next row, or None while none is there."""
-        line = self._lines.popleft() if self._lines else None
+        line = None
+        if self._lines:
+            line = self._lines.popleft()
+            self.taken += 1
         if len(self._lines) < LOW_WATER_ROWS:
             self._low.set()
             if not self._leases:
@@ -84,6 +89,13 @@ class Feed:
         """Hand out these rows, too, behind all that was granted before."""
         self._leases.append(lease)
         self._asked.set()
+
+    def give_back(self) -> list[int]:
+        """The rows that were read and not taken, which will not be handed out here."""
+        rows = [line.i for line in self._lines]
+        self._lines.clear()
+        self._low.set()
+        return rows
 
     def again(self, row: int) -> None:
         """Hand out a row that was in no lease, or taken before."""

@@ -64,12 +64,28 @@ class Intake:
 
     def close(self) -> None:
         """What is ready will not be sent."""
+        self._retract_fresh()
+        self._ready.clear()
+
+    def give_back(self) -> list[int]:
+        """Rows that were not sent and wait here, in rising order; another process may send them.
+
+        Those that were perhaps sent before stay.
+        """
+        rows = sorted((*self._retract_fresh(), *self._feed.give_back()))
+        kept = [row for row in rows if row in self._unacknowledged]
+        for row in kept:
+            self._feed.again(row)
+        return [row for row in rows if row not in self._unacknowledged]
+
+    def _retract_fresh(self) -> list[int]:
         at = self._parts.clock.unix(self._parts.clock.now())
-        while self._ready:
-            submission = self._ready.popleft()
-            if not submission.in_doubt:
-                self._parts.sink.retract(submission, "unsent", at)
-                self._parts.meter.unacknowledged -= 1
+        fresh = [submission for submission in self._ready if not submission.in_doubt]
+        for submission in fresh:
+            self._parts.sink.retract(submission, "unsent", at)
+        self._parts.meter.unacknowledged -= len(fresh)
+        self._ready = deque(submission for submission in self._ready if submission.in_doubt)
+        return [submission.request.row for submission in fresh]
 
     def _prepare(self, now: float, in_flight: int) -> None:
         config = self._parts.config

@@ -76,8 +76,8 @@ class Poller:
             due, _, job = self._due[0]
             if max(due, may_start_at) > now:
                 return None, max(due, may_start_at)
-            # More may be known by now than when it was put off to now.
-            if (later := self._due_at(job, now)) > now:
+            # More may be known by now than when the strategy put it off to now.
+            if not _must_be_seen(job) and (later := self._due_at(job, now)) > now:
                 heapq.heapreplace(self._due, (later, job.row, job))
                 continue
             self.gate.started(now)
@@ -187,3 +187,8 @@ class Poller:
         heapq.heappush(self._due, (due, job.row, job))
         if self._due[0][2] is job:
             self.turnstile.wake()
+
+
+def _must_be_seen(job: Job) -> bool:
+    """Whatever the strategy says: a poll brought no answer, or the job may have ended long ago."""
+    return bool(job.failed_polls) or (job.inherited and not job.polls)

@@ -42,6 +42,8 @@ class Assignment:
     meter: Meter
     vitals: Vitals
     say: Callable[[str], None]
+    ends_when_done: bool
+    """Once all that was granted is done; else when it is told to."""
     attend: Callable[[Run], Coroutine[Any, Any, None]]
     """Runs beside the run, until it ends: grants rows, shows how things stand, passes on orders."""
 
@@ -89,6 +91,10 @@ class Run:
     def follow(self, job: Job) -> None:
         """Poll a job of an earlier session."""
         self._poller.follow_again(job)
+
+    def give_back(self) -> list[int]:
+        """Rows that wait here for a place; they are another's from now on."""
+        return self._intake.give_back()
 
     async def work(self) -> RunnerError | None:
         try:
@@ -146,7 +152,8 @@ class Run:
             worker.cancel()
 
     def _all_done(self) -> bool:
-        return self.feed.all_granted and self._a.meter.done >= self._a.meter.total
+        meter = self._a.meter
+        return self._a.ends_when_done and self.feed.all_granted and meter.done >= meter.total
 
     def _results_written(self) -> None:
         self._check_limits()

@@ -40,6 +40,12 @@ class Rows:
             self._bits[byte] |= bit
             self.count += 1
 
+    def discard(self, row: int) -> None:
+        """Take `row` out; nothing changes where it is not in."""
+        if row in self:
+            self._bits[row >> 3] &= ~(1 << (row & 7))
+            self.count -= 1
+
     def count_below(self, row: int) -> int:
         """How many of the rows before `row` are in."""
         whole, rest = divmod(row, 8)

@@ -88,7 +88,7 @@ def test_a_budget_may_ask_for_less_than_a_lease():
 def test_what_a_dead_worker_left_goes_to_its_successor_first_and_to_nobody_else():
     leases = Leases(2000, Recovery(2000), 2)
     first, other = leases.take(0), leases.take(1)
-    leases.give_back(0, first[100:], [5])
+    leases.leave(0, first[100:], [5])
     assert not set(leases.take(1)) & set(first)
     assert leases.take(0) == first[100:]
     assert leases.take(0)[0] > other[-1]
@@ -101,10 +101,24 @@ def test_leases_are_not_over_while_something_was_given_back():
     while leases.take(0):
         pass
     assert leases.are_over
-    leases.give_back(0, [2, 3], [])
+    leases.leave(0, [2, 3], [])
     assert not leases.are_over
     assert leases.take(0) == [2, 3]
     assert leases.are_over
+
+
+def test_rows_that_a_worker_has_no_place_for_go_to_whoever_wants_some():
+    leases = Leases(300, Recovery(300), 2)
+    rows = []
+    while more := leases.take(0):
+        rows += more
+    assert (leases.take(1), leases.granted, leases.are_over) == ([], 300, True)
+    leases.give_back(0, rows[-50:])
+    assert (leases.granted, leases.are_over) == (250, False)
+    assert leases.take(1, 20) + leases.take(1) == rows[-50:]
+    assert rows[-1] in leases.held_by(1)
+    assert rows[-1] not in leases.held_by(0)
+    assert (leases.granted, leases.are_over) == (300, True)
 
 
 def test_rows_that_were_perhaps_sent_are_told_once():

@@ -292,6 +292,31 @@ def test_a_worker_with_nothing_but_rows_that_always_fail_is_no_outage(stub, runn
     }
 
 
+def test_rows_that_wait_for_a_place_with_one_worker_go_to_another(stub, runner):
+    """The first jobs never end until all others have: whoever has them has no place for its other rows."""
+    accepted = []
+
+    def submit(handler):
+        accepted.append(json.loads(handler.body)["input"].split(":")[0])
+        handler.accept()
+
+    def status(job):
+        number = int(job.removeprefix("job-"))
+        return "completed" if number > 3 or len(accepted) == 100 else "in_progress"
+
+    with stub(submit=submit, status=status) as (base_url, server):
+        config = runner.config(
+            target={"base_url": base_url},
+            source={"count": 100},
+            submit={"concurrency": 2, "max_in_flight": 6},
+            engine={"workers": 2},
+        )
+        done = runner("run", config)
+    assert done.returncode == 0, done.stderr
+    assert_each_row_once(runner, 100)
+    assert server.posts == 100
+
+
 def test_a_budget_is_one_for_all_workers(simulate, runner):
     simulator = simulate(latency=SLOW, output_tokens=100)
     config = config_of(
