@@ -56,6 +56,8 @@ class Job(msgspec.Struct, gc=False):
     """Where it stands among all jobs of this session by acceptance; those of earlier ones are below zero."""
     pending: float | None = None
     """The last time it was seen unfinished."""
+    look_due: float = 0.0
+    """Monotonic time at which the next look is, or was, to be."""
     failed_polls: int = 0
     """Polls in a row that brought no answer about the job."""
     failing_since: float = 0.0

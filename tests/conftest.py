@@ -143,6 +143,12 @@ class Runner:
             text=True,
         )
 
+    def workers_of(self, process: subprocess.Popen[str]) -> list[int]:
+        """The ids of its worker processes, the oldest first."""
+        command = ["pgrep", "-P", str(process.pid), "-f", "engine.worker"]
+        found = subprocess.run(command, capture_output=True, text=True)
+        return sorted(map(int, found.stdout.split()))
+
     def wait_for(self, process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
         """Return once `condition()` holds; the process must not end before."""
         while not condition():

@@ -104,7 +104,7 @@ class _Cancellation:
                 first_patience_s=self._timeout_s,  # a service may be starting; the time is limited anyhow
             )
             stack.push_async_callback(parts.close)
-            parts.begin(history.session.continued + 1)
+            parts.begin(history.next_session, resumes=True)
             canceller = Canceller(parts, history.recovery.open.values())
             self._tally = canceller.tally
             parts.sink.on_broken = canceller.stop

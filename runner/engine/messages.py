@@ -8,6 +8,8 @@ from typing import Final, Generic, Self, TypeVar
 
 import msgspec
 
+from runner import errors
+from runner.errors import Problem, RunnerError, StoppedEarly
 from runner.measure.histogram import Counts
 from runner.measure.merging import Totals
 from runner.records import Job
@@ -23,8 +25,11 @@ class Setup(msgspec.Struct, tag=True):
     worker: int
     run_id: str
     base_url: str
-    session: int | None
-    """None for a worker in the place of one that died."""
+    session: int
+    resumes: bool
+    """After an earlier session, or in the place of a worker that died."""
+    has_contact: bool
+    """The service was met already."""
     restarts: list[float]
 
 
@@ -46,6 +51,10 @@ class Grant(msgspec.Struct, tag=True):
 
 class AllGranted(msgspec.Struct, tag=True):
     """All rows are handed out; there will be more only if some are given back."""
+
+
+class Met(msgspec.Struct, tag=True):
+    """A worker has met the service: the others need not send a first request alone."""
 
 
 class Answered(msgspec.Struct, tag=True):
@@ -93,6 +102,13 @@ class Say(msgspec.Struct, tag=True):
     text: str
 
 
+class Failing(msgspec.Struct, tag=True):
+    """The worker cannot go on, and brings home what it has; `Ended` will follow."""
+
+    error: str
+    problems: list[tuple[str, str, str]]
+
+
 class Ended(msgspec.Struct, tag=True):
     """The last news: the worker is done, or could not go on; `error` names a class of `runner.errors`."""
 
@@ -101,8 +117,20 @@ class Ended(msgspec.Struct, tag=True):
     """What, where and hint of each."""
 
 
-Order = Setup | Follow | Grant | AllGranted | Answered | Drain | Stop
-News = Want | GiveBack | Report | Say | Ended
+def problems_of(error: RunnerError) -> list[tuple[str, str, str]]:
+    """What `Failing` and `Ended` tell of an error."""
+    return [(problem.what, problem.where, problem.hint) for problem in error.problems]
+
+
+def error_of(news: Failing | Ended) -> RunnerError:
+    """The error that they tell of."""
+    kind = getattr(errors, news.error or "", StoppedEarly)
+    error: RunnerError = kind(*(Problem(*problem) for problem in news.problems))
+    return error
+
+
+Order = Setup | Follow | Grant | AllGranted | Met | Answered | Drain | Stop
+News = Want | GiveBack | Report | Say | Failing | Ended
 Received = TypeVar("Received")
 _encode: Final = msgspec.msgpack.Encoder().encode
 _LENGTH_BYTES: Final = 4

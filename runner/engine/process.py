@@ -9,8 +9,14 @@ import sys
 from typing import Final
 
 from runner.engine.messages import Channel, News, Order
+from runner.errors import Problem, StoppedEarly
 
-COMMAND: Final = (sys.executable, "-m", "runner.engine.worker")
+MAIN: Final = """
+import sys
+fd, sys.path[:] = int(sys.argv[1]), sys.argv[2:]
+from runner.engine.worker import main
+main(fd)
+"""
 
 
 class WorkerProcess:
@@ -21,6 +27,8 @@ class WorkerProcess:
         self.lives = 0
         self.has_ended = False
         """In order: it said so, with its last report before."""
+        self.is_lost = False
+        """It died, and nobody goes on in its place."""
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel[News] | None = None
 
@@ -33,10 +41,18 @@ class WorkerProcess:
         return self.number, self.lives
 
     async def start(self, lock: int) -> None:
-        """Start the process, or its successor. It holds the run directory, too, for as long as it lives."""
+        """Start the process, or its successor. It holds the run directory, too, for as long as it lives.
+
+        Raises `StoppedEarly`.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = _launch(theirs.fileno(), lock)
+            try:
+                self._process = _launch(theirs.fileno(), lock)
+            except OSError as error:
+                ours.close()
+                what = f"a worker process cannot be started: {error.strerror}"
+                raise StoppedEarly(Problem(what, "engine.workers", "use fewer, and continue")) from None
         self.lives += 1
         self._channel = await Channel.open(ours, News)
 
@@ -67,7 +83,8 @@ class WorkerProcess:
 
 def _launch(channel: int, lock: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own command, no shell
-        [*COMMAND, str(channel)],
+        # Not `-m`, which would look for every module in the current directory first.
+        [sys.executable, "-P", "-c", MAIN, str(channel), *sys.path],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         pass_fds=(channel, lock),

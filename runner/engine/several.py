@@ -6,25 +6,28 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from runner import errors
 from runner.engine.messages import (
     AllGranted,
     Answered,
     Drain,
     Ended,
+    Failing,
     Follow,
     GiveBack,
     Grant,
+    Met,
+    News,
     Order,
     Report,
     Say,
     Setup,
     Stop,
     Want,
+    error_of,
 )
 from runner.engine.process import WorkerProcess
 from runner.engine.shares import MOST_ROWS, Leases, share
-from runner.engine.succession import estate_of
+from runner.engine.succession import Estate, estate_of
 from runner.engine.task import Task, displayed, take_orders
 from runner.errors import Problem, RunnerError, StoppedEarly
 from runner.measure.merging import Merge, add_latencies
@@ -77,7 +80,8 @@ class Several:
         self._closing = Closing(
             meter,
             lambda: meter.done >= meter.total,
-            lambda: all(worker.has_ended for worker in self._workers),  # reports of what is open come late
+            # Reports of what is open come late: it is the end of a worker that tells.
+            lambda: all(worker.has_ended or worker.is_lost for worker in self._workers),
             task.config.limits.drain_s,
             task.progress.say,
             stop_submitting=lambda: self._tell_all(Drain()),
@@ -95,8 +99,7 @@ class Several:
         await self._bring_home(listeners)
         for helper in (*helpers, *listeners):
             helper.cancel()
-        if not all(worker.has_ended for worker in self._workers):
-            self._recount_what_is_open()
+        self._account_for_the_lost()
         return self._closing.ended_by
 
     def kill(self) -> None:
@@ -111,9 +114,9 @@ class Several:
             theirs = jobs[worker.number :: len(self._workers)]
             for job in theirs:
                 self._leases.hold(worker.number, job.row)
-            await self._start(worker, self._task.session, theirs)
+            await self._start(worker, theirs)
 
-    async def _start(self, worker: WorkerProcess, session: int | None, jobs: list[Job]) -> None:
+    async def _start(self, worker: WorkerProcess, jobs: list[Job]) -> None:
         task = self._task
         await worker.start(task.run_dir.lock_fd)
         worker.tell(
@@ -123,7 +126,9 @@ class Several:
                 worker=worker.number,
                 run_id=task.manifest.run_id,
                 base_url=task.base_url,
-                session=session,
+                session=task.session,
+                resumes=worker.lives > 1 or bool(task.history.session.continued),
+                has_contact=self._has_contact,
                 restarts=self._meter.restarts,
             )
         )
@@ -138,39 +143,46 @@ class Several:
 
     async def _listen(self, worker: WorkerProcess) -> None:
         """Take in what one worker tells, in all its lives, until it ends."""
-        while True:
+        while not worker.has_ended:
             news = await worker.hear()
-            match news:
-                case Want():
-                    self._wanting[worker.number] = None
-                    self._grant()
-                case GiveBack(rows=rows):
-                    self._wanting.pop(worker.number, None)  # it will ask when it has a place
-                    self._leases.give_back(worker.number, rows)
-                    self._told_all_granted = False
-                    self._grant()
-                case Report():
-                    self._take_in(worker, news)
-                case Say(text=text):
-                    self._task.progress.say(text)
-                case Ended():
-                    worker.has_ended = True
-                    await worker.hang_up()
-                    if news.error is not None:
-                        self._closing.stop(_error(news))
-                    self._closing.check()
-                    return
-                case None:
-                    await worker.hang_up()
-                    if not await self._succeed(worker):
-                        return
+            if news is not None:
+                self._take_up(worker, news)
+                continue
+            await worker.hang_up()
+            if not await self._succeed(worker):
+                return
+        await worker.hang_up()
+
+    def _take_up(self, worker: WorkerProcess, news: News) -> None:
+        match news:
+            case Want():
+                self._wanting[worker.number] = None
+                self._grant()
+            case GiveBack(rows=rows):
+                self._wanting.pop(worker.number, None)  # it will ask when it has a place
+                self._leases.give_back(worker.number, rows)
+                self._told_all_granted = False
+                self._grant()
+            case Report():
+                self._take_in(worker, news)
+            case Say(text=text):
+                self._task.progress.say(text)
+            case Failing():
+                self._closing.stop(error_of(news))
+            case Ended():
+                worker.has_ended = True
+                if news.error is not None:
+                    self._closing.stop(error_of(news))
+                self._closing.check()
 
     def _take_in(self, worker: WorkerProcess, report: Report) -> None:
         self._merge.update(worker.life, report.totals)
         add_latencies(self._meter, report.latencies)
         sign = Sign(report.cpu_s, report.rss_bytes, report.is_limited)
         self._fleet.tell(worker.life, sign, report.loop_lag)
-        self._has_contact = self._has_contact or report.has_contact
+        if report.has_contact and not self._has_contact:
+            self._has_contact = True
+            self._tell_all(Met())
         self._pass_on(report.answered_at)
         self._check_limits()
         self._closing.check()
@@ -218,12 +230,11 @@ class Several:
     async def _succeed(self, worker: WorkerProcess) -> bool:
         """A worker died; whether another process goes on in its place."""
         what = f"worker {worker.number} died ({worker.bury()})"
+        worker.is_lost = True
         self._wanting.pop(worker.number, None)
         self._deaths += 1
         task, number = self._task, worker.number
-        held = self._leases.held_by(number)
-        estate = await asyncio.to_thread(estate_of, task.run_dir, number, task.manifest.rows, held)
-        self._merge.update(worker.life, estate.totals(self._merge.last(worker.life)))
+        estate = await asyncio.to_thread(self._estate_of, worker)
         self._closing.check()
         if self._closing.has_begun:
             return False
@@ -235,35 +246,45 @@ class Several:
         self._leases.leave(number, estate.unsent, (job.row for job in estate.open))
         self._recovery.unacknowledged.update(estate.unacknowledged)
         self._meter.unacknowledged += len(estate.unacknowledged)
-        self._told_all_granted = False
-        await self._start(worker, None, estate.open)
+        self._told_all_granted = worker.is_lost = False
+        await self._start(worker, estate.open)
+        if self._closing.has_begun:  # meanwhile: the order went to nobody
+            worker.tell(Drain())
         return True
+
+    def _estate_of(self, worker: WorkerProcess) -> Estate:
+        """What a worker that died left; its results are counted from here on. Blocking."""
+        task = self._task
+        held = self._leases.held_by(worker.number)
+        estate = estate_of(task.run_dir, worker.number, task.manifest.rows, held)
+        self._merge.update(worker.life, estate.totals(self._merge.last(worker.life)))
+        return estate
 
     async def _bring_home(self, listeners: list[asyncio.Task[None]]) -> None:
         """All workers end, soon."""
         hurried = self._closing.hurried
         self._tell_all(Stop(hurry=hurried.is_set()))
-        ends = asyncio.gather(*listeners)
+        ends = asyncio.create_task(asyncio.wait(listeners))
         hurry = asyncio.create_task(hurried.wait())
         # One that cannot write may wait for room.
         patience_s = GRACE_S + self._task.config.limits.drain_s + LATE_S
         await asyncio.wait((ends, hurry), timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
-        if not ends.done():
-            await asyncio.wait((ends,), timeout=LATE_S)
+        await asyncio.wait((ends,), timeout=LATE_S)
         ends.cancel()
 
-    def _recount_what_is_open(self) -> None:
+    def _account_for_the_lost(self) -> None:
         """Where a worker came to no orderly end, the files know better than its last report."""
+        lost = [worker for worker in self._workers if not worker.has_ended]
+        if not lost:
+            return
+        self.kill()
+        for worker in lost:
+            if not worker.is_lost:
+                self._estate_of(worker)
         left = recover(self._task.run_dir, self._task.manifest.rows, lambda _: None)
         self._meter.open, self._meter.unacknowledged = len(left.open), len(left.unacknowledged)
 
     def _tell_all(self, order: Order) -> None:
         for worker in self._workers:
             worker.tell(order)
-
-
-def _error(news: Ended) -> RunnerError:
-    kind = getattr(errors, news.error or "", StoppedEarly)
-    error: RunnerError = kind(*(Problem(*problem) for problem in news.problems))
-    return error

@@ -29,6 +29,7 @@ async def work(task: Task) -> RunnerError | None:
                 source=task.source,
                 files=task.run_dir.files(),
                 session=task.session,
+                resumes=bool(task.history.session.continued),
                 recovery=recovery,
                 meter=task.history.meter,
                 vitals=task.vitals,

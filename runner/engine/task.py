@@ -46,7 +46,7 @@ class Task:
     @property
     def session(self) -> int:
         """Its number, from 0."""
-        return self.history.session.continued
+        return self.history.next_session
 
 
 class Display:

@@ -1,6 +1,6 @@
 """A worker process: the same run as in a single process, its rows and its end on order of the main process.
 
-`python -m runner.engine.worker FD`, where FD is its end of a socket pair. It ends when the other end does.
+`main(FD)`, where FD is its end of a socket pair. It ends when the other end does.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -21,15 +20,18 @@ from runner.engine.messages import (
     Channel,
     Drain,
     Ended,
+    Failing,
     Follow,
     GiveBack,
     Grant,
+    Met,
     Order,
     Report,
     Say,
     Setup,
     Stop,
     Want,
+    problems_of,
 )
 from runner.engine.surroundings import allow_connections, read_key
 from runner.engine.task import tune_gc
@@ -66,15 +68,14 @@ async def _serve(end: socket.socket) -> None:
     setup = await channel.receive()
     if not isinstance(setup, Setup):
         return
+    worker = Worker(setup, channel)
     error: RunnerError | None
     try:
-        worker = Worker(setup, channel)
         error = await worker.work()
-        worker.report(latencies=True)
     except RunnerError as raised:
         error = raised
-    problems = [] if error is None else [(p.what, p.where, p.hint) for p in error.problems]
-    channel.send(Ended(None if error is None else type(error).__name__, problems))
+    worker.report(latencies=True)
+    channel.send(Ended() if error is None else Ended(type(error).__name__, problems_of(error)))
     await channel.close()
 
 
@@ -110,6 +111,7 @@ class Worker:
                 source=source,
                 files=RunDir(Path(setup.run_dir)).files(setup.worker),
                 session=setup.session,
+                resumes=setup.resumes,
                 recovery=self._recovery,
                 meter=self._meter,
                 vitals=self._vitals,
@@ -136,6 +138,9 @@ class Worker:
         )
 
     async def _attend(self, run: Run) -> None:
+        if self._setup.has_contact:
+            run.contact.meet()
+        run.closing.on_stop = self._tell_of_failure
         run.feed.on_low = lambda: self._want(run)
         self._want(run)
         async with asyncio.TaskGroup() as tasks:
@@ -149,6 +154,11 @@ class Worker:
         if not self._has_asked and len(run.feed) < FEW_ROWS:
             self._has_asked = True
             self._channel.send(Want())
+
+    def _tell_of_failure(self, error: RunnerError) -> None:
+        """At once: it may take a while to bring home what there is, and meanwhile nobody else may send."""
+        if error is not ORDERED:
+            self._channel.send(Failing(type(error).__name__, problems_of(error)))
 
     async def _report_for_ever(self, run: Run) -> None:
         count = 0
@@ -189,6 +199,8 @@ class Worker:
                         run.follow(job)
                 case AllGranted():
                     run.feed.all_granted = True
+                case Met():
+                    run.contact.meet()
                 case Answered(at=at):
                     run.contact.hear_of_an_answer(at)
                 case Drain():
@@ -205,7 +217,3 @@ def _stop(closing: Closing, *, hurry: bool) -> None:
         closing.abandon(ORDERED)
     else:
         closing.stop(ORDERED)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -26,6 +26,8 @@ class History(msgspec.Struct):
     meter: Meter
     session: Session
     recovery: Recovery
+    next_session: int
+    """The number of the session that goes on from there."""
 
 
 def recall(run_dir: RunDir, manifest: Manifest, limit: int) -> History:
@@ -55,7 +57,7 @@ def recall(run_dir: RunDir, manifest: Manifest, limit: int) -> History:
     session.rows = manifest.rows
     session.continued = max(len(marks.sessions) - 1, 0)
     session.retried = len(marks.epochs)
-    return History(meter=meter, session=session, recovery=recovery)
+    return History(meter=meter, session=session, recovery=recovery, next_session=marks.next_session)
 
 
 def _number(sample: dict[str, Any], key: str) -> float:

@@ -41,6 +41,8 @@ class Closing:
         self._cancel = cancel
         self._drained_for: RunnerError | None = None
         self._stopped_by: RunnerError | None = None
+        self.on_stop: Callable[[RunnerError], None] = lambda _: None
+        """Told at once, while what is under way is still brought home."""
         self.over = asyncio.Event()
         self.hurried = asyncio.Event()
         """The user wants the end now: nothing is waited for any more."""
@@ -84,7 +86,9 @@ class Closing:
 
     def stop(self, error: RunnerError) -> None:
         """Neither send nor poll any more. Many workers meet the same end: it is told once."""
-        self._stopped_by = self._stopped_by or error
+        if self._stopped_by is None:
+            self._stopped_by = error
+            self.on_stop(error)
         self.over.set()
 
     def end_by(self, error: Exception) -> None:

@@ -72,16 +72,16 @@ class Contact:
                 return self.unreachable(failure)
             case Transient(cause=cause, is_spoken=is_spoken):
                 if is_spoken:  # a 5xx otherwise may be a proxy's: not yet the service's voice
-                    self._meet()
+                    self.meet()
                 # A web page, or JSON of another service, is no more than silence.
                 return self._hear_nothing(now, outcome, is_silence=cause in SILENT or not cause.isdigit())
             case Throttled():
-                self._meet()
+                self.meet()
                 return self._hear_nothing(now, outcome, is_silence=False)
             case Rejected() if not self.made:
                 return self._hear_a_no(outcome)
         self.hear_of_an_answer(now)
-        self._meet()
+        self.meet()
         return None
 
     def hear_of_an_answer(self, at: float) -> None:
@@ -108,7 +108,8 @@ class Contact:
             hint = "when the service is back, run the same command again"
         return EndpointUnreachable(Problem(f"{what}: {failure.message}", self._base_url, hint))
 
-    def _meet(self) -> None:
+    def meet(self) -> None:
+        """The service is there: this process has met it, or another one of the run."""
         if not self.made:
             self.made = True
             self.on_made()

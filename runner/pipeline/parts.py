@@ -72,11 +72,14 @@ class Parts:
             random=random.Random(run_id),
         )
 
-    def begin(self, session: int) -> None:
-        """Mark in the journal that session number `session` begins. Raises `StorageError`."""
+    def begin(self, session: int, *, resumes: bool) -> None:
+        """Mark in the journal that session number `session` begins, or goes on in another process.
+
+        `resumes`: there may be jobs that nobody watched for a while. Raises `StorageError`.
+        """
         began = self.clock.unix(self.clock.now())
         self.journal.write(SessionStart(at=began, number=session))
-        if session:
+        if resumes:
             self.meter.restarts.append(began)
 
     async def close(self) -> None:

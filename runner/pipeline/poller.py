@@ -24,6 +24,8 @@ from runner.transport.outcomes import (
     Unauthorised,
 )
 
+ABSENCE_S: Final = 60.0
+"""A look that came so much later than it was due: the machine was asleep, or the process stopped."""
 LOOKS_BEFORE_GONE: Final = 5
 """A job must be unknown this many times in a row: right after acceptance a replica may not have it yet."""
 GONE_SHARE: Final = 1 / 6
@@ -78,6 +80,7 @@ class Poller:
                 return None, max(due, may_start_at)
             # More may be known by now than when the strategy put it off to now.
             if not _must_be_seen(job) and (later := self._due_at(job, now)) > now:
+                job.look_due = later
                 heapq.heapreplace(self._due, (later, job.row, job))
                 continue
             self.gate.started(now)
@@ -105,7 +108,8 @@ class Poller:
                 self._wait_on(job, started, ended)
             case Done():
                 self.gate.accepted()
-                self._policy.saw_done(job, self._parts.clock.unix(ended))
+                if _was_watched(job, started):
+                    self._policy.saw_done(job, self._parts.clock.unix(ended))
                 self._meter.open -= 1
                 self._parts.sink.finish(job, self._parts.clock.unix(ended), outcome)
             case Throttled():
@@ -184,6 +188,7 @@ class Poller:
         return clock.monotonic(min(look, job.accepted + self._section.deadline_s))
 
     def _push(self, job: Job, due: float) -> None:
+        job.look_due = due
         heapq.heappush(self._due, (due, job.row, job))
         if self._due[0][2] is job:
             self.turnstile.wake()
@@ -192,3 +197,8 @@ class Poller:
 def _must_be_seen(job: Job) -> bool:
     """Whatever the strategy says: a poll brought no answer, or the job may have ended long ago."""
     return bool(job.failed_polls) or (job.inherited and not job.polls)
+
+
+def _was_watched(job: Job, looked: float) -> bool:
+    """Whether the last look tells when a job ended, and not only how long nobody looked."""
+    return looked - job.look_due < ABSENCE_S and not (job.inherited and job.pending is None)

@@ -35,8 +35,10 @@ class Assignment:
     key: str
     source: Source
     files: Files
-    session: int | None
-    """The number of the session, from 0; None where it goes on in the place of a process that died."""
+    session: int
+    """Its number, from 0."""
+    resumes: bool
+    """It goes on after an earlier session, or in the place of a process that died."""
     recovery: Recovery
     """What earlier sessions left, of the rows that this process takes over."""
     meter: Meter
@@ -98,8 +100,7 @@ class Run:
 
     async def work(self) -> RunnerError | None:
         try:
-            if self._a.session is not None:
-                self._parts.begin(self._a.session)
+            self._parts.begin(self._a.session, resumes=self._a.resumes)
             async with asyncio.TaskGroup() as tasks:
                 await self._supervise(tasks)
         except StorageError as error:

@@ -203,8 +203,9 @@ def read_lines(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb", buffering=_BLOCK_BYTES) as file:
             for line in file:
-                if line.endswith(b"\n"):
-                    yield line[:-1]
+                if not line.endswith(b"\n"):
+                    return  # still being written, perhaps: what is read next would be its other half
+                yield line[:-1]
     except FileNotFoundError:
         return
     except OSError as error:

@@ -65,8 +65,11 @@ class SessionStart(
     """Written first by each session, in the journals of all of its workers: nobody watched before it."""
 
     at: float
-    number: int = 0
-    """Of the session, from 0: tells which entry of a row is newer where they stand in two journals."""
+    number: int | None = None
+    """Of the session, from 0: tells which entry of a row is newer where they stand in two journals.
+
+    None in journals of a time when a run had only one: there each mark begins the next session.
+    """
 
 
 Entry = Intent | Acceptance | Retraction | Reopened | SessionStart
@@ -97,7 +100,7 @@ def _by_session(path: Path) -> Iterator[tuple[int, Entry]]:
     session = -1
     for entry in read_journal(path):
         if isinstance(entry, SessionStart):
-            session = max(entry.number, session + 1)  # journals of version 0.1.0 have no numbers
+            session = session + 1 if entry.number is None else entry.number
         yield session, entry
 
 
@@ -106,6 +109,8 @@ class Marks(msgspec.Struct, frozen=True):
 
     sessions: list[float]
     """When each session of the run began, in Unix seconds."""
+    next_session: int
+    """The number of the session that comes next: above all that were ever given out."""
     epochs: dict[int, int]
     """The current epoch of each row that was reopened; all others are in epoch 0."""
 
@@ -123,11 +128,15 @@ def read_marks(*paths: Path) -> Marks:
             if line.startswith(_MARKS):
                 match _entry(path, number, line):
                     case SessionStart(at=at, number=session):
-                        last = max(session, last + 1)
+                        last = last + 1 if session is None else session
                         sessions.setdefault(last, at)
                     case Reopened(row=row, epoch=epoch):
                         epochs[row] = max(epoch, epochs.get(row, 0))
-    return Marks(sessions=[at for _, at in sorted(sessions.items())], epochs=epochs)
+    return Marks(
+        sessions=[at for _, at in sorted(sessions.items())],
+        next_session=max(sessions, default=-1) + 1,
+        epochs=epochs,
+    )
 
 
 def _entry(path: Path, number: int, line: bytes) -> Entry:

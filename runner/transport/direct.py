@@ -12,10 +12,12 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from aiohttp import hdrs
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 from yarl import URL
 
 from runner import __version__
 from runner.config.sections import RunConfig
+from runner.errors import ConfigError, Problem
 from runner.transport.deadlines import Deadlines
 from runner.transport.faults import CONNECT_SHARE, Faults
 from runner.transport.outcomes import CancelOutcome, Outcome, RetrieveOutcome, SubmitOutcome, Transient
@@ -60,32 +62,43 @@ class Direct:
 
     async def retrieve(self, job_id: str) -> RetrieveOutcome:
         before, after = self._get
-        return await self._exchange(f"{before}{quote(job_id, safe='')}{after}".encode(), read_retrieve)
+        return await self._exchange(
+            f"{before}{quote(job_id, safe='')}{after}".encode(), read_retrieve, job_id
+        )
 
     async def cancel(self, job_id: str) -> CancelOutcome:
         before, after = self._cancel
-        return await self._exchange(f"{before}{quote(job_id, safe='')}{after}".encode(), read_cancel)
+        request = f"{before}{quote(job_id, safe='')}{after}".encode()
+        return await self._exchange(request, read_cancel, job_id)
 
     async def close(self) -> None:
         self._deadlines.close()
         await self._connector.close()
 
-    async def _exchange(self, request: bytes, read: Reader[Outcome]) -> Outcome | Transient:
+    async def _exchange(self, request: bytes, read: Reader[Outcome], job_id: str = "") -> Outcome | Transient:
         try:
             with self._deadlines:
                 status, headers, content = await self._send(request)
         except _NETWORK_ERRORS as error:
             return self._faults.transient(error)
-        return read(status, Headers(headers, self._scrub), self._scrub.body(content), time.time())
+        return read(status, Headers(headers, self._scrub), self._scrub.body(content), time.time(), job_id)
+
+    async def _connect(self) -> tuple[Connection, ResponseHandler]:
+        """A connection on which nothing has come that was not asked for."""
+        while True:
+            try:
+                connection = await self._connector.connect(self._route, _NO_TRACES, self._timeout)
+            except TimeoutError as error:
+                raise aiohttp.ConnectionTimeoutError(f"{self._route.url.host}: not in time") from error
+            protocol = cast("ResponseHandler", connection.protocol)
+            if not protocol.should_close:
+                return connection, protocol
+            connection.close()  # an answer to nobody, while it was idle: not to be taken for the next one
 
     async def _send(self, request: bytes) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body of the answer to `request`. Raises `_NETWORK_ERRORS`."""
+        connection, protocol = await self._connect()
         try:
-            connection = await self._connector.connect(self._route, _NO_TRACES, self._timeout)
-        except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError(f"{self._route.url.host}: no connection in time") from error
-        try:
-            protocol = cast("ResponseHandler", connection.protocol)
             protocol.set_response_params(read_until_eof=True)
             _write(protocol, request)
             message, payload = await protocol.read()
@@ -135,7 +148,13 @@ def _proxy_for(url: str) -> URL | None:
     """The proxy of the environment, asked once: aiohttp's own `trust_env` asks each time, in a thread."""
     address = urlsplit(url)
     proxies: Mapping[str, str] = getproxies()
-    if address.hostname is None or proxy_bypass(address.hostname):
+    if not address.hostname or proxy_bypass(address.netloc):
         return None
     proxy = proxies.get(address.scheme) or proxies.get("all")
-    return URL(f"http://{proxy}" if proxy and "://" not in proxy else proxy) if proxy else None
+    if not proxy:
+        return None
+    found = URL(proxy if "://" in proxy else f"http://{proxy}")
+    if found.scheme not in ("http", "https"):
+        what = f"a {found.scheme} proxy cannot be used"
+        raise ConfigError(Problem(what, "the environment's proxy", "name an http one, or set NO_PROXY"))
+    return found

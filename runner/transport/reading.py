@@ -41,9 +41,14 @@ class Headers(Protocol):
 
 
 class Reader(Protocol[Outcome]):
-    """The meaning of an answer to one sort of exchange; `now` in Unix seconds."""
+    """The meaning of an answer to one sort of exchange; `now` in Unix seconds.
 
-    def __call__(self, status: int, headers: Headers, body: bytes, now: float, /) -> Outcome: ...
+    `job_id` is the job that was asked about; empty where there is none yet.
+    """
+
+    def __call__(
+        self, status: int, headers: Headers, body: bytes, now: float, job_id: str = "", /
+    ) -> Outcome: ...
 
 
 class _Head(msgspec.Struct, gc=False):
@@ -82,7 +87,7 @@ class Unreadable(Exception):
         super().__init__(message)
 
 
-def read_submit(status: int, headers: Headers, body: bytes, now: float) -> SubmitOutcome:
+def read_submit(status: int, headers: Headers, body: bytes, now: float, _: str = "") -> SubmitOutcome:
     """The meaning of an answer to a POST; `now` in Unix seconds, for a `Retry-After` that is a date."""
     if 200 <= status < 300:
         try:
@@ -94,22 +99,28 @@ def read_submit(status: int, headers: Headers, body: bytes, now: float) -> Submi
     return _refusal(status, headers, body, now) or _rejected(status, headers, body)
 
 
-def read_retrieve(status: int, headers: Headers, body: bytes, now: float) -> RetrieveOutcome:
-    """The meaning of an answer to a GET; `now` in Unix seconds."""
+def read_retrieve(
+    status: int, headers: Headers, body: bytes, now: float, job_id: str = ""
+) -> RetrieveOutcome:
+    """The meaning of an answer to a GET; `now` in Unix seconds.
+
+    The answer must be about the job that was asked about: a service, or a proxy, that mixes answers up
+    would put a wrong text under a row.
+    """
     if 200 <= status < 300:
         try:
-            head, body = _read(body)
+            head, body = _read(body, job_id)
         except Unreadable as error:
             return _unreadable(error, status, ambiguous=False)
         return _done(status, headers, head, body) or PENDING
     return _refusal(status, headers, body, now) or _gone(status, body)
 
 
-def read_cancel(status: int, headers: Headers, body: bytes, now: float) -> CancelOutcome:
+def read_cancel(status: int, headers: Headers, body: bytes, now: float, job_id: str = "") -> CancelOutcome:
     """The meaning of an answer to a cancellation; what became of the job, a GET tells where this does not."""
     if 200 <= status < 300:
         try:
-            head, body = _read(body)
+            head, body = _read(body, job_id)
         except Unreadable:
             return PENDING
         return _done(status, headers, head, body) or PENDING
@@ -118,7 +129,7 @@ def read_cancel(status: int, headers: Headers, body: bytes, now: float) -> Cance
     return _refusal(status, headers, body, now) or _rejected(status, headers, body)
 
 
-def _read(body: bytes) -> tuple[_Head, bytes]:
+def _read(body: bytes, job_id: str = "") -> tuple[_Head, bytes]:
     """The head of a response object, and the object as JSON on one line. Raises `Unreadable`."""
     if not body.strip():
         raise Unreadable("empty", "the answer has an empty body")
@@ -136,6 +147,8 @@ def _read(body: bytes) -> tuple[_Head, bytes]:
         head = _decode_head(body)
     if head.id in (None, "", ".", ".."):  # dots would ask for another address
         raise Unreadable("no_id", "the answer has no id: " + _snippet(body))
+    if job_id and str(head.id) != job_id:
+        raise Unreadable("other_job", f"the answer is about another job, {str(head.id)[:80]!r}")
     if b"\n" in body or b"\r" in body:
         body = msgspec.json.format(body, indent=-1)
     return head, body

@@ -54,17 +54,19 @@ class Sdk:
 
     async def retrieve(self, job_id: str) -> RetrieveOutcome:
         call = self._client.get(f"/responses/{quote(job_id, safe='')}", cast_to=httpx2.Response)
-        return await self._exchange(call, read_retrieve)
+        return await self._exchange(call, read_retrieve, job_id)
 
     async def cancel(self, job_id: str) -> CancelOutcome:
         call = self._client.post(f"/responses/{quote(job_id, safe='')}/cancel", cast_to=httpx2.Response)
-        return await self._exchange(call, read_cancel)
+        return await self._exchange(call, read_cancel, job_id)
 
     async def close(self) -> None:
         self._deadlines.close()
         await self._client.close()
 
-    async def _exchange(self, call: Awaitable[httpx2.Response], read: Reader[Outcome]) -> Outcome | Transient:
+    async def _exchange(
+        self, call: Awaitable[httpx2.Response], read: Reader[Outcome], job_id: str = ""
+    ) -> Outcome | Transient:
         """Await one call within the whole deadline; the SDK's own timeouts are per read."""
         try:
             with self._deadlines:
@@ -78,7 +80,7 @@ class Sdk:
         except _UNREADABLE as error:
             return self._faults.transient(aiohttp.http_exceptions.BadHttpMessage(str(error)))
         headers = Headers(answer.headers, self._scrub)
-        return read(answer.status_code, headers, self._scrub.body(answer.content), time.time())
+        return read(answer.status_code, headers, self._scrub.body(answer.content), time.time(), job_id)
 
 
 async def _forget_charset(response: httpx2.Response) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -29,14 +30,6 @@ def assert_each_row_once(runner, count):
     results = runner.results()
     assert Counter(line["row"] for line in results) == dict.fromkeys(range(count), 1)
     assert {line["status"] for line in results} == {"completed"}
-
-
-def workers_of(process):
-    """The pids of the worker processes, by number as far as they were started in order."""
-    found = subprocess.run(
-        ["pgrep", "-P", str(process.pid), "-f", "engine.worker"], capture_output=True, text=True
-    )
-    return sorted(map(int, found.stdout.split()))
 
 
 def is_there(pid):
@@ -117,7 +110,7 @@ def test_workers_do_not_outlive_a_main_process_that_is_killed(simulate, runner):
     config = config_of(runner, simulator)
     process = runner.start("run", config)
     runner.wait_for(process, runner.has_results(50))
-    workers = workers_of(process)
+    workers = runner.workers_of(process)
     assert len(workers) == 2
     process.kill()
     process.communicate()
@@ -142,7 +135,7 @@ def test_a_worker_that_is_killed_is_followed_by_another_that_takes_over_its_rows
     process = runner.start("run", config)
     for least in (200, 500):
         runner.wait_for(process, runner.has_results(least))
-        os.kill(workers_of(process)[-1], signal.SIGKILL)
+        os.kill(runner.workers_of(process)[-1], signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert "died (SIGKILL): another process goes on with its rows" in errors
     statuses = Counter(line["status"] for line in runner.results())
@@ -165,7 +158,7 @@ def test_when_workers_die_again_and_again_the_run_stops_and_can_be_continued(sim
     process = runner.start("run", config)
     killed = set()
     while process.poll() is None:
-        for pid in set(workers_of(process)) - killed:
+        for pid in set(runner.workers_of(process)) - killed:
             if (runner.cwd / "runs/t/journal-0.jsonl").exists():
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)
@@ -205,7 +198,7 @@ def test_a_second_signal_ends_all_workers_at_once_and_tells_what_is_open(simulat
     config = config_of(runner, simulator, limits={"drain_s": 3000})
     process = runner.start("run", config)
     runner.wait_for(process, runner.has_accepted(100))
-    workers = workers_of(process)
+    workers = runner.workers_of(process)
     process.send_signal(signal.SIGINT)
     assert "waiting at most 3000 s for" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
@@ -221,7 +214,7 @@ def test_a_signal_to_all_processes_is_one_signal(simulate, runner):
     config = config_of(runner, simulator)
     process = runner.start("run", config)
     runner.wait_for(process, runner.has_results(50))
-    for pid in (*workers_of(process), process.pid):
+    for pid in (*runner.workers_of(process), process.pid):
         os.kill(pid, signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
@@ -290,6 +283,67 @@ def test_a_worker_with_nothing_but_rows_that_always_fail_is_no_outage(stub, runn
     assert {line["row"]: line["status"] for line in runner.results()} == {
         row: "rejected" if row < 2 else "completed" for row in range(120)
     }
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_block_of_bad_rows_is_no_reason_to_stop_once_the_service_was_met(stub, runner, workers):
+    def submit(handler):
+        row = int(json.loads(handler.body)["input"].split("TASK ")[1].split(":")[0])
+        if 20 <= row < 100:
+            handler.say(400, {"error": {"message": "bad row"}})
+        else:
+            handler.accept()
+
+    with stub(submit=submit, status=lambda job: "completed") as (base_url, _):
+        config = runner.config(
+            target={"base_url": base_url}, source={"count": 160}, engine={"workers": workers}
+        )
+        done = runner("run", config)
+    assert done.returncode == 1, done.stderr
+    assert Counter(line["status"] for line in runner.results()) == {"completed": 80, "rejected": 80}
+
+
+def test_a_worker_that_dies_in_a_drain_is_not_waited_for(simulate, runner):
+    simulator = simulate(latency={"type": "constant", "mean_s": 2.0})
+    config = config_of(runner, simulator, limits={"drain_s": 3000})
+    process = runner.start("run", config)
+    runner.wait_for(process, runner.has_accepted(100))
+    workers = runner.workers_of(process)
+    process.send_signal(signal.SIGINT)
+    assert "no more is sent" in process.stderr.readline()
+    os.kill(workers[0], signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    requests = runner.summary()["requests"]
+    assert requests["completed"] == len(runner.results())
+    assert requests["open"] == 100 - requests["completed"] > 0
+    assert runner("run", config).returncode == 0
+    assert_each_row_once(runner, 600)
+
+
+def test_a_worker_that_hangs_at_the_end_is_killed_and_its_results_count(simulate, runner):
+    simulator = simulate(latency=SLOW)
+    config = config_of(runner, simulator, source={"count": 5000}, limits={"drain_s": 3000})
+    process = runner.start("run", config)
+    runner.wait_for(process, runner.has_results(300))
+    process.send_signal(signal.SIGINT)
+    assert "no more is sent" in process.stderr.readline()
+    os.kill(runner.workers_of(process)[0], signal.SIGSTOP)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "never retrieved" not in errors
+    assert runner.summary()["requests"]["completed"] == len(runner.results())
+
+
+def test_modules_in_the_current_directory_are_not_taken_for_pythons_own(simulate, runner):
+    (runner.cwd / "queue.py").write_text("raise SystemExit('not this one')")
+    simulator = simulate()
+    config = config_of(runner, simulator, source={"count": 20})
+    command = [str(Path(sys.executable).with_name("runner")), "run", str(config)]
+    done = subprocess.run(command, cwd=runner.cwd, env=runner.env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_rows_that_wait_for_a_place_with_one_worker_go_to_another(stub, runner):
@@ -382,7 +436,7 @@ def test_rows_of_a_file_are_found_by_each_worker(simulate, runner):
     )
     process = runner.start("run", config)
     runner.wait_for(process, runner.has_results(700))
-    os.kill(workers_of(process)[0], signal.SIGKILL)  # the next one reads from the start
+    os.kill(runner.workers_of(process)[0], signal.SIGKILL)  # the next one reads from the start
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 0, errors
     assert_each_row_once(runner, 3000)

@@ -34,6 +34,8 @@ class Step:
     after: After = "keep"
     drip: bytes = b""
     """Sent a byte at a time, for ever, once `data` is out."""
+    later: bytes = b""
+    """Sent once, a moment after `data`."""
     gate: asyncio.Event | None = None
     """Waited for before anything is sent."""
 
@@ -124,6 +126,10 @@ async def _perform(step: Step, reader: asyncio.StreamReader, writer: asyncio.Str
         await step.gate.wait()
     writer.write(step.data)
     await writer.drain()
+    if step.later:
+        await asyncio.sleep(0.05)  # the fault itself, not a wait for something
+        writer.write(step.later)
+        await writer.drain()
     while step.drip:
         writer.write(step.drip)
         await writer.drain()

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from runner.records import Usage
-from runner.transport.outcomes import Accepted, Done, Pending
+from runner.transport.outcomes import Accepted, Done, Pending, Transient
 
 WORDS = {
     "completed": "completed",
@@ -47,7 +47,7 @@ def test_a_post_may_be_answered_with_any_success(ask, http, status):
 
 @VERBS
 def test_the_reply_holds_status_request_id_and_the_bytes_as_received(ask, http, verb):
-    body = b'{"object" : "response","id":"r","status":"completed", "x":1.50,"y":"\\u00e9\\/"}'
+    body = b'{"object" : "response","id":"resp_1","status":"completed", "x":1.50,"y":"\\u00e9\\/"}'
     outcome = ask(verb, http.raw(body, headers={"X-Request-Id": "req_7"}))
     assert outcome.reply.status_code == 200
     assert outcome.reply.request_id == "req_7"
@@ -61,7 +61,7 @@ def test_without_a_request_id_the_reply_has_none(ask, http):
 @VERBS
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 def test_a_pretty_printed_body_becomes_one_line(ask, http, verb, newline):
-    value = {"id": "r", "status": "completed", "output": [{"text": "two\nlines"}]}
+    value = {"id": "resp_1", "status": "completed", "output": [{"text": "two\nlines"}]}
     pretty = json.dumps(value, indent=4).replace("\n", newline) + newline
     line = bytes(ask(verb, http.raw(pretty.encode())).reply.body)
     assert b"\n" not in line
@@ -70,11 +70,11 @@ def test_a_pretty_printed_body_becomes_one_line(ask, http, verb, newline):
 
 
 MENDED = {
-    "lone surrogate": (b'{"id":"r","status":"completed","t":"half \\ud83d"}', "t", "half \ufffd"),
-    "NaN": (b'{"id":"r","status":"completed","t":NaN}', "t", None),
-    "Infinity": (b'{"id":"r","status":"completed","t":[-Infinity,1]}', "t", [None, 1]),
-    "BOM": (b'\xef\xbb\xbf{"id":"r","status":"completed","t":"\xc3\xab"}', "t", "ë"),
-    "raw control character": (b'{"id":"r","status":"completed","t":"a\tb\nc"}', "t", "a\tb\nc"),
+    "lone surrogate": (b'{"id":"resp_1","status":"completed","t":"half \\ud83d"}', "t", "half \ufffd"),
+    "NaN": (b'{"id":"resp_1","status":"completed","t":NaN}', "t", None),
+    "Infinity": (b'{"id":"resp_1","status":"completed","t":[-Infinity,1]}', "t", [None, 1]),
+    "BOM": (b'\xef\xbb\xbf{"id":"resp_1","status":"completed","t":"\xc3\xab"}', "t", "ë"),
+    "raw control character": (b'{"id":"resp_1","status":"completed","t":"a\tb\nc"}', "t", "a\tb\nc"),
 }
 
 
@@ -89,14 +89,14 @@ def test_json_as_python_services_write_it_is_mended_and_kept(ask, http, verb, na
 
 @VERBS
 def test_ten_megabytes_arrive_whole(ask, http, verb):
-    body = json.dumps({"id": "r", "status": "completed", "text": "x" * 10_000_000}).encode()
+    body = json.dumps({"id": "resp_1", "status": "completed", "text": "x" * 10_000_000}).encode()
     assert bytes(ask(verb, http.raw(body)).reply.body) == body
 
 
 @VERBS
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 def test_a_compressed_answer_is_read(ask, http, verb, coding):
-    body = b'{"id":"r","status":"completed"}'
+    body = b'{"id":"resp_1","status":"completed"}'
     packed = gzip.compress(body) if coding == "gzip" else zlib.compress(body)
     outcome = ask(verb, http.raw(packed, headers={"Content-Encoding": coding}))
     assert bytes(outcome.reply.body) == body
@@ -106,14 +106,14 @@ def test_a_compressed_answer_is_read(ask, http, verb, coding):
     "content_type", ["text/html", "text/plain; charset=latin-1", "application/octet-stream"]
 )
 def test_the_content_type_of_a_success_is_not_believed(ask, http, content_type):
-    body = '{"id":"r","status":"completed","t":"Zoë"}'.encode()
+    body = '{"id":"resp_1","status":"completed","t":"Zoë"}'.encode()
     outcome = ask("GET", http.raw(body, headers={"Content-Type": content_type}))
     assert bytes(outcome.reply.body) == body
 
 
 @VERBS
 def test_an_answer_without_a_length_ends_with_its_connection(ask, http, verb):
-    body = b'{"id":"r","status":"completed"}'
+    body = b'{"id":"resp_1","status":"completed"}'
     outcome = ask(verb, http.step(b"HTTP/1.1 200 OK\r\n\r\n" + body, "close"))
     assert bytes(outcome.reply.body) == body
 
@@ -121,8 +121,8 @@ def test_an_answer_without_a_length_ends_with_its_connection(ask, http, verb):
 @VERBS
 def test_chunks_are_put_together(ask, http, verb):
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    outcome = ask(verb, http.step(head + b'8\r\n{"id":"r\r\n17\r\n","status":"completed"}\r\n0\r\n\r\n'))
-    assert bytes(outcome.reply.body) == b'{"id":"r","status":"completed"}'
+    outcome = ask(verb, http.step(head + b'8\r\n{"id":"r\r\n1c\r\nesp_1","status":"completed"}\r\n0\r\n\r\n'))
+    assert bytes(outcome.reply.body) == b'{"id":"resp_1","status":"completed"}'
 
 
 def test_usage_is_read_from_a_done_job(ask, http):
@@ -133,15 +133,30 @@ def test_usage_is_read_from_a_done_job(ask, http):
         "output_tokens_details": {"reasoning_tokens": 5},
         "total_tokens": 120,
     }
-    outcome = ask("GET", http.json({"id": "r", "status": "completed", "usage": usage}))
+    outcome = ask("GET", http.json({"id": "resp_1", "status": "completed", "usage": usage}))
     assert outcome.usage == Usage(input=100, cached=40, output=20, reasoning=5)
 
 
 @pytest.mark.parametrize("octets", [b"\xff", b"caf\xc3\xa9", b"\x80\xfe"])
 def test_a_request_id_of_any_bytes_can_be_written_to_the_results(ask, http, octets):
     answer = http.raw(
-        b'{"id":"r","status":"completed"}', headers={"X-Request-Id": "req-" + octets.decode("latin-1")}
+        b'{"id":"resp_1","status":"completed"}', headers={"X-Request-Id": "req-" + octets.decode("latin-1")}
     )
     outcome = ask("GET", answer)
     assert isinstance(outcome, Done)
     assert b"req-" in msgspec.json.encode(outcome)
+
+
+def test_an_answer_about_another_job_is_none(ask, http):
+    outcome = ask("GET", http.json({"id": "resp_2", "status": "completed", "output": []}))
+    assert isinstance(outcome, Transient)
+    assert (outcome.cause, outcome.ambiguous) == ("other_job", False)
+    assert "another job, 'resp_2'" in outcome.failure.message
+
+
+def test_a_number_for_an_id_is_as_good_as_its_digits(talk, http):
+    async def conversation(transport, service):
+        return await transport.submit(b"{}", "key"), await transport.retrieve("7")
+
+    steps = http.json({"id": 7, "status": "queued"}, 202), http.json({"id": 7, "status": "running"})
+    assert talk(conversation, *steps) == (Accepted(id="7"), Pending())

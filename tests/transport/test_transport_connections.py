@@ -122,14 +122,17 @@ def test_no_library_repeats_an_exchange_that_failed_on_a_kept_connection(request
     assert requests == 2
 
 
-def test_what_comes_unasked_on_an_idle_connection_is_no_answer_to_the_next_request(talk, http):
+def test_what_comes_unasked_on_an_idle_connection_is_no_answer_to_the_next_request(request, talk, http):
+    if "openai" in request.node.callspec.params.values():
+        pytest.skip("the SDK's own aiohttp client takes it for one; of a GET it is noticed by the id")
+
     async def conversation(transport, service):
         first = await transport.submit(b"{}", "key-1")
-        await asyncio.sleep(0.2)  # so long that it comes while nothing is asked
+        await asyncio.sleep(0.3)  # so long that it comes while nothing is asked
         return first, await transport.submit(b"{}", "key-2"), service.connections
 
     unasked = http.json({"id": "unasked"}, 202).data
-    steps = (http.step(http.json({"id": "1"}, 202).data, drip=unasked), http.json({"id": "2"}, 202))
+    steps = (http.step(http.json({"id": "1"}, 202).data, later=unasked), http.json({"id": "2"}, 202))
     assert talk(conversation, *steps) == (Accepted(id="1"), Accepted(id="2"), 2)
 
 

@@ -132,7 +132,7 @@ def test_a_body_that_stops_half_way_ends_with_the_deadline(ask, http, verb):
 
 def test_after_a_timeout_the_next_exchange_gets_its_own_answer(talk, http):
     async def conversation(transport, service):
-        return [await transport.retrieve("slow"), await transport.retrieve("quick")]
+        return [await transport.retrieve("resp_1") for _ in range(2)]
 
     late, outcome = talk(conversation, http.step(HEAD, "hang"), http.job("running"), timeout_s=1.0)
     same("GET", late, "timeout", ambiguous=True)

@@ -16,7 +16,7 @@ def page(key: str) -> bytes:
 
 
 def done(key: str) -> bytes:
-    return json.dumps({"id": "r", "status": "completed", "echo": f"Bearer {key}"}).encode()
+    return json.dumps({"id": "resp_1", "status": "completed", "echo": f"Bearer {key}"}).encode()
 
 
 def error(key: str) -> bytes:
@@ -25,7 +25,7 @@ def error(key: str) -> bytes:
 
 ECHOES = {
     "a done job": lambda http, key: http.raw(done(key)),
-    "a failed job": lambda http, key: http.raw(b'{"id":"r","status":"failed",' + error(key)[1:]),
+    "a failed job": lambda http, key: http.raw(b'{"id":"resp_1","status":"failed",' + error(key)[1:]),
     "a compressed answer": lambda http, key: http.raw(
         gzip.compress(done(key)), headers={"Content-Encoding": "gzip"}
     ),
@@ -57,9 +57,11 @@ def test_the_key_shows_in_no_outcome(ask, http, api_key, verb, echo):
 
 
 def test_the_job_goes_on_although_its_answer_holds_the_key(ask, http, api_key):
-    outcome = ask("GET", http.json({"id": "r", "status": "completed", "echo": f"Bearer {api_key}", "n": 1}))
+    outcome = ask(
+        "GET", http.json({"id": "resp_1", "status": "completed", "echo": f"Bearer {api_key}", "n": 1})
+    )
     assert msgspec.json.decode(outcome.reply.body) == {
-        "id": "r",
+        "id": "resp_1",
         "status": "completed",
         "echo": "Bearer [API key]",
         "n": 1,

@@ -103,7 +103,7 @@ def test_an_odd_job_id_stays_one_segment_of_the_path(talk, http, job_id):
         outcome = await transport.retrieve(job_id)
         return outcome, service.received
 
-    outcome, (request,) = talk(conversation, http.job("running"))
+    outcome, (request,) = talk(conversation, http.json({"id": job_id, "status": "running"}))
     *path, last = request.target.split("/")
     assert path == ["", "v1", "responses"]
     assert "?" not in last
