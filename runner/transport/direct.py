@@ -6,8 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any, Final, cast
-from urllib.parse import quote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import quote
 
 import aiohttp
 from aiohttp import hdrs
@@ -17,10 +16,10 @@ from yarl import URL
 
 from runner import __version__
 from runner.config.sections import RunConfig
-from runner.errors import ConfigError, Problem
 from runner.transport.deadlines import Deadlines
 from runner.transport.faults import CONNECT_SHARE, Faults
 from runner.transport.outcomes import CancelOutcome, Outcome, RetrieveOutcome, SubmitOutcome, Transient
+from runner.transport.proxies import proxy_for
 from runner.transport.reading import Reader, read_cancel, read_retrieve, read_submit
 from runner.transport.scrub import Headers, Scrubber
 
@@ -122,7 +121,7 @@ def _write(protocol: ResponseHandler, request: bytes) -> None:
 def _route(url: str, key: str) -> aiohttp.ClientRequest:
     """A request that is never sent: it tells the connector where to, and knows the headers of all others."""
     address = URL(url)
-    proxy = _proxy_for(url)
+    proxy = proxy_for(url)
     route = aiohttp.ClientRequest(
         hdrs.METH_GET,
         address,
@@ -142,19 +141,3 @@ def _route(url: str, key: str) -> aiohttp.ClientRequest:
 def _request_target(route: aiohttp.ClientRequest) -> str:
     """What stands behind the method (RFC 9112, 3.2): a proxy that is no tunnel wants the whole address."""
     return str(route.url) if route.proxy is not None and not route.is_ssl() else route.url.raw_path
-
-
-def _proxy_for(url: str) -> URL | None:
-    """The proxy of the environment, asked once: aiohttp's own `trust_env` asks each time, in a thread."""
-    address = urlsplit(url)
-    proxies: Mapping[str, str] = getproxies()
-    if not address.hostname or proxy_bypass(address.netloc):
-        return None
-    proxy = proxies.get(address.scheme) or proxies.get("all")
-    if not proxy:
-        return None
-    found = URL(proxy if "://" in proxy else f"http://{proxy}")
-    if found.scheme not in ("http", "https"):
-        what = f"a {found.scheme} proxy cannot be used"
-        raise ConfigError(Problem(what, "the environment's proxy", "name an http one, or set NO_PROXY"))
-    return found

@@ -14,6 +14,7 @@ from runner.config.sections import RunConfig
 from runner.transport.deadlines import Deadlines
 from runner.transport.faults import CONNECT_SHARE, Faults
 from runner.transport.outcomes import CancelOutcome, Outcome, RetrieveOutcome, SubmitOutcome, Transient
+from runner.transport.proxies import proxy_for
 from runner.transport.reading import Reader, read_cancel, read_retrieve, read_submit
 from runner.transport.scrub import Headers, Scrubber
 
@@ -27,6 +28,7 @@ class Sdk:
 
     def __init__(self, config: RunConfig, base_url: str, key: str) -> None:
         self._idempotency_header = config.target.idempotency_header
+        proxy_for(base_url)  # only to refuse one that cannot be used; the SDK finds it by itself
         timeout_s = config.target.timeout_s
         self._scrub = Scrubber(key)
         self._faults = Faults(self._scrub, timeout_s)

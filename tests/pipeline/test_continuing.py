@@ -219,3 +219,29 @@ def test_a_report_on_a_killed_run_counts_what_is_there(simulate, runner):
     assert summary["run"]["status"] == "stopped"
     assert summary["requests"]["completed"] == len(runner.results())
     assert summary["requests"]["total"] == 600
+
+
+@pytest.mark.parametrize("hours", [2, 24])
+def test_jobs_found_done_after_hours_do_not_teach_that_jobs_take_hours(simulate, runner, hours):
+    """Fresh jobs would not be looked at for as long; the run would seem to stand still."""
+    simulator = simulate(latency={"type": "constant", "mean_s": 0.3})
+    config = slow_config(runner, simulator, source={"count": 120}, submit={"max_in_flight": 40})
+    process = runner.start("run", config)
+    runner.wait_for(process, runner.has_accepted(40))
+    process.kill()
+    process.communicate()
+    for name in ("journal.jsonl", "results.jsonl"):
+        path = runner.cwd / "runs/t" / name
+        path.write_text("".join(earlier(line, hours * 3600) for line in path.read_text().splitlines()))
+    done = runner("run", config)
+    assert done.returncode == 0, done.stderr
+    assert_each_row_once(runner, 120)
+
+
+def earlier(line, seconds):
+    """A line of a log with its times moved back."""
+    entry = json.loads(line)
+    for times in (entry, entry.get("timing", {})):
+        for name in {"at", "due", "sent", "accepted", "pending", "done"} & times.keys():
+            times[name] = times[name] and times[name] - seconds
+    return json.dumps(entry) + "\n"

@@ -275,3 +275,17 @@ def test_a_line_torn_by_a_full_disk_that_cannot_be_cut_either_is_cut_before_the_
     assert log.rescue()
     log.close()
     assert (tmp_path / "log").read_bytes() == b"one\nsecond\n"
+
+
+def test_a_line_that_is_still_being_written_ends_what_is_read(monkeypatch, tmp_path):
+    """Its other half may be there a moment later, and is no line."""
+
+    class Growing:
+        def __enter__(self):
+            return iter([b"one\n", b'{"half', b'":1}\n', b"two\n"])
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(Path, "open", lambda *_, **__: Growing())
+    assert list(read_lines(tmp_path / "log")) == [b"one"]

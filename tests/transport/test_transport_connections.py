@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 
+from runner.errors import ConfigError
 from runner.transport.outcomes import Accepted, Done, Pending, Transient
 
 CLIENTS = 200
@@ -225,12 +226,19 @@ def test_a_proxy_of_the_environment_that_is_down_leaves_no_doubt(talk, http, mon
     assert (outcome.cause, outcome.ambiguous, connections) == ("connect", False, 0)
 
 
-def test_a_host_under_no_proxy_is_met_directly(talk, http, monkeypatch, dead_port):
+@pytest.mark.parametrize("with_port", [False, True])
+def test_a_host_under_no_proxy_is_met_directly(talk, http, monkeypatch, dead_port, with_port):
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{dead_port}")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
     async def conversation(transport, service):
-        return await transport.submit(b"{}", "key-1"), service.connections
+        if with_port:
+            monkeypatch.setenv("NO_PROXY", service.root.removeprefix("http://"))
+            transport = talk.open(base_url=f"{service.root}/v1")
+        try:
+            return await transport.submit(b"{}", "key-1"), service.connections
+        finally:
+            await transport.close()
 
     assert talk(conversation, http.job("queued", 202)) == (Accepted(id="resp_1"), 1)
 
@@ -249,3 +257,13 @@ def test_a_proxy_that_refuses_the_tunnel_leaves_no_doubt(talk, http, monkeypatch
     outcome = talk(conversation)
     assert isinstance(outcome, Transient)
     assert not outcome.ambiguous
+
+
+def test_a_proxy_that_does_not_speak_http_is_refused_before_anything_is_sent(http, monkeypatch, talk):
+    async def conversation(transport, service):
+        monkeypatch.setenv("ALL_PROXY", service.root.replace("http", "socks5"))
+        with pytest.raises(ConfigError, match="a socks5 proxy cannot be used"):
+            talk.open(base_url="http://service.invalid/v1")
+        return service.connections
+
+    assert talk(conversation) == 0
