@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -11,6 +12,8 @@ STEPS_PER_GAP: Final = 5
 """Places at which a look may be put, per gap between looks as Keller's density has it."""
 MOST_STEPS: Final = 24
 """But no more than this in one cell."""
+MOST_DONE: Final = 0.6
+"""The first look comes before more than this share of jobs is done: if all are, nothing tells since when."""
 FEWEST_LEFT: Final = 1e-4
 """The optimum is sought until so few jobs are left."""
 SPREAD: Final = 0.15
@@ -78,6 +81,7 @@ def optimum(edges: Sequence[float], hazards: Sequence[float], exchange_s: float)
     looks, lag_s = _expected(positions, alive, integral, best)
     nexts = [positions[j] for j in best]
     nexts[last] = positions[last] + gaps[last]
+    nexts[0] = min(nexts[0], positions[bisect_right(alive, MOST_DONE - 1.0, key=operator.neg)])
     spreads = [SPREAD * gaps[j] for j in best]
     return Schedule(positions, nexts, spreads, looks, lag_s, exchange_s)
 
