@@ -12,7 +12,7 @@ STEPS_PER_GAP: Final = 5
 """Places at which a look may be put, per gap between looks as Keller's density has it."""
 MOST_STEPS: Final = 24
 """But no more than this in one cell."""
-MOST_DONE: Final = 0.6
+MOST_DONE: Final = 0.4
 """The first look comes before more than this share of jobs is done: if all are, nothing tells since when."""
 FEWEST_LEFT: Final = 1e-4
 """The optimum is sought until so few jobs are left."""
