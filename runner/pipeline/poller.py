@@ -82,6 +82,7 @@ class Poller:
                 continue
             self.gate.started(now)
             self._circuit.started()
+            self._policy.started(job, now - due)
             return heapq.heappop(self._due)[2], None
         return None, None
 

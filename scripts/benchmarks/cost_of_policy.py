@@ -30,6 +30,10 @@ class Played:
         self._answers.append(self._policy.next_look(job, now))
         return self._answers[-1]
 
+    def started(self, job: Followed, late_s: float) -> None:
+        if not self._next:
+            self._policy.started(job, late_s)
+
     def saw_pending(self, job: Followed, at: float) -> None:
         if not self._next:
             self._policy.saw_pending(job, at)

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from capped import capped
 from cost_of_policy import cpu
 from polled import Goals, adaptive, backing_off, search
 from scenarios import Course, cold, queues, two_kinds
@@ -28,6 +29,7 @@ EQUAL_LAG = {
     "two kinds, no queue": 1.0,
 }
 """Looks at the mean lag of exponential, as a share of its looks, at most."""
+HOW = ("lower aim:", "capped:", "exp., capped:")
 QUICK = ("submitted faster than served", "runs empty, then one job a second", "two kinds in one queue")
 
 
@@ -108,6 +110,22 @@ def main() -> int:
         never_worse(cold(seed) | lines, goals),
     )
     at_equal_lag(lines, goals)
+    if not chosen.quick:
+        print("\n### Fewer GETs per second allowed than wanted: `poll.max_rate`\n")
+        table(
+            [
+                "latency",
+                "GETs/s",
+                "lower aim: looks",
+                "lag s",
+                "capped: looks",
+                "lag s",
+                "exp.: looks",
+                "lag s",
+                "÷",
+            ],
+            capped(12_000, seed, goals),
+        )
     print("\n### CPU of the strategy, learning included, and as a share of the virtual clock's own\n")
     table(["policy", "looks/job", "µs/job", "µs/look", "÷ clock"], cpu(count, seed, goals))
     print("### Goals\n")

@@ -8,6 +8,7 @@ from typing import Final
 from runner.policy.polling.front import Front
 from runner.policy.polling.hazard import Hazard, Interval
 from runner.policy.polling.schedule import Schedule, optimum
+from runner.policy.polling.strain import Strain
 from runner.policy.polling.strategy import Exponential, Followed, last_seen
 
 ENOUGH_COMPLETIONS: Final = 30
@@ -31,6 +32,9 @@ UNLOOKED: Final = 1.0
 """The front puts a look off by at most so many times the job's age, or the mean age of those done."""
 FRONT_AHEAD: Final = 0.2
 """The front is believed while it makes completions so much more probable (mean difference of logarithms)."""
+MOST_DONE: Final = 0.4
+"""By the front, the first look comes before more than this share of jobs is done: if all are, nothing tells
+since when, and the front itself is lost."""
 SCORED: Final = 32
 """Completions on which the two are compared, each time."""
 ESTABLISHED: Final = 500
@@ -56,6 +60,7 @@ class Adaptive:
     def __init__(self, fallback: Exponential, lag_target: float = 0.05) -> None:
         self._fallback = fallback
         self._lag_target = lag_target
+        self._strain = Strain()
         self._kinds: dict[str, _Kind] = {}
 
     def next_look(self, job: Followed, now: float) -> float:
@@ -81,6 +86,11 @@ class Adaptive:
             return now + (look - now) / 2
         return look
 
+    def started(self, job: Followed, late_s: float) -> None:
+        kind = self._kinds.get(job.kind)
+        if kind is not None and kind.view.schedule:
+            self._strain.saw(late_s, kind.view.lag_aim_s)
+
     def saw_pending(self, job: Followed, at: float) -> None:
         seen = job.accepted if job.pending is None else job.pending
         self._of(job.kind).expose(job, seen, at)
@@ -90,7 +100,8 @@ class Adaptive:
         kind = self._of(job.kind)
         kind.complete(job, seen, max(by, seen + 1e-9))
         if kind.is_due():
-            kind.learn(self._lag_target)
+            self._strain.learned(len(self._kinds))
+            kind.learn(self._lag_target, self._strain.factor)
 
     def exchange_s(self, kind: str) -> float | None:
         """The lag that one look at a job of this kind is taken to be worth."""
@@ -153,7 +164,10 @@ class _View:
             self.exchange_s, tries = self.lag_aim_s / 4, 6
         for _ in range(tries):
             self.schedule = optimum(
-                hazard.edges[hazard.first :], hazard.hazards[hazard.first :], self.exchange_s
+                hazard.edges[hazard.first :],
+                hazard.hazards[hazard.first :],
+                self.exchange_s,
+                MOST_DONE if self.is_of_front else 1.0,
             )
             # Lag grows as the root of the exchange rate (Keller); less for what comes in a burst.
             change = (self.lag_aim_s / max(self.schedule.lag_s, 1e-9)) ** 2
@@ -206,7 +220,7 @@ class _Kind:
         seen = self.by_age.hazard.seen
         return len(self.by_age.fresh) >= min(max(ENOUGH_COMPLETIONS, FRESH_SHARE * seen), MOST_FRESH)
 
-    def learn(self, lag_target: float) -> None:
+    def learn(self, lag_target: float, strain: float) -> None:
         front_is_known = self.front.expects(0) is not None and len(self.by_front.fresh) >= 10
         if front_is_known and self.by_front.hazard.seen and self.by_age.hazard.seen:
             ahead = self.by_front.score() - self.by_age.score()
@@ -216,4 +230,4 @@ class _Kind:
             self.by_front.learn()
         self.view = self.by_front if front_is_known and self._front_ahead > FRONT_AHEAD else self.by_age
         self.is_settled = self.view is self.by_age and self.by_age.hazard.seen > ESTABLISHED
-        self.view.plan(lag_target)
+        self.view.plan(lag_target if self.view.is_of_front else lag_target * strain)
