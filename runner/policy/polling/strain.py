@@ -9,6 +9,7 @@ BEARABLE: Final = 0.1
 GAIN: Final = 0.5
 """A look late by the lag aimed at makes gaps half as long again: the lateness is a part of them already."""
 MOST_AT_ONCE: Final = 2.0
+"""A backlog may be older than the schedule, and is soon gone then."""
 MOST: Final = 4.0
 """Most of the factor. Beyond it few kinds would be looked at less often, only later."""
 
