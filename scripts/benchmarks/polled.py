@@ -35,15 +35,22 @@ def adaptive(lag_target: float = DEFAULT_TARGET) -> Adaptive:
 
 
 def search(run: Callable[[float], Watch], off: Callable[[Watch], float], sign: int, tries: int = 6) -> Watch:
-    """The run at the `lag_target` for which `off`, a logarithm, is zero: secants; its slope has this sign."""
-    x, best, before = math.log(DEFAULT_TARGET), run(DEFAULT_TARGET), None
+    """The run at the `lag_target` for which `off`, a logarithm, is nearest to zero: secants.
+
+    The slope of `off` has this sign.
+    """
+    x, before = math.log(DEFAULT_TARGET), None
+    best = run(DEFAULT_TARGET)
+    y = nearest = off(best)
     for _ in range(tries):
-        y = off(best)
         if abs(y) < 0.004:
             break
         slope = sign if before is None or before[1] == y else (y - before[1]) / (x - before[0])
         step = -y / slope if slope * sign > 0.2 else -y * sign
         before = (x, y)
         x = min(max(x + min(max(step, -2.0), 2.0), math.log(1e-4)), 0.0)
-        best = run(math.exp(x))
+        seen = run(math.exp(x))
+        y = off(seen)
+        if abs(y) < abs(nearest):
+            best, nearest = seen, y
     return best
