@@ -30,7 +30,18 @@ EQUAL_LAG = {
 }
 """Looks at the mean lag of exponential, as a share of its looks, at most."""
 HOW = ("lower aim:", "capped:", "exp., capped:")
-LONG = ("2,000", "5,000", "3 times", "10 times", "a burst", "stalls", "twice", "one in", "served", "two kinds,")
+LONG = (
+    "2,000",
+    "5,000",
+    "3 times",
+    "10 times",
+    "a burst",
+    "stalls",
+    "twice",
+    "one in",
+    "served",
+    "two kinds,",
+)
 """How courses begin that --quick leaves out."""
 
 
