@@ -31,6 +31,10 @@ LOOKS_BEFORE_GONE: Final = 5
 GONE_SHARE: Final = 1 / 6
 """And for this share of `limits.max_outage_s`: jitter may bring five looks within a second."""
 
+MOST_ASKED: Final = 256
+"""Jobs about which the strategy is asked again in one go. On news that a service got slower all that
+are due may be put off at once, and other work of the event loop must not wait for them."""
+
 _PERHAPS_DELIVERED: Final = "(accepted in an earlier session; perhaps done, and delivered to it)"
 
 
@@ -74,7 +78,7 @@ class Poller:
 
     def _take(self, now: float) -> tuple[Job | None, float | None]:
         may_start_at = max(self.gate.opens_at(now), self._circuit.opens_at())
-        while self._due:
+        for _ in range(min(MOST_ASKED, len(self._due))):
             due, _, job = self._due[0]
             if max(due, may_start_at) > now:
                 return None, max(due, may_start_at)
@@ -85,8 +89,9 @@ class Poller:
                 continue
             self.gate.started(now)
             self._circuit.started()
+            self._policy.started(job, now - due)
             return heapq.heappop(self._due)[2], None
-        return None, None
+        return None, self._due[0][0] if self._due else None
 
     async def _look(self, job: Job) -> None:
         clock = self._parts.clock

@@ -72,7 +72,8 @@ LATENCIES = {
     "lognormal 0.5": lognormal(339, 0.5),
     "lognormal 1": lognormal(339, 1.0),
     "bimodal": mix(0.8, lognormal(20 * math.exp(0.02), 0.2), lognormal(600 * math.exp(0.02), 0.2)),
-    "uniform": uniform(10, 600),
+    "uniform": uniform(200, 420),
+    "uniform, wide": uniform(10, 600),
     "exponential": exponential(339),
     "heavy-tailed": pareto(30, 1.5),
 }

@@ -80,14 +80,15 @@ def watch(
             heapq.heappush(due, (policy.next_look(job, job.accepted), n, job))
             seen.calls += 1
             continue
-        now, n, job = heapq.heappop(due)
-        now = max(now, opens_at)
+        due_at, n, job = heapq.heappop(due)
+        now = max(due_at, opens_at)
         later = policy.next_look(job, now)
-        seen.calls += 2
+        seen.calls += 3
         if later > now:
             heapq.heappush(due, (later, n, job))
             continue
         opens_at = now + 1 / rate
+        policy.started(job, now - due_at)
         job.polls += 1
         if now >= job.ends:
             policy.saw_done(job, now)

@@ -184,6 +184,41 @@ def test_the_front_of_a_queue_that_drains_in_order_is_seen(spacing_s):
     assert learned.cost_s(exchange_s, later) <= 0.8 * backing_off.cost_s(exchange_s, later)
 
 
+def test_two_kinds_that_share_a_queue_are_each_seen_by_its_front():
+    short, long = (_draw(lognormal(mean_s, 0.5), JOBS) for mean_s in (12, 48))
+    services = [service for pair in zip(short, long, strict=True) for service in pair]
+    jobs, kinds = queued([n * 0.15 for n in range(2 * JOBS)], services, 100), ("short", "long")
+    policy = _adaptive()
+    learned, backing_off = watch(policy, jobs, kinds), watch(_backing_off(), jobs, kinds)
+
+    for kind, offset in zip(kinds, (0, 1), strict=True):
+        looks, lag_s = (sum(part[JOBS + offset :: 2]) for part in (learned.looks, learned.lag_s))
+        assert looks <= 0.6 * sum(backing_off.looks[JOBS + offset :: 2]), kind
+        assert lag_s <= sum(backing_off.lag_s[JOBS + offset :: 2]), kind
+
+
+def test_a_front_that_gets_ahead_is_caught_up_with():
+    # Were each first look at a job after its end, nothing would tell by how much.
+    jobs = queued([n * 0.005 for n in range(2 * JOBS)], _draw(lognormal(30, 0.5), 2 * JOBS), 100)
+    faster = [(accepted, min(ends, 600) + max(ends - 600, 0) / 2) for accepted, ends in jobs]
+    learned = watch(_adaptive(), faster)
+
+    assert learned.mean_lag_s(JOBS) <= 0.1 * sum(ends - accepted for accepted, ends in faster) / len(faster)
+
+
+def test_where_fewer_looks_are_allowed_than_wanted_more_lag_is_aimed_at():
+    jobs = spaced(_draw(LATENCIES["uniform"], 3 * JOBS), 0.25)
+    free, capped = _adaptive(), _adaptive()
+    watch(free, jobs)
+    seen = watch(capped, jobs, rate=8.5)
+
+    exchange_s = free.exchange_s("kind"), capped.exchange_s("kind")
+    assert exchange_s[0] is not None
+    assert exchange_s[1] is not None
+    assert exchange_s[1] > 1.5 * exchange_s[0]
+    assert seen.mean_lag_s(JOBS) < 0.5 * watch(_backing_off(), jobs, rate=8.5).mean_lag_s(JOBS)
+
+
 def test_a_job_that_never_ends_is_looked_at_for_ever():
     policy = _adaptive()
     watch(policy, spaced(_draw(LATENCIES["lognormal 0.5"], 500), 1.0))

@@ -8,17 +8,22 @@ from typing import Final
 from runner.policy.polling.front import Front
 from runner.policy.polling.hazard import Hazard, Interval
 from runner.policy.polling.schedule import Schedule, optimum
+from runner.policy.polling.strain import Strain
 from runner.policy.polling.strategy import Exponential, Followed, last_seen
 
 ENOUGH_COMPLETIONS: Final = 30
 """Completions of a kind before its learned schedule is used."""
 FRESH_SHARE: Final = 0.2
+"""It is made anew after this share of those seen has come in addition: often while little is known."""
 MOST_FRESH: Final = 300
-"""It is made anew after so many more: a share of those seen, but at most that number."""
+"""But after so many at the latest, lest a change of the service go unnoticed for long."""
 SHORTEST_GAP_S: Final = 0.001
+"""Between two looks at a job: what a timer of the event loop resolves."""
 GOLDEN: Final = 0.6180339887498949
+"""Its multiples modulo 1 are the most evenly spread sequence there is (Weyl; three-gap theorem)."""
 DEAREST: Final = 0.5
-"""A look is never taken to be worth more lag than this share of the mean lag aimed at."""
+"""A look is never taken to be worth more lag than this share of the mean lag aimed at: for a burst narrower
+than that aim one look is nearly enough, and a dearer one would wait for all stragglers."""
 RECENT: Final = 300
 """Completions over which their mean age is taken, for jobs that wait in line."""
 FAR_OFF: Final = 2.0
@@ -31,16 +36,23 @@ UNLOOKED: Final = 1.0
 """The front puts a look off by at most so many times the job's age, or the mean age of those done."""
 FRONT_AHEAD: Final = 0.2
 """The front is believed while it makes completions so much more probable (mean difference of logarithms)."""
+MOST_DONE: Final = 0.4
+"""By the front, the first look comes before more than this share of jobs is done: if all are, nothing tells
+since when, and the front itself is lost."""
 SCORED: Final = 32
-"""Completions on which the two are compared, each time."""
+"""Completions on which the two views are compared, each time: the youngest."""
 ESTABLISHED: Final = 500
+"""Completions (faded) after which a kind that age tells of is settled, and asked less of."""
 SAMPLE: Final = 4
-"""Once age has told for so many completions, every so many-th job is enough to see a front come up."""
+"""Every so many-th job of a settled kind is enough to see a front come up."""
 _LATER: Final = [0.01 * 1.12**k for k in range(200)]
+"""Ages, 12 % apart: as fine as a schedule for the first 30 completions can make use of."""
 _FAR: Final = [0.01 * 1.3**k for k in range(86)]
+"""Distances from the front, 30 % apart, to either side."""
 AGE_EDGES: Final = [0.0, *_LATER]
+"""Cells by age until the first completions tell where they are needed: from 10 ms to two years."""
 FRONT_EDGES: Final = [*(-edge for edge in reversed(_FAR)), 0.0, *_FAR]
-"""Cells until the first completions tell where they are needed: from 10 ms to months."""
+"""Such cells by distance from the front."""
 
 
 class Adaptive:
@@ -56,9 +68,11 @@ class Adaptive:
     def __init__(self, fallback: Exponential, lag_target: float = 0.05) -> None:
         self._fallback = fallback
         self._lag_target = lag_target
+        self._strain = Strain()
         self._kinds: dict[str, _Kind] = {}
 
     def next_look(self, job: Followed, now: float) -> float:
+        """By the learned schedule, within what is known; else by backing off."""
         kind = self._kinds.get(job.kind)
         if kind is None:
             return self._fallback.next_look(job, now)
@@ -81,16 +95,25 @@ class Adaptive:
             return now + (look - now) / 2
         return look
 
+    def started(self, job: Followed, late_s: float) -> None:
+        """Late looks are a reason to plan fewer."""
+        kind = self._kinds.get(job.kind)
+        if kind is not None and kind.view.schedule:
+            self._strain.saw(late_s, kind.view.lag_aim_s)
+
     def saw_pending(self, job: Followed, at: float) -> None:
+        """Time at risk, for the hazard."""
         seen = job.accepted if job.pending is None else job.pending
         self._of(job.kind).expose(job, seen, at)
 
     def saw_done(self, job: Followed, by: float) -> None:
+        """A completion; after enough of them the schedule of its kind is made anew."""
         seen = job.accepted if job.pending is None else job.pending
         kind = self._of(job.kind)
         kind.complete(job, seen, max(by, seen + 1e-9))
         if kind.is_due():
-            kind.learn(self._lag_target)
+            self._strain.learned(len(self._kinds))
+            kind.learn(self._lag_target, self._strain.factor)
 
     def exchange_s(self, kind: str) -> float | None:
         """The lag that one look at a job of this kind is taken to be worth."""
@@ -114,10 +137,12 @@ class _View:
         self.fresh: list[Interval] = []
 
     def saw(self, after: float, by: float, age_s: float) -> None:
+        """A completion between two positions."""
         self.fresh.append((after, by))
         self._seen_age_s += (age_s - self._seen_age_s) / min(self.hazard.seen + len(self.fresh), RECENT)
 
     def score(self) -> float:
+        """Mean logarithm of the probability that recent completions had before they were seen."""
         part = self.fresh[-SCORED:]
         return sum(math.log(self.hazard.probability(*interval)) for interval in part) / len(part)
 
@@ -139,6 +164,7 @@ class _View:
         return look
 
     def learn(self) -> None:
+        """Take in the completions that are new."""
         self.hazard.learn(self.fresh)
         self.fresh = []
 
@@ -153,7 +179,10 @@ class _View:
             self.exchange_s, tries = self.lag_aim_s / 4, 6
         for _ in range(tries):
             self.schedule = optimum(
-                hazard.edges[hazard.first :], hazard.hazards[hazard.first :], self.exchange_s
+                hazard.edges[hazard.first :],
+                hazard.hazards[hazard.first :],
+                self.exchange_s,
+                MOST_DONE if self.is_of_front else 1.0,
             )
             # Lag grows as the root of the exchange rate (Keller); less for what comes in a burst.
             change = (self.lag_aim_s / max(self.schedule.lag_s, 1e-9)) ** 2
@@ -183,11 +212,13 @@ class _Kind:
         return self.by_age, job.accepted
 
     def expose(self, job: Followed, start: float, stop: float) -> None:
+        """The job was pending from one time to another."""
         self.by_age.hazard.expose(start - job.accepted, stop - job.accepted)
         if self._is_sampled(job) and (expected := self.front.expects(job.order)) is not None:
             self.by_front.hazard.expose(start - expected, stop - expected)
 
     def complete(self, job: Followed, after: float, by: float) -> None:
+        """The job was done between two times."""
         age_s = by - job.accepted
         self.by_age.saw(after - job.accepted, age_s, age_s)
         expected = self.front.expects(job.order)
@@ -203,10 +234,12 @@ class _Kind:
         return not self.is_settled or not job.order % SAMPLE
 
     def is_due(self) -> bool:
+        """Has enough come since the last time to learn from?"""
         seen = self.by_age.hazard.seen
         return len(self.by_age.fresh) >= min(max(ENOUGH_COMPLETIONS, FRESH_SHARE * seen), MOST_FRESH)
 
-    def learn(self, lag_target: float) -> None:
+    def learn(self, lag_target: float, strain: float) -> None:
+        """Judge the two views, and make the schedule of the better one. Late looks leave a front in sight."""
         front_is_known = self.front.expects(0) is not None and len(self.by_front.fresh) >= 10
         if front_is_known and self.by_front.hazard.seen and self.by_age.hazard.seen:
             ahead = self.by_front.score() - self.by_age.score()
@@ -216,4 +249,4 @@ class _Kind:
             self.by_front.learn()
         self.view = self.by_front if front_is_known and self._front_ahead > FRONT_AHEAD else self.by_age
         self.is_settled = self.view is self.by_age and self.by_age.hazard.seen > ESTABLISHED
-        self.view.plan(lag_target)
+        self.view.plan(lag_target if self.view.is_of_front else lag_target * strain)

@@ -23,7 +23,9 @@ UNEVEN: Final = 3.0
 FEWEST_BELOW: Final = 0.002
 """Positions that a smaller share of completions came before are taken for free of them."""
 NO_HAZARD: Final = 1e-15
+"""Per second, in a cell that is free of completions: small, and fit to be divided by."""
 LATE: Final = 0.98
+"""The share of completions before the position from which on too little is learned of the rest."""
 UNBELIEF: Final = 0.1
 """This share of a completion is spread evenly over the end of its interval: a service may get faster."""
 LEAST_P: Final = 1e-3

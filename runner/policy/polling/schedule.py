@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -42,8 +43,7 @@ class Schedule(NamedTuple):
         if k < 0:
             return self.nexts[0] + offset * self.spreads[0]
         if k + 1 >= len(self.positions):
-            # Past all that was learned: Keller's density for the hazard that knows no scale.
-            return position + math.sqrt(2 * self.exchange_s * max(position - self.positions[0], 0.0) + 1e-4)
+            return position + _gap_beyond_s(position - self.positions[0], self.exchange_s)
         start, stop = self.positions[k], self.positions[k + 1]
         share = (position - start) / (stop - start)
         look = self.nexts[k] + share * (self.nexts[k + 1] - self.nexts[k])
@@ -51,13 +51,16 @@ class Schedule(NamedTuple):
         return look + offset * spread
 
 
-def optimum(edges: Sequence[float], hazards: Sequence[float], exchange_s: float) -> Schedule:
+def optimum(
+    edges: Sequence[float], hazards: Sequence[float], exchange_s: float, most_done: float = 1.0
+) -> Schedule:
     """The schedule that makes the least of `exchange_s` · looks + lag (Barlow, Hunter and Proschan, 1963).
 
     Dynamic programming, backwards over places to look: from x the best next one is the y that minimises
     y·S(x) + S(y)·V(y) − G(y), with S the share of jobs still pending, G its integral and V the cost to go.
     That is the lower envelope of lines in S(x), whose minima move one way only, so one pass finds them all.
     Places are as dense as Keller's n(x) = √(h(x) / 2c) (Management Science 21(3), 1974) asks for.
+    The first look comes before a greater share of jobs than `most_done` is done, whatever it costs.
     """
     positions, gaps, alive, integral = _places(edges, hazards, exchange_s)
     last = len(positions) - 1
@@ -77,9 +80,16 @@ def optimum(edges: Sequence[float], hazards: Sequence[float], exchange_s: float)
         lines.append(line)
     looks, lag_s = _expected(positions, alive, integral, best)
     nexts = [positions[j] for j in best]
-    nexts[last] = positions[last] + gaps[last]
+    nexts[last] = positions[last] + min(gaps[last], _gap_beyond_s(positions[last] - positions[0], exchange_s))
+    if most_done < 1:
+        nexts[0] = min(nexts[0], positions[bisect_right(alive, most_done - 1.0, key=operator.neg)])
     spreads = [SPREAD * gaps[j] for j in best]
     return Schedule(positions, nexts, spreads, looks, lag_s, exchange_s)
+
+
+def _gap_beyond_s(distance: float, exchange_s: float) -> float:
+    """Past all that was learned: Keller's gap for the hazard that knows no scale, 1/distance."""
+    return math.sqrt(2 * exchange_s * max(distance, 0.0) + 1e-4)
 
 
 def _is_hidden(line: Line, before: Line, after: Line) -> bool:

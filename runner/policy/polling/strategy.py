@@ -34,6 +34,9 @@ class Polling(Protocol):
     def next_look(self, job: Followed, now: float) -> float:
         """When to look at a job; not after `now` means at once. Ask again then: more may be known."""
 
+    def started(self, job: Followed, late_s: float) -> None:
+        """A look at the job starts, so much later than it was due."""
+
     def saw_pending(self, job: Followed, at: float) -> None:
         """The job is not done at `at`. `job.pending` is still the time before."""
 
@@ -49,6 +52,9 @@ class Fixed:
 
     def next_look(self, job: Followed, now: float) -> float:
         return last_seen(job) + self._interval_s
+
+    def started(self, job: Followed, late_s: float) -> None:
+        """Nothing is learned."""
 
     def saw_pending(self, job: Followed, at: float) -> None:
         """Nothing is learned."""

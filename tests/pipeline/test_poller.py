@@ -1,0 +1,57 @@
+"""What the poller decides without the network."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import uvloop
+
+from runner.config.sections import Limits, Poll
+from runner.measure.meter import Meter
+from runner.pipeline.poller import MOST_ASKED, Poller
+
+
+class Clock:
+    """Stands still until it is put forward."""
+
+    at = 0.0
+
+    def now(self):
+        return self.at
+
+    def unix(self, monotonic):
+        return monotonic
+
+    monotonic = unix
+
+
+class PutsOff:
+    """Looks are due after a second, until it learns better."""
+
+    gap_s = 1.0
+    asked = 0
+
+    def next_look(self, job, now):
+        self.asked += 1
+        return job.accepted + self.gap_s
+
+    def started(self, job, late_s):
+        pass
+
+
+def test_jobs_that_are_put_off_all_at_once_are_asked_about_a_bounded_number_at_a_time():
+    async def scenario():
+        clock, policy = Clock(), PutsOff()
+        config = SimpleNamespace(poll=Poll(), limits=Limits())
+        poller = Poller(SimpleNamespace(meter=Meter(3 * MOST_ASKED), config=config, clock=clock))
+        poller._policy = policy
+        for row in range(3 * MOST_ASKED):
+            poller.follow(SimpleNamespace(row=row, order=0, accepted=0.0))
+        clock.at, policy.gap_s, policy.asked = 2.0, 100.0, 0
+
+        for turn in range(1, 4):
+            assert poller._take(clock.at) == (None, 1.0 if turn < 3 else 100.0)
+            assert policy.asked == turn * MOST_ASKED
+        assert poller._take(clock.at) == (None, 100.0)
+
+    uvloop.run(scenario())
