@@ -9,6 +9,7 @@ import uvloop
 from runner.config.sections import Limits, Poll
 from runner.measure.meter import Meter
 from runner.pipeline.poller import MOST_ASKED, Poller
+from runner.records import Job
 
 
 class Clock:
@@ -46,7 +47,7 @@ def test_jobs_that_are_put_off_all_at_once_are_asked_about_a_bounded_number_at_a
         poller = Poller(SimpleNamespace(meter=Meter(3 * MOST_ASKED), config=config, clock=clock))
         poller._policy = policy
         for row in range(3 * MOST_ASKED):
-            poller.follow(SimpleNamespace(row=row, order=0, accepted=0.0))
+            poller.follow(Job(row, f"row-{row}", f"job-{row}", "m", 0.0, 0.0, 0.0, 1))
         clock.at, policy.gap_s, policy.asked = 2.0, 100.0, 0
 
         for turn in range(1, 4):
