@@ -7,7 +7,6 @@ in seconds per job, at the exchange rate c that the adaptive strategy had in for
 import argparse
 import json
 import math
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -100,7 +99,7 @@ def told_spent(row: Spent) -> list[str]:
     return [row.distribution, row.policy, row.setting, *(f"{x:.2f}" for x in figures if x is not None)]
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench polling", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer jobs and fewer courses of a queue")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, metavar="N", help="of all draws")
@@ -146,8 +145,7 @@ def main() -> int:
         rows = [asdict(row) for row in policies + settings(count, seed)]
         found = {"policies": rows, "goals": goals.rows}
         chosen.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    return 0 if all(row["passed"] for row in goals.rows) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
