@@ -304,8 +304,8 @@ def test_a_block_of_bad_rows_is_no_reason_to_stop_once_the_service_was_met(stub,
 
 
 def test_a_worker_that_dies_in_a_drain_is_not_waited_for(simulate, runner):
-    simulator = simulate(latency={"type": "constant", "mean_s": 2.0})
-    config = config_of(runner, simulator, limits={"drain_s": 3000})
+    simulator = simulate(latency={"type": "constant", "mean_s": 1.5})
+    config = config_of(runner, simulator, source={"count": 250}, limits={"drain_s": 3000})
     process = runner.start("run", config)
     runner.wait_for(process, runner.has_accepted(100))
     workers = runner.workers_of(process)
@@ -318,7 +318,7 @@ def test_a_worker_that_dies_in_a_drain_is_not_waited_for(simulate, runner):
     assert requests["completed"] == len(runner.results())
     assert requests["open"] == 100 - requests["completed"] > 0
     assert runner("run", config).returncode == 0
-    assert_each_row_once(runner, 600)
+    assert_each_row_once(runner, 250)
 
 
 def test_a_worker_that_hangs_at_the_end_is_killed_and_its_results_count(simulate, runner):
