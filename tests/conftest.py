@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -111,6 +112,22 @@ class Runner:
         path = self.cwd / "config.yaml"
         path.write_text(yaml.safe_dump(config))
         return path
+
+    def shared_config(self, simulator: Simulator, workers: int = 2, **sections: Any) -> Path:
+        """Of 600 rows that several workers share, with few places in flight."""
+        defaults: dict[str, Any] = {
+            "target": {"base_url": simulator.base_url},
+            "source": {"count": 600},
+            "submit": {"max_in_flight": 100},
+            "engine": {"workers": workers},
+        }
+        return self.config(**{**defaults, **sections})
+
+    def assert_each_row_once(self, count: int) -> None:
+        """Every row has one line, and completed."""
+        results = self.results()
+        assert Counter(line["row"] for line in results) == dict.fromkeys(range(count), 1)
+        assert {line["status"] for line in results} == {"completed"}
 
     def command(self, *arguments: str | Path) -> list[str]:
         return [sys.executable, "-m", "runner", *map(str, arguments)]
