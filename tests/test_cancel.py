@@ -54,7 +54,7 @@ def test_every_open_job_is_cancelled_and_has_its_line(simulate, runner, with_ope
 
 def test_jobs_that_finished_before_they_were_asked_about_keep_their_results(simulate, runner, with_open_jobs):
     simulator = simulate(
-        latency={"type": "bimodal", "fast_s": 0.3, "slow_s": 3600, "slow_share": 0.5, "sigma": 0}
+        latency={"type": "bimodal", "fast_s": 0.01, "slow_s": 3600, "slow_share": 0.5, "sigma": 0}
     )
     with_open_jobs(simulator.base_url, count=40)
     done = runner("cancel", "runs/t")

@@ -227,7 +227,10 @@ def test_no_more_open_files_stops_the_run_with_3_and_loses_nothing(simulate, run
     """`lost` closes connections, so that new ones are needed all the time."""
     simulator = simulate(faults={"get": {"lost": 0.5}}, latency={"type": "constant", "mean_s": 0.3})
     config = runner.config(
-        target={"base_url": simulator.base_url}, source={"count": 200}, submit={"max_in_flight": 60}
+        target={"base_url": simulator.base_url},
+        source={"count": 200},
+        submit={"max_in_flight": 60},
+        poll={"strategy": "fixed"},  # all jobs again and again: as many connections as there may be
     )
     process = runner.start("run", config)
     runner.wait_for(process, runner.has_results(30))
