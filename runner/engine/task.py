@@ -88,7 +88,7 @@ def displayed(task: Task) -> Iterator[Display]:
     display = Display(task)
     try:
         yield display
-    except BaseException:
+    except BaseException:  # a signal, too: the last sample is written all the same
         with suppress(StorageError):  # the first error counts
             display.close()
         raise

@@ -104,7 +104,7 @@ class Direct:
             while 100 <= message.code < 200 and message.code != 101:
                 message, payload = await protocol.read()
             content = payload.read_nowait() if payload.is_eof() else await payload.read()
-        except BaseException:
+        except BaseException:  # in the middle of an exchange: nothing else may use it
             connection.close()
             raise
         connection.release()
