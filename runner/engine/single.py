@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from runner.engine.task import Task, displayed, take_orders
 from runner.errors import RunnerError
+from runner.pipeline.background import Background
 from runner.pipeline.feed import AllBut
 from runner.pipeline.run import Assignment, Run, run
 
@@ -14,7 +15,7 @@ async def work(task: Task) -> RunnerError | None:
     needed = AllBut(task.rows, recovery.need_no_post())
     with displayed(task) as display:
 
-        async def attend(run: Run) -> None:
+        async def attend(run: Run[Background]) -> None:
             take_orders(task, run.closing)
             run.feed.grant(needed)
             run.feed.all_granted = True
@@ -35,6 +36,7 @@ async def work(task: Task) -> RunnerError | None:
                 vitals=task.vitals,
                 say=task.progress.say,
                 ends_when_done=True,
+                middle=Background,
                 attend=attend,
             )
         )

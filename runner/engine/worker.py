@@ -39,6 +39,7 @@ from runner.errors import RunnerError, StoppedEarly
 from runner.measure.merging import take_latencies, totals_of
 from runner.measure.meter import Meter
 from runner.measure.vitals import Vitals, max_rss_bytes
+from runner.pipeline.background import Background
 from runner.pipeline.closing import Closing
 from runner.pipeline.feed import These
 from runner.pipeline.run import Assignment, Run, run
@@ -117,6 +118,7 @@ class Worker:
                 vitals=self._vitals,
                 say=lambda text: self._channel.send(Say(text)),
                 ends_when_done=False,
+                middle=Background,
                 attend=self._attend,
             )
         )
@@ -137,7 +139,7 @@ class Worker:
             )
         )
 
-    async def _attend(self, run: Run) -> None:
+    async def _attend(self, run: Run[Background]) -> None:
         if self._setup.has_contact:
             run.contact.meet()
         run.closing.on_stop = self._tell_of_failure
@@ -147,7 +149,7 @@ class Worker:
             tasks.create_task(self._report_for_ever(run))
             await self._obey(run)
 
-    def _want(self, run: Run) -> None:
+    def _want(self, run: Run[Background]) -> None:
         if run.contact.made and not self._has_contact:  # the others wait for that
             self._has_contact = True
             self.report(latencies=False)
@@ -160,7 +162,7 @@ class Worker:
         if error is not ORDERED:
             self._channel.send(Failing(type(error).__name__, problems_of(error)))
 
-    async def _report_for_ever(self, run: Run) -> None:
+    async def _report_for_ever(self, run: Run[Background]) -> None:
         count = 0
         while True:
             self._answered_at = run.contact.answered_at
@@ -172,17 +174,17 @@ class Worker:
             self.report(latencies=has_latencies)
             await asyncio.sleep(REPORT_S)
 
-    def _give_back_what_waits(self, run: Run) -> None:
+    def _give_back_what_waits(self, run: Run[Background]) -> None:
         """None was taken for a while: no place is free here, and one may be free elsewhere."""
         self._idle_reports = 0 if run.feed.taken != self._taken else self._idle_reports + 1
         self._taken = run.feed.taken
         if self._idle_reports >= WAITING_REPORTS and len(run.feed):
-            rows = run.give_back()
+            rows = run.middle.give_back()
             self._has_asked = False
             self._meter.total -= len(rows)
             self._channel.send(GiveBack(rows))
 
-    async def _obey(self, run: Run) -> None:
+    async def _obey(self, run: Run[Background]) -> None:
         while True:
             order = await self._channel.receive()
             match order:
@@ -196,7 +198,7 @@ class Worker:
                 case Follow(jobs=jobs):
                     self._meter.total += len(jobs)
                     for job in jobs:
-                        run.follow(job)
+                        run.middle.follow(job)
                 case AllGranted():
                     run.feed.all_granted = True
                 case Met():

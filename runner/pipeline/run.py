@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from runner.config.sections import RunConfig
 from runner.errors import RunnerError, StorageError
@@ -13,19 +13,38 @@ from runner.measure.meter import Meter
 from runner.measure.vitals import Vitals
 from runner.pipeline.closing import GRACE_S, Closing
 from runner.pipeline.feed import Feed
-from runner.pipeline.intake import Intake
 from runner.pipeline.parts import Parts
-from runner.pipeline.poller import Poller
-from runner.pipeline.submitter import Submitter
-from runner.records import Job
 from runner.source import Source
 from runner.store import Files, Recovery
 
 CHECK_S: Final = 0.25
 
 
+class Middle(Protocol):
+    """What stands between the rows that are fed and the sink: it has them worked on by the service."""
+
+    def workers(self) -> list[Coroutine[Any, Any, None]]:
+        """All that work until they are stopped; what earlier sessions left is begun with. They raise what
+        ends the run."""
+
+    def places_are_free(self) -> None:
+        """Results are written: what waited for their places may go on."""
+
+    def stop_submitting(self) -> None:
+        """Nothing more is sent; what is open is still followed."""
+
+    def stop(self) -> None:
+        """Neither send nor follow any more."""
+
+    def close(self) -> None:
+        """All workers have ended: write down what was announced and not sent."""
+
+
+M = TypeVar("M", bound=Middle)
+
+
 @dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(Generic[M]):
     """What one process is to do in one session."""
 
     config: RunConfig
@@ -46,11 +65,13 @@ class Assignment:
     say: Callable[[str], None]
     ends_when_done: bool
     """Once all that was granted is done; else when it is told to."""
-    attend: Callable[[Run], Coroutine[Any, Any, None]]
+    middle: Callable[[Parts, Source, Feed, Recovery], M]
+    """Makes it; its class is the mode of the run."""
+    attend: Callable[[Run[M]], Coroutine[Any, Any, None]]
     """Runs beside the run, until it ends: grants rows, shows how things stand, passes on orders."""
 
 
-async def run(assignment: Assignment) -> RunnerError | None:
+async def run(assignment: Assignment[M]) -> RunnerError | None:
     """Work until every granted row has its result, or something ends the session; return what did.
 
     On return no task is left, and everything received is written and, unless a `StorageError` says
@@ -63,20 +84,16 @@ async def run(assignment: Assignment) -> RunnerError | None:
         await session.close()
 
 
-class Run:
+class Run(Generic[M]):
     """The tasks of one session in one process."""
 
-    def __init__(self, assignment: Assignment) -> None:
+    def __init__(self, assignment: Assignment[M]) -> None:
         a = self._a = assignment
         config = a.config
         parts = self._parts = Parts.open(config, a.files, a.run_id, a.base_url, a.key, a.meter, a.say)
         self.contact = parts.contact
         self.feed = Feed(a.source)
-        self._intake = Intake(parts, a.source, self.feed, a.recovery)
-        self._poller = Poller(parts)
-        self._submitter = Submitter(parts, self._intake, self._poller.follow)
-        self.feed.on_more = self._submitter.turnstile.wake
-        self._poller.on_forgotten = self._submitter.resend
+        self.middle = a.middle(parts, a.source, self.feed, a.recovery)
         self._workers: list[asyncio.Task[None]] = []
         self.closing = Closing(
             a.meter,
@@ -84,19 +101,11 @@ class Run:
             lambda: not (a.meter.open or a.meter.posting),
             config.limits.drain_s,
             a.say,
-            stop_submitting=self._submitter.turnstile.close,
+            stop_submitting=self.middle.stop_submitting,
             cancel=self._cancel_workers,
         )
         parts.sink.on_finished = self._results_written
         parts.sink.on_broken = self.closing.end_by
-
-    def follow(self, job: Job) -> None:
-        """Poll a job of an earlier session."""
-        self._poller.follow_again(job)
-
-    def give_back(self) -> list[int]:
-        """Rows that wait here for a place; they are another's from now on."""
-        return self._intake.give_back()
 
     async def work(self) -> RunnerError | None:
         try:
@@ -105,7 +114,7 @@ class Run:
                 await self._supervise(tasks)
         except StorageError as error:
             self.closing.stop(error)
-        self._intake.close()
+        self.middle.close()
         await self._parts.sink.rescue(self._a.config.limits.drain_s, self.closing.hurried, self._a.say)
         return self.closing.ended_by
 
@@ -115,14 +124,8 @@ class Run:
 
     async def _supervise(self, tasks: asyncio.TaskGroup) -> None:
         """Start everything; when the run is over, bring everything home."""
-        config = self._a.config
-        while self._a.recovery.open:
-            self.follow(self._a.recovery.open.popitem()[1])
+        workers = self.middle.workers()
         self._check_limits()
-        workers = [
-            *(self._submitter.work() for _ in range(config.submit.concurrency)),
-            *(self._poller.work() for _ in range(config.poll.concurrency)),
-        ]
         self._workers = [tasks.create_task(self._guard(worker)) for worker in workers]
         helpers: list[Coroutine[Any, Any, None]] = [
             self.feed.fill(),
@@ -134,8 +137,7 @@ class Run:
         helping = [tasks.create_task(self._guard(helper)) for helper in helpers]
         await self.closing.over.wait()
         self._parts.reserve.release()
-        self._submitter.turnstile.close()
-        self._poller.turnstile.close()
+        self.middle.stop()
         # What is under way may bring an acceptance or a result; the journal covers it where it does not.
         await asyncio.wait(self._workers, timeout=GRACE_S)
         for task in (*self._workers, *helping):
@@ -159,7 +161,7 @@ class Run:
     def _results_written(self) -> None:
         self._check_limits()
         self.closing.check()
-        self._submitter.turnstile.wake()  # places in flight are free
+        self.middle.places_are_free()
 
     def _check_limits(self) -> None:
         reached = self._parts.limits.reached()

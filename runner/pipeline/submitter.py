@@ -67,6 +67,7 @@ class Submitter:
 
     def resend(self, job: Job) -> None:
         """Send the request of a forgotten job once more."""
+        self._meter.open -= 1
         self._intake.again(job)
         self.turnstile.wake()  # its place in flight is free
 

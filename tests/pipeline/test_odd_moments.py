@@ -301,14 +301,14 @@ def test_an_old_terminal_encoding_does_not_break_the_report(simulate, runner):
 
 
 DEFECT = """
-from runner.pipeline.poller import Poller
-_settle, _count = Poller._settle, [0]
-def _defective(self, *arguments):
+from runner.pipeline.follower import Follower
+_settle, _count = Follower._settle, [0]
+async def _defective(self, *arguments):
     _count[0] += 1
     if _count[0] == 40:
         raise KeyError("nobody thought of this")
-    _settle(self, *arguments)
-Poller._settle = _defective
+    await _settle(self, *arguments)
+Follower._settle = _defective
 """
 
 

@@ -8,7 +8,8 @@ import uvloop
 
 from runner.config.sections import Limits, Poll
 from runner.measure.meter import Meter
-from runner.pipeline.poller import MOST_ASKED, Poller
+from runner.pipeline.follower import MOST_ASKED
+from runner.pipeline.poller import Poller
 from runner.records import Job
 
 
@@ -51,8 +52,8 @@ def test_jobs_that_are_put_off_all_at_once_are_asked_about_a_bounded_number_at_a
         clock.at, policy.gap_s, policy.asked = 2.0, 100.0, 0
 
         for turn in range(1, 4):
-            assert poller._take(clock.at) == (None, 1.0 if turn < 3 else 100.0)
+            assert poller.take(clock.at) == (None, 1.0 if turn < 3 else 100.0)
             assert policy.asked == turn * MOST_ASKED
-        assert poller._take(clock.at) == (None, 100.0)
+        assert poller.take(clock.at) == (None, 100.0)
 
     uvloop.run(scenario())
