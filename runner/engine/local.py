@@ -120,8 +120,8 @@ class _Local:
         recovery = history.recovery
         history.session.continued = max(history.session.continued + 1, 1)
         self._notes.append(
-            f"continuing {self._run_dir.path}: {recovery.done.count:,} done, {len(recovery.open):,} open, "
-            f"{len(recovery.unacknowledged):,} to be confirmed"
+            f"continuing {self._run_dir.path}: {recovery.done.count:,} done, {recovery.open_count:,} open, "
+            f"{recovery.unacknowledged_count:,} to be confirmed"
         )
 
     def _nothing_to_do(self, history: History) -> Ending:
@@ -225,7 +225,7 @@ def _recount(run_dir: RunDir, history: History) -> None:
     """After a write error the files know better than the counters what is open."""
     with suppress(RunnerError):
         left = recover(run_dir, history.session.rows, lambda _: None)
-        history.meter.open, history.meter.unacknowledged = len(left.open), len(left.unacknowledged)
+        history.meter.open, history.meter.unacknowledged = left.open_count, left.unacknowledged_count
 
 
 def _how_to_retry(meter: Meter) -> Iterator[str]:

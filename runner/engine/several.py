@@ -283,7 +283,7 @@ class Several:
             if not worker.is_lost:
                 self._estate_of(worker)
         left = recover(self._task.run_dir, self._task.manifest.rows, lambda _: None)
-        self._meter.open, self._meter.unacknowledged = len(left.open), len(left.unacknowledged)
+        self._meter.open, self._meter.unacknowledged = left.open_count, left.unacknowledged_count
 
     def _tell_all(self, order: Order) -> None:
         for worker in self._workers:

@@ -50,9 +50,9 @@ def recall(run_dir: RunDir, manifest: Manifest, limit: int) -> History:
     recovery = recover(run_dir, manifest.rows, meter.recall, superseded, marks=marks)
     sample = last_sample(run_dir.metrics)
     meter.recall_counters(sample)
-    meter.accepted += len(recovery.open)
+    meter.accepted += recovery.open_count
     done_beyond = recovery.done.count - recovery.done.count_below(limit)
-    meter.total = limit + done_beyond + sum(row >= limit for row in recovery.open)
+    meter.total = limit + done_beyond + sum(row >= limit for row in recovery.open_rows())
     session = Session(manifest.name, manifest.created, _number(sample, "wall_s"), _number(sample, "cpu_s"))
     session.rows = manifest.rows
     session.continued = max(len(marks.sessions) - 1, 0)

@@ -107,9 +107,9 @@ class Meter:
             self.latencies.record(status, timing)
         self._use(usage)
 
-    def accept(self, now: float) -> None:
-        """The service took a request; `now` on a monotonic clock."""
-        self.accepted += 1
+    def accept(self, now: float, count: int = 1) -> None:
+        """The service took a request, or a batch of `count`; `now` on a monotonic clock."""
+        self.accepted += count
         self.last_accepted = now
         if self.first_accepted is None:
             self.first_accepted = now

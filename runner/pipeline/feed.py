@@ -59,6 +59,7 @@ class Feed:
         self._lines: deque[Line] = deque()
         self._leases: deque[Lease] = deque()
         self._again: set[int] = set()
+        self._reading_again = False
         self._asked = asyncio.Event()
         self._low = asyncio.Event()
         self._low.set()
@@ -84,6 +85,11 @@ class Feed:
 
     def __len__(self) -> int:
         return len(self._lines)
+
+    @property
+    def is_dry(self) -> bool:
+        """All that was granted, or asked for again, was taken."""
+        return not (self._lines or self._leases or self._again or self._reading_again)
 
     def grant(self, lease: Lease) -> None:
         """Hand out these rows, too, behind all that was granted before."""
@@ -118,7 +124,10 @@ class Feed:
                 del self._leases[0]
             rows, self._again = self._again, set()
             if rows:  # perhaps of an earlier, larger --limit
+                self._reading_again = True
                 await self._read(_Reader(self._source), These(rows))
+                self._reading_again = False
+            self.on_more()  # or the last of it: there is no more
 
     async def _read(self, reader: _Reader, lease: Lease) -> None:
         while reader.reached < lease.stop:

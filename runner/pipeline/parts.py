@@ -28,6 +28,7 @@ class Parts:
     """One of each for a session."""
 
     config: RunConfig
+    files: Files
     run_id: str
     transport: Transport
     journal: Journal
@@ -58,6 +59,7 @@ class Parts:
         journal, results = Journal(files.journal), Results(files.results)
         return cls(
             config=config,
+            files=files,
             run_id=run_id,
             transport=open_transport(config, base_url, key),
             journal=journal,

@@ -90,7 +90,7 @@ class Sink:
         reply: Reply | None,
     ) -> None:
         """A request ends without an accepted job."""
-        self._end(
+        self.end(
             Result(
                 custom_id=submission.request.custom_id,
                 row=submission.request.row,
@@ -182,14 +182,15 @@ class Sink:
         usage: Usage,
     ) -> None:
         timing = Timing(job.due, job.sent, job.accepted, job.pending, done)
-        self._end(
+        self.end(
             Result(
                 job.custom_id, job.row, status, reply, failure, timing, job.attempts, job.polls, job.epoch
             ),
             usage,
         )
 
-    def _end(self, result: Result, usage: Usage) -> None:
+    def end(self, result: Result, usage: Usage) -> None:
+        """A request has ended, however it did."""
         self._results.keep(result)
         self._ended.append((result, usage))
         self._flush_soon()

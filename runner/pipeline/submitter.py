@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Callable
 from typing import Final
 
+from runner.config.sections import RunConfig
 from runner.errors import EndpointUnreachable, StoppedEarly
 from runner.pipeline.intake import Intake
 from runner.pipeline.parts import Parts
@@ -123,11 +124,7 @@ class Submitter:
         return self._section.on_uncertain == "resend" or self._is_protected(submission, now_unix)
 
     def _is_protected(self, submission: Submission, now_unix: float) -> bool:
-        """Whether the service still knows the key of the first POST, if it ever came to know it."""
-        if self._parts.config.target.idempotency_header is None:
-            return False
-        age_s = 0.0 if submission.sent is None else now_unix - submission.sent
-        return -CLOCK_SKEW_S < age_s < KEY_LIFE_S
+        return is_protected(self._parts.config, submission.sent, now_unix)
 
     def _settle(self, submission: Submission, outcome: SubmitOutcome, started: float, ended: float) -> None:
         end_of_run = self._parts.contact.note(outcome, ended)
@@ -240,3 +237,11 @@ class Submitter:
         self._meter.unacknowledged -= submission.intended
         done = self._parts.clock.unix(self._parts.clock.now())
         self._parts.sink.refuse(submission, done, status, failure, reply)
+
+
+def is_protected(config: RunConfig, sent: float | None, now_unix: float) -> bool:
+    """Whether the service still knows the key of a first POST at `sent`, if it ever came to know it."""
+    if config.target.idempotency_header is None:
+        return False
+    age_s = 0.0 if sent is None else now_unix - sent
+    return -CLOCK_SKEW_S < age_s < KEY_LIFE_S

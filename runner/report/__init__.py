@@ -42,7 +42,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     manifest = run_dir.read_manifest()
     history = recall(run_dir, manifest, manifest.rows)
     meter = history.meter
-    meter.open = len(history.recovery.open)
+    meter.open = history.recovery.open_count
     ended: RunStatus = "complete" if meter.done >= meter.total else "stopped"
     told = summarise(meter, history.session, "running" if held else ended, _prices(run_dir), None)
     with suppress(RunDirError):

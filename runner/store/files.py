@@ -34,7 +34,7 @@ class AppendLog:
             if is_new:
                 sync_directory(path.parent)
         except OSError as error:
-            raise _storage_error("opened", path, error) from None
+            raise storage_error("opened", path, error) from None
         self._unsynced = self._torn = False
         self._unwritten: list[bytes] = []
         self._broken: StorageError | None = None
@@ -50,7 +50,7 @@ class AppendLog:
             try:
                 self._write(lines)
             except OSError as error:
-                self._broken = _storage_error("written", self.path, error)
+                self._broken = storage_error("written", self.path, error)
         if self._broken:
             if is_owed:
                 self._unwritten.append(lines)
@@ -83,7 +83,7 @@ class AppendLog:
             except FileNotFoundError:
                 is_in_place = False
             except OSError as error:
-                self._sync_failed = _storage_error("synced", self.path, error)
+                self._sync_failed = storage_error("synced", self.path, error)
                 raise self._sync_failed from None
         if not is_in_place:
             what = "was removed, moved or replaced while it was being written"
@@ -170,7 +170,7 @@ def replace_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise _storage_error("written", path, error) from None
+        raise storage_error("written", path, error) from None
 
 
 def sync_directory(path: Path) -> None:
@@ -195,7 +195,7 @@ def cut_torn_tail(path: Path) -> int:
     except FileNotFoundError:
         return 0
     except OSError as error:
-        raise _storage_error("repaired", path, error) from None
+        raise storage_error("repaired", path, error) from None
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
@@ -209,7 +209,7 @@ def read_lines(path: Path) -> Iterator[bytes]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise _storage_error("read", path, error) from None
+        raise storage_error("read", path, error) from None
 
 
 def _end_of_last_line(fd: int, end: int) -> int:
@@ -222,7 +222,8 @@ def _end_of_last_line(fd: int, end: int) -> int:
     return 0
 
 
-def _storage_error(verb: str, path: Path, error: OSError) -> StorageError:
+def storage_error(verb: str, path: Path, error: OSError) -> StorageError:
+    """What a run ends with that can no longer write, or read, a file of its own."""
     return StorageError(
         Problem(
             f"cannot be {verb}: {error.strerror or error}",

@@ -72,7 +72,50 @@ class SessionStart(
     """
 
 
-Entry = Intent | Acceptance | Retraction | Reopened | SessionStart
+class BatchIntent(msgspec.Struct, frozen=True, gc=False, tag="batch", tag_field="event", omit_defaults=True):
+    """Written before the first POST of a batch: from here on the service may know of its rows."""
+
+    batch: int
+    """Its number in the run, from 0; none is used twice."""
+    label: str
+    """Its own in all the world: an acknowledgement that was lost is looked for by it."""
+    key: str
+    rows: list[int]
+    """Where each run of consecutive rows begins and ends (one past the last), one after the other."""
+    size_bytes: int
+    due: float
+    at: float
+
+    @property
+    def ranges(self) -> list[range]:
+        """Its rows, in rising order."""
+        return [range(*ends) for ends in zip(self.rows[::2], self.rows[1::2], strict=True)]
+
+    @property
+    def count(self) -> int:
+        """How many rows."""
+        return sum(map(len, self.ranges))
+
+
+class BatchAcceptance(msgspec.Struct, frozen=True, gc=False, tag="batch_accepted", tag_field="event"):
+    """Written before the first look: the service works on the batch under `id`."""
+
+    batch: int
+    id: str
+    attempts: int
+    at: float
+
+
+class BatchRetraction(msgspec.Struct, frozen=True, gc=False, tag="batch_refused", tag_field="event"):
+    """The service surely does not work on the batch: its rows may be sent in others."""
+
+    batch: int
+    cause: str
+    at: float
+
+
+BatchEntry = BatchIntent | BatchAcceptance | BatchRetraction
+Entry = Intent | Acceptance | Retraction | Reopened | SessionStart | BatchEntry
 _decode = msgspec.json.Decoder(Entry).decode
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 
 import msgspec
 
 from runner.records import Job
+from runner.store.batches import BatchBook, LeftBatch
 from runner.store.journal import (
     Acceptance,
+    BatchAcceptance,
+    BatchIntent,
+    BatchRetraction,
     Intent,
     Marks,
     Reopened,
@@ -18,48 +23,8 @@ from runner.store.journal import (
     read_marks,
 )
 from runner.store.results import Line, is_superseded, read_results
+from runner.store.rows import Rows
 from runner.store.rundir import RunDir
-
-
-class Rows:
-    """A set of row numbers as a bitmap: one bit a row, so a million rows take 125 kB."""
-
-    def __init__(self, total: int) -> None:
-        self._bits = bytearray((total + 7) // 8)
-        self.count = 0
-
-    @property
-    def capacity(self) -> int:
-        """Rows from this one on cannot be in."""
-        return 8 * len(self._bits)
-
-    def add(self, row: int) -> None:
-        """Put `row` in; nothing changes where it is in already, or out of range."""
-        byte, bit = row >> 3, 1 << (row & 7)
-        if byte < len(self._bits) and not self._bits[byte] & bit:
-            self._bits[byte] |= bit
-            self.count += 1
-
-    def discard(self, row: int) -> None:
-        """Take `row` out; nothing changes where it is not in."""
-        if row in self:
-            self._bits[row >> 3] &= ~(1 << (row & 7))
-            self.count -= 1
-
-    def count_below(self, row: int) -> int:
-        """How many of the rows before `row` are in."""
-        whole, rest = divmod(row, 8)
-        count = int.from_bytes(self._bits[:whole], "little").bit_count()
-        return count + (self._bits[whole] & ((1 << rest) - 1)).bit_count() if rest else count
-
-    def copy(self) -> Rows:
-        """Another set with the same rows."""
-        copied = Rows(0)
-        copied._bits, copied.count = self._bits[:], self.count
-        return copied
-
-    def __contains__(self, row: int) -> bool:
-        return row >> 3 < len(self._bits) and bool(self._bits[row >> 3] & (1 << (row & 7)))
 
 
 class Unacknowledged(msgspec.Struct, frozen=True, gc=False):
@@ -77,24 +42,47 @@ class Recovery:
     """
 
     def __init__(self, total: int) -> None:
+        self.total = total
         self.done = Rows(total)
         self.open: dict[int, Job] = {}
         self.unacknowledged: dict[int, Unacknowledged] = {}
+        self.batches: dict[int, LeftBatch] = {}
+        """By number, those with rows that are not done."""
+        self.next_batch = 0
+        """The number of the batch that comes next."""
         self.epochs: dict[int, int] = {}
         """Of the rows that were reopened; see `Reopened`."""
         self.has_superseded = False
         """Results of earlier epochs stand in `results.jsonl`: a kill came before they were set aside."""
 
     def need_no_post(self) -> Rows:
-        """Rows that are done, or accepted and to be polled."""
+        """Rows that are done, or accepted and to be polled, or in a batch whose fate is to be found out."""
         rows = self.done.copy()
-        for row in self.open:
+        for row in chain(self.open, *(batch.rows for batch in self.batches.values())):
             rows.add(row)
         return rows
 
+    def open_rows(self) -> Iterator[int]:
+        """Rows that the service works on, as far as is known."""
+        yield from self.open
+        for batch in self.batches.values():
+            if batch.accepted:
+                yield from batch.rows
+
+    @property
+    def open_count(self) -> int:
+        """How many rows the service works on."""
+        return len(self.open) + sum(len(batch.rows) for batch in self.batches.values() if batch.accepted)
+
+    @property
+    def unacknowledged_count(self) -> int:
+        """How many rows the service perhaps works on."""
+        in_doubt = (len(batch.rows) for batch in self.batches.values() if not batch.accepted)
+        return len(self.unacknowledged) + sum(in_doubt)
+
     @property
     def nothing_done(self) -> bool:
-        return not (self.done.count or self.open or self.unacknowledged or self.epochs)
+        return not (self.done.count or self.open or self.unacknowledged or self.batches or self.epochs)
 
 
 def recover(
@@ -126,7 +114,13 @@ def recover(
 def _read_journal(run_dir: RunDir, recovery: Recovery) -> None:
     """What the journals tell of rows without a result, in the current epoch of each."""
     intents: dict[int, Intent] = {}
+    book = BatchBook(recovery.total)
     for entry in read_journals(run_dir.journals):
+        if isinstance(entry, BatchIntent | BatchAcceptance | BatchRetraction):
+            book.read(entry)
+            continue
+        if isinstance(entry, Reopened):
+            book.reopen(entry.row)
         if isinstance(entry, SessionStart | Reopened) or entry.row in recovery.done:
             continue
         if entry.epoch < recovery.epochs.get(entry.row, 0):
@@ -141,6 +135,7 @@ def _read_journal(run_dir: RunDir, recovery: Recovery) -> None:
             case Acceptance():
                 recovery.unacknowledged.pop(entry.row, None)
                 recovery.open[entry.row] = _job(entry, intents.pop(entry.row, None))
+    recovery.batches, recovery.next_batch = book.left(recovery.done), book.next_number
 
 
 def _job(accepted: Acceptance, intent: Intent | None) -> Job:

@@ -29,12 +29,20 @@ _NO_FAULT_OF_THE_CONFIG: Final = (
 )  # fmt: skip
 
 
+SPOOL: Final = ".batch-"
+"""Begins the names of files with bodies of batches; a kill leaves them."""
+
+
 class Files(NamedTuple):
     """What one worker process of a run writes to, and no other."""
 
     journal: Path
     results: Path
     reserve: Path
+
+    def spool(self, number: int) -> Path:
+        """For the body of batch number `number`, until the service has it."""
+        return self.journal.with_name(f"{SPOOL}{number}")
 
 
 class RunDir:
@@ -190,7 +198,8 @@ class RunDir:
         return path, *(path.with_name(f"{path.stem}-{number}.jsonl") for number in numbers)
 
     def _sweep(self) -> None:
-        for left in (*self.path.glob(f"{self.reserve.name}*"), *self.path.glob(".*.tmp")):
+        kinds = (f"{self.reserve.name}*", f"{SPOOL}*", ".*.tmp")
+        for left in (path for kind in kinds for path in self.path.glob(kind)):
             with suppress(OSError):
                 left.unlink()
 

@@ -1,0 +1,120 @@
+"""Batch mode: planner, uploader and collector, and what earlier sessions left to them."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Coroutine
+from typing import Any
+
+from runner.batch.collector import Collector
+from runner.batch.draft import Draft, Names
+from runner.batch.ending import Endings
+from runner.batch.names import wire_id
+from runner.batch.open_batch import OpenBatch
+from runner.batch.planner import Planner
+from runner.batch.rereading import lines_in
+from runner.batch.uploader import Uploader
+from runner.pipeline.feed import Feed
+from runner.pipeline.parts import Parts
+from runner.source import Source
+from runner.store import LeftBatch, Recovery
+
+
+class Batches:
+    """What stands between rows and results in batch mode. A `Middle`; see there."""
+
+    def __init__(self, parts: Parts, source: Source, feed: Feed, recovery: Recovery) -> None:
+        self._parts = parts
+        self._section = parts.config.batch
+        self._source = source
+        self._left = list(recovery.batches.values())
+        endings = Endings(parts, recovery.epochs)
+        self._planner = Planner(parts, source, feed, endings, recovery.next_batch)
+        self._collector = Collector(parts, recovery.epochs)
+        self._uploader = Uploader(
+            parts,
+            self._planner,
+            endings,
+            self._follow,
+            any_accepted=bool(recovery.done.count or recovery.open_count),
+        )
+        self._planner.has_place = self._has_place
+        self._planner.on_cut = self._uploader.add
+        self._collector.on_collected = self._planner.wake
+        self._collector.on_forgotten = self._planner.again
+        parts.meter.unacknowledged = recovery.unacknowledged_count
+
+    def workers(self) -> list[Coroutine[Any, Any, None]]:
+        """Those that plan, those that send, and those that collect."""
+        # Counted at once: whether anything is open decides when a run may end.
+        self._parts.meter.open += sum(len(left.rows) for left in self._left if left.accepted)
+        return [
+            self._plan(),
+            self._take_over(),
+            *(self._uploader.work() for _ in range(self._section.concurrency)),
+            *(self._collector.work() for _ in range(self._parts.config.poll.concurrency)),
+        ]
+
+    def places_are_free(self) -> None:
+        """Results are written."""
+        self._planner.wake()
+
+    def stop_submitting(self) -> None:
+        """Nothing more is sent."""
+        self._planner.close()
+        self._uploader.stop()
+
+    def stop(self) -> None:
+        """Nothing more is collected either."""
+        self.stop_submitting()
+        self._collector.turnstile.close()
+
+    def close(self) -> None:
+        """Bodies that were not sent can be made again."""
+        self._uploader.close()
+
+    async def _plan(self) -> None:
+        await self._uploader.meet()
+        await self._planner.work()
+
+    def _has_place(self) -> bool:
+        """For one batch more; those whose bodies are on the disk are few, however many may be open."""
+        drafts = len(self._uploader)
+        return (
+            drafts + len(self._collector) < self._section.max_open and drafts <= self._section.concurrency
+        )
+
+    def _follow(self, draft: Draft, batch_id: str, accepted: float) -> None:
+        self._collector.follow(
+            OpenBatch(
+                id=batch_id,
+                label=draft.label,
+                number=draft.number,
+                kind=draft.kind,
+                names=draft.names,
+                due=draft.due,
+                sent=draft.sent or accepted,
+                accepted=accepted,
+                attempts=draft.attempts,
+                without_result=draft.count,
+                inherited=draft.is_inherited,
+                row=draft.first_row,
+            )
+        )
+
+    async def _take_over(self) -> None:
+        """Go on with the batches of earlier sessions, once their rows are read and their names known."""
+        wanted = [left.intent.ranges for left in self._left]
+        names = [Names() for _ in wanted]
+        async for index, line in lines_in(self._source, wanted):
+            own = self._source.name(line)
+            names[index].add(wire_id(own, names[index].rows), own, line.i)
+        for left, known in zip(self._left, names, strict=True):
+            if left.accepted:
+                self._collect_again(left, known)
+            else:
+                self._look_for(left, known)
+        self._left.clear()
+
+    def _collect_again(self, left: LeftBatch, names: Names) -> None:
+        intent, accepted = left.intent, left.accepted

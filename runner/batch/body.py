@@ -1,0 +1,34 @@
+"""The body of a batch, in bytes: what stands around its items, and how large it becomes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ENDPOINT: Final = "/v1/responses"
+_END: Final = b"]}"
+
+
+class Body:
+    """Adds up the exact size of a body as items are added; the bytes themselves go elsewhere."""
+
+    def __init__(self, label: str) -> None:
+        self.begin = f'{{"endpoint":"{ENDPOINT}","label":"{label}","requests":['.encode()
+        self.end = _END
+        self.size_bytes = len(self.begin) + len(self.end)
+        self.count = 0
+
+    def size_with(self, item: bytes) -> int:
+        """What the whole body would measure with one item more."""
+        return self.size_bytes + len(item) + bool(self.count)
+
+    def add(self, item: bytes) -> bytes:
+        """The bytes by which the body grows."""
+        piece = b"," + item if self.count else item
+        self.size_bytes += len(piece)
+        self.count += 1
+        return piece
+
+
+def item_of(wire_id: str, params: bytes) -> bytes:
+    """One request of a batch; `params` is the JSON of its body."""
+    return b'{"custom_id":"%b","params":%b}' % (wire_id.encode(), params)

@@ -1,0 +1,83 @@
+"""Writes the body of one batch to the disk, request by request, and remembers who is in it."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from runner.batch.body import Body, item_of
+from runner.batch.draft import Draft, Names, ranges_of
+from runner.batch.names import wire_id
+from runner.records import Request
+from runner.store.spool import Spool
+
+
+class BatchWriter:
+    """`with BatchWriter(…) as writer: … writer.finish(…)`; without `finish` nothing is left of it.
+
+    The same requests in the same order make the same bytes, and so does a continued run.
+    """
+
+    def __init__(self, path: Path, run_id: str, number: int, label: str, max_bytes: int) -> None:
+        self._run_id = run_id
+        self._number = number
+        self._label = label
+        self._max_bytes = max_bytes
+        self._spool = Spool(path)
+        self._body = Body(label)
+        self._names = Names()
+        self._rows = array("I")
+        self._kind = ""
+        self._is_finished = False
+        self._spool.write(self._body.begin)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._is_finished:
+            self._spool.discard()
+
+    @property
+    def count(self) -> int:
+        """How many requests are in."""
+        return self._body.count
+
+    def add(self, request: Request) -> bool:
+        """Put a request in, if there is room for it. Raises `StorageError`."""
+        name = wire_id(request.custom_id, self._names.rows)
+        item = item_of(name, request.body)
+        if self._body.size_with(item) > self._max_bytes:
+            return False
+        self._spool.write(self._body.add(item))
+        self._names.add(name, request.custom_id, request.row)
+        self._rows.append(request.row)
+        self._kind = self._kind or request.kind
+        return True
+
+    def finish(self, due: float) -> Draft:
+        """The batch, ready to be sent from `due` on, in Unix seconds. Raises `StorageError`."""
+        self._spool.write(self._body.end)
+        digest = self._spool.finish()
+        self._is_finished = True
+        return Draft(
+            number=self._number,
+            label=self._label,
+            key=batch_key(self._run_id, self._label, digest),
+            kind=self._kind,
+            names=self._names,
+            ranges=list(ranges_of(self._rows)),
+            size_bytes=self._spool.size_bytes,
+            body=self._spool.path,
+            due=due,
+        )
+
+
+def batch_key(run_id: str, label: str, body_sha256: bytes) -> str:
+    """The same for every try of a batch, in this session and the next: hex SHA-256, 64 characters."""
+    return hashlib.sha256(f"{run_id}\0{label}\0".encode() + body_sha256).hexdigest()

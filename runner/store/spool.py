@@ -1,0 +1,49 @@
+"""A file that is written once, sent, and thrown away: what is too large to be kept in memory until it is sent."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from runner.store.files import storage_error
+
+BUFFER_BYTES: Final = 1 << 20
+
+
+class Spool:
+    """Grows by pieces. Not made to last: what is in it can be made again of the input."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size_bytes = 0
+        self._hasher = hashlib.sha256()
+        try:
+            self._file = path.open("wb", buffering=BUFFER_BYTES)
+        except OSError as error:
+            raise storage_error("opened", path, error) from None
+
+    def write(self, piece: bytes) -> None:
+        """Raises `StorageError`."""
+        try:
+            self._file.write(piece)
+        except OSError as error:
+            raise storage_error("written", self.path, error) from None
+        self._hasher.update(piece)
+        self.size_bytes += len(piece)
+
+    def finish(self) -> bytes:
+        """With the kernel from here on; the SHA-256 of all of it. Raises `StorageError`."""
+        try:
+            self._file.close()
+        except OSError as error:
+            raise storage_error("written", self.path, error) from None
+        return self._hasher.digest()
+
+    def discard(self) -> None:
+        """Throw it away; harmless to repeat."""
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
