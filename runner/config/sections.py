@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from runner.config.base import Count, Seconds, Section
 from runner.config.simulation import Simulator
@@ -27,8 +27,9 @@ class Target(Section):
     """The API's root, to which `/responses` is appended; or `simulator`."""
     api_key_env: str = Field("SAIL_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """The name of the environment variable that holds the key; never the key."""
-    mode: Literal["background"] = "background"
-    """`background`: one POST a request, then polling."""
+    mode: Literal["background", "batch"] = "background"
+    """`background`: one POST a request, then polling. `batch`: many requests a POST, by the service's Batch
+    API; see the section `batch`."""
     transport: Literal["aiohttp", "openai"] = "aiohttp"
     """`aiohttp`: direct, fastest. `openai`: the SDK on its aiohttp client."""
     timeout_s: Seconds = 30.0
@@ -130,6 +131,23 @@ class Poll(Section):
     """Give up on one job this long after it was accepted."""
 
 
+class Batch(Section):
+    """How requests are put together, with `target.mode: batch`."""
+
+    max_requests: Count = 100_000
+    """Requests in one batch, at most."""
+    max_bytes: Count = 256_000_000
+    """Of the whole encoded body."""
+    concurrency: Count = 2
+    """Batches being uploaded at once."""
+    max_open: Count = 8
+    """Batches accepted, or being uploaded, and not yet collected."""
+    label: str | None = Field(None, pattern=r"^[a-zA-Z0-9_-]+$", max_length=64)
+    """Begins the label of each batch; the run's name where not given."""
+    timeout_s: Seconds = 600.0
+    """One upload, whole."""
+
+
 class Sink(Section):
     """Where results go."""
 
@@ -188,6 +206,7 @@ class RunConfig(Section):
     source: Source = Source()
     submit: Submit = Submit()
     poll: Poll = Poll()
+    batch: Batch = Batch()
     sink: Sink = Sink()
     limits: Limits = Limits()
     prices: Prices | None = None
@@ -220,6 +239,14 @@ class RunConfig(Section):
                 raise ValueError(f"engine.workers ({self.engine.workers}) is more than {name} ({total})")
         return self
 
+    @model_validator(mode="after")
+    def _batches_need_one_process(self) -> RunConfig:
+        if self.target.mode == "batch" and self.engine.workers > 1:
+            raise ValueError(
+                f"engine.workers ({self.engine.workers}) must be 1: mode: batch is worked on by one process"
+            )
+        return self
+
     @field_validator("request")
     @classmethod
     def _only_what_is_json(cls, request: dict[str, Any]) -> dict[str, Any]:
@@ -230,7 +257,14 @@ class RunConfig(Section):
 
     @field_validator("request")
     @classmethod
-    def _only_what_can_be_polled(cls, request: dict[str, Any]) -> dict[str, Any]:
+    def _only_what_can_be_polled(cls, request: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        target = info.data.get("target")  # absent where it is wrong itself
+        if isinstance(target, Target) and target.mode == "batch":
+            if request.get("stream"):
+                raise ValueError("stream cannot be used: a batch is polled, not streamed")
+            if request.get("background"):
+                raise ValueError("background cannot be used with target.mode: batch; leave it out")
+            return request
         if request.get("stream"):
             raise ValueError("stream cannot be used: a background job is polled, not streamed")
         if request.get("background", True) is not True:

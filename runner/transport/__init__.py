@@ -6,9 +6,17 @@ from importlib import import_module
 from typing import Final, Protocol
 
 from runner.config.sections import RunConfig
-from runner.transport.outcomes import CancelOutcome, RetrieveOutcome, SubmitOutcome
+from runner.transport.outcomes import (
+    BatchOutcome,
+    CancelOutcome,
+    CreateOutcome,
+    ListOutcome,
+    RetrieveOutcome,
+    SubmitOutcome,
+)
+from runner.transport.uploads import Upload
 
-__all__ = ["Transport", "open_transport"]
+__all__ = ["Transport", "Upload", "open_transport"]
 
 _TRANSPORTS: Final = {
     "aiohttp": "runner.transport.direct:Direct",
@@ -27,6 +35,18 @@ class Transport(Protocol):
 
     async def cancel(self, job_id: str) -> CancelOutcome:
         """Ask that one job be cancelled."""
+
+    async def create_batch(self, content: Upload, idempotency_key: str) -> CreateOutcome:
+        """POST a batch, its body streamed from a file. Raises `StorageError` where that cannot be read."""
+
+    async def look_at_batch(self, batch_id: str) -> BatchOutcome:
+        """GET one batch: how all of its requests stand."""
+
+    async def batch_result(self, batch_id: str, custom_id: str) -> RetrieveOutcome:
+        """GET the response to one request of a batch."""
+
+    async def list_batches(self, before_id: str | None, limit: int) -> ListOutcome:
+        """GET one page of all batches, the newest first."""
 
     async def close(self) -> None:
         """Close all connections."""

@@ -16,12 +16,24 @@ from yarl import URL
 
 from runner import __version__
 from runner.config.sections import RunConfig
-from runner.transport.deadlines import Deadlines
-from runner.transport.faults import CONNECT_SHARE, Faults
-from runner.transport.outcomes import CancelOutcome, Outcome, RetrieveOutcome, SubmitOutcome, Transient
+from runner.transport.addresses import batch_path, list_query
+from runner.transport.faults import CONNECT_SHARE
+from runner.transport.outcomes import (
+    BatchOutcome,
+    CancelOutcome,
+    CreateOutcome,
+    ListOutcome,
+    Outcome,
+    RetrieveOutcome,
+    SubmitOutcome,
+    Transient,
+)
+from runner.transport.patience import Patience
 from runner.transport.proxies import proxy_for
 from runner.transport.reading import Reader, read_cancel, read_retrieve, read_submit
+from runner.transport.reading_batches import read_create, read_list, read_statuses
 from runner.transport.scrub import Headers, Scrubber
+from runner.transport.uploads import Sending, Upload
 
 DNS_CACHE_S: Final = 300
 _NO_TRACES: Final[list[Any]] = []
@@ -38,21 +50,24 @@ class Direct:
     """
 
     def __init__(self, config: RunConfig, base_url: str, key: str) -> None:
-        timeout_s = config.target.timeout_s
+        target = config.target
         self._scrub = Scrubber(key)
-        self._faults = Faults(self._scrub, timeout_s)
-        self._deadlines = Deadlines(timeout_s)
+        self._usual = Patience(self._scrub, target.timeout_s, "target.timeout_s")
+        self._long = Patience(self._scrub, config.batch.timeout_s, "batch.timeout_s")
         # Workers are the semaphore. A limit in the pool as well would only make them queue twice.
         self._connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_CACHE_S)
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SHARE * timeout_s)
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SHARE * target.timeout_s)
         self._route = _route(f"{base_url}/responses", key)
-        target = _request_target(self._route)
-        headers = "".join(f"{name}: {value}\r\n" for name, value in self._route.headers.items())
-        self._get = f"GET {target}/", f" HTTP/1.1\r\n{headers}\r\n"
-        self._cancel = f"POST {target}/", f"/cancel HTTP/1.1\r\n{headers}Content-Length: 0\r\n\r\n"
-        name = config.target.idempotency_header
-        self._post = f"POST {target} HTTP/1.1\r\n{headers}Content-Type: application/json\r\n"
-        self._key_line = f"{name}: " if name else None
+        jobs = _request_target(self._route)
+        batches = f"{jobs.removesuffix('/responses')}/batches"
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in self._route.headers.items())
+        self._get = f"GET {jobs}/", f" HTTP/1.1\r\n{self._headers}\r\n"
+        self._cancel = f"POST {jobs}/", f"/cancel HTTP/1.1\r\n{self._headers}Content-Length: 0\r\n\r\n"
+        json = f" HTTP/1.1\r\n{self._headers}Content-Type: application/json\r\n"
+        self._post = f"POST {jobs}{json}"
+        self._post_batch = f"POST {batches}{json}"
+        self._get_batches = f"GET {batches}", self._get[1]
+        self._key_line = f"{target.idempotency_header}: " if target.idempotency_header else None
 
     async def submit(self, body: bytes, idempotency_key: str) -> SubmitOutcome:
         key_line = f"{self._key_line}{idempotency_key}\r\n" if self._key_line else ""
@@ -70,16 +85,38 @@ class Direct:
         request = f"{before}{quote(job_id, safe='')}{after}".encode()
         return await self._exchange(request, read_cancel, job_id)
 
+    async def create_batch(self, content: Upload, idempotency_key: str) -> CreateOutcome:
+        key_line = f"{self._key_line}{idempotency_key}\r\n" if self._key_line else ""
+        head = f"{self._post_batch}{key_line}Content-Length: {content.size_bytes}\r\n\r\n"
+        return await self._exchange(head.encode(), read_create, upload=content)
+
+    async def look_at_batch(self, batch_id: str) -> BatchOutcome:
+        return await self._exchange(self._look(batch_path(batch_id)), read_statuses, batch_id)
+
+    async def batch_result(self, batch_id: str, custom_id: str) -> RetrieveOutcome:
+        return await self._exchange(self._look(batch_path(batch_id, custom_id)), read_retrieve)
+
+    async def list_batches(self, before_id: str | None, limit: int) -> ListOutcome:
+        return await self._exchange(self._look(list_query(before_id, limit)), read_list)
+
     async def close(self) -> None:
-        self._deadlines.close()
+        self._usual.deadlines.close()
+        self._long.deadlines.close()
         await self._connector.close()
 
-    async def _exchange(self, request: bytes, read: Reader[Outcome], job_id: str = "") -> Outcome | Transient:
+    def _look(self, below: str) -> bytes:
+        before, after = self._get_batches
+        return f"{before}{below}{after}".encode()
+
+    async def _exchange(
+        self, request: bytes, read: Reader[Outcome], job_id: str = "", upload: Upload | None = None
+    ) -> Outcome | Transient:
+        patience = self._usual if upload is None else self._long
         try:
-            with self._deadlines:
-                status, headers, content = await self._send(request)
+            with patience.deadlines:
+                status, headers, content = await self._send(request, upload)
         except _NETWORK_ERRORS as error:
-            return self._faults.transient(error)
+            return patience.faults.transient(error)
         return read(status, Headers(headers, self._scrub), self._scrub.body(content), time.time(), job_id)
 
     async def _connect(self) -> tuple[Connection, ResponseHandler]:
@@ -94,19 +131,33 @@ class Direct:
                 return connection, protocol
             connection.close()  # an answer to nobody, while it was idle: not to be taken for the next one
 
-    async def _send(self, request: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of the answer to `request`. Raises `_NETWORK_ERRORS`."""
+    async def _send(self, request: bytes, upload: Upload | None) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body of the answer to `request`, which `upload` is the body of.
+
+        An answer may come before all of that was sent: a refusal, for which the rest would be wasted.
+        Raises `_NETWORK_ERRORS`, and `StorageError` for an upload.
+        """
         connection, protocol = await self._connect()
+        sending = None
         try:
             protocol.set_response_params(read_until_eof=True)
             _write(protocol, request)
+            if upload is not None:
+                sending = Sending(protocol, upload)
             message, payload = await protocol.read()
             while 100 <= message.code < 200 and message.code != 101:
                 message, payload = await protocol.read()
+            if sending is not None:
+                sending.stop()
             content = payload.read_nowait() if payload.is_eof() else await payload.read()
         except BaseException:  # in the middle of an exchange: nothing else may use it
+            if sending is not None:
+                sending.give_up()
             connection.close()
             raise
+        if sending is not None and not sending.is_whole:
+            sending.give_up()
+            connection.close()
         connection.release()
         return message.code, message.headers, content
 

@@ -28,9 +28,9 @@ _SENTENCES: Final = {
 class Faults:
     """Gives exceptions their meaning, in words that hold neither the key nor what was received."""
 
-    def __init__(self, scrub: Scrubber, timeout_s: float) -> None:
+    def __init__(self, scrub: Scrubber, timeout_s: float, setting: str = "target.timeout_s") -> None:
         self._scrub = scrub
-        self._timeout_s = timeout_s
+        self._timeout = f"{timeout_s:g} s ({setting})"
 
     def transient(self, error: BaseException) -> Transient:
         """The outcome of an exchange that ended in an exception instead of an answer.
@@ -44,7 +44,7 @@ class Faults:
 
     def _message(self, cause: str, error: BaseException) -> str:
         if cause == "timeout":
-            return f"no answer within {self._timeout_s:g} s (target.timeout_s)"
+            return f"no answer within {self._timeout}"
         detail = " ".join(self._scrub.text(_text(error)).split())[:DETAIL_CHARS]
         if not detail or not detail.isprintable() or any(mark in detail for mark in ("<", "\\", "^")):
             detail = type(error).__name__  # no text, or bytes that were received

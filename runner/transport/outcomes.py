@@ -62,10 +62,12 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
     failure: Failure
     reply: Reply | None
     has_envelope: bool
+    param: str | None = None
+    """What of the request is wrong, as the envelope names it."""
 
 
 class Gone(msgspec.Struct, frozen=True, gc=False):
-    """GET: the service does not know the job."""
+    """GET: the service does not know the job, or the batch."""
 
     failure: Failure
 
@@ -76,9 +78,51 @@ class Unauthorised(msgspec.Struct, frozen=True, gc=False):
     failure: Failure
 
 
+class Created(msgspec.Struct, frozen=True, gc=False):
+    """POST of a batch: the service took it and works on it under `id`. `count`: of its requests, if told."""
+
+    id: str
+    count: int | None
+
+
+class Statuses(msgspec.Struct, frozen=True, gc=False):
+    """GET of a batch: how its requests stand.
+
+    `status_map` is the object `request_status` as received: megabytes, and decoded by whoever knows which of
+    its requests are still of interest. It is JSON as far as its brackets go; decoding it may fail.
+    """
+
+    status_map: msgspec.Raw
+    count: int | None
+
+
+class BatchEntry(msgspec.Struct, frozen=True, gc=False):
+    """One batch in the list of all; `created_at` in Unix seconds."""
+
+    id: str
+    label: str | None
+    created_at: float | None
+    count: int | None
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """GET of all batches, the newest first: one page."""
+
+    batches: tuple[BatchEntry, ...]
+
+
+class Unsupported(msgspec.Struct, frozen=True, gc=False):
+    """The service does not list batches."""
+
+    failure: Failure
+
+
 SubmitOutcome = Accepted | Done | Throttled | Transient | Rejected | Unauthorised
 RetrieveOutcome = Pending | Done | Throttled | Transient | Gone | Unauthorised
 CancelOutcome = Pending | Done | Rejected | Throttled | Transient | Unauthorised
-AnyOutcome = SubmitOutcome | RetrieveOutcome | CancelOutcome
+CreateOutcome = Created | Throttled | Transient | Rejected | Unauthorised
+BatchOutcome = Statuses | Gone | Throttled | Transient | Unauthorised
+ListOutcome = Listing | Unsupported | Throttled | Transient | Unauthorised
+AnyOutcome = SubmitOutcome | RetrieveOutcome | CancelOutcome | CreateOutcome | BatchOutcome | ListOutcome
 Outcome = TypeVar("Outcome", bound=AnyOutcome, covariant=True)
 PENDING = Pending()

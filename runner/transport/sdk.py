@@ -11,12 +11,25 @@ import httpx2
 import openai
 
 from runner.config.sections import RunConfig
-from runner.transport.deadlines import Deadlines
-from runner.transport.faults import CONNECT_SHARE, Faults
-from runner.transport.outcomes import CancelOutcome, Outcome, RetrieveOutcome, SubmitOutcome, Transient
+from runner.errors import StorageError
+from runner.transport.addresses import batch_path, list_query
+from runner.transport.faults import CONNECT_SHARE
+from runner.transport.outcomes import (
+    BatchOutcome,
+    CancelOutcome,
+    CreateOutcome,
+    ListOutcome,
+    Outcome,
+    RetrieveOutcome,
+    SubmitOutcome,
+    Transient,
+)
+from runner.transport.patience import Patience
 from runner.transport.proxies import proxy_for
 from runner.transport.reading import Reader, read_cancel, read_retrieve, read_submit
+from runner.transport.reading_batches import read_create, read_list, read_statuses
 from runner.transport.scrub import Headers, Scrubber
+from runner.transport.uploads import Upload
 
 _NETWORK_ERRORS = (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError)
 _UNREADABLE = (ValueError, UnicodeError)
@@ -27,19 +40,20 @@ class Sdk:
     """Sends the request's own bytes through the SDK, and reads the bytes that it received."""
 
     def __init__(self, config: RunConfig, base_url: str, key: str) -> None:
-        self._idempotency_header = config.target.idempotency_header
+        target = config.target
+        self._idempotency_header = target.idempotency_header
         proxy_for(base_url)  # only to refuse one that cannot be used; the SDK finds it by itself
-        timeout_s = config.target.timeout_s
         self._scrub = Scrubber(key)
-        self._faults = Faults(self._scrub, timeout_s)
-        self._deadlines = Deadlines(timeout_s)
+        self._usual = Patience(self._scrub, target.timeout_s, "target.timeout_s")
+        self._long = Patience(self._scrub, config.batch.timeout_s, "batch.timeout_s")
+        self._connect_s = CONNECT_SHARE * target.timeout_s
         # Given as a number: the SDK's default is 1000 connections, and no number becomes aiohttp's 100.
-        connections = config.submit.concurrency + config.poll.concurrency
+        connections = config.submit.concurrency + config.poll.concurrency + config.batch.concurrency
         self._client = openai.AsyncOpenAI(
             base_url=base_url,
             api_key=key,
             max_retries=0,
-            timeout=httpx2.Timeout(timeout_s, connect=CONNECT_SHARE * timeout_s),
+            timeout=httpx2.Timeout(target.timeout_s, connect=self._connect_s),
             http_client=openai.DefaultAioHttpClient(
                 limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
                 follow_redirects=False,
@@ -48,9 +62,11 @@ class Sdk:
         )
 
     async def submit(self, body: bytes, idempotency_key: str) -> SubmitOutcome:
-        headers = {self._idempotency_header: idempotency_key} if self._idempotency_header else {}
         call = self._client.post(
-            "/responses", cast_to=httpx2.Response, content=body, options={"headers": headers}
+            "/responses",
+            cast_to=httpx2.Response,
+            content=body,
+            options={"headers": self._key_header(idempotency_key)},
         )
         return await self._exchange(call, read_submit)
 
@@ -62,27 +78,74 @@ class Sdk:
         call = self._client.post(f"/responses/{quote(job_id, safe='')}/cancel", cast_to=httpx2.Response)
         return await self._exchange(call, read_cancel, job_id)
 
+    async def create_batch(self, content: Upload, idempotency_key: str) -> CreateOutcome:
+        length = {"Content-Length": str(content.size_bytes)}  # else the SDK would send it in chunks
+        call = self._client.post(
+            "/batches",
+            cast_to=httpx2.Response,
+            content=content.pieces(),
+            options={
+                "headers": {**self._key_header(idempotency_key), **length},
+                "timeout": httpx2.Timeout(self._long.timeout_s, connect=self._connect_s),
+            },
+        )
+        return await self._exchange(call, read_create, patience=self._long)
+
+    async def look_at_batch(self, batch_id: str) -> BatchOutcome:
+        return await self._exchange(self._look(batch_path(batch_id)), read_statuses, batch_id)
+
+    async def batch_result(self, batch_id: str, custom_id: str) -> RetrieveOutcome:
+        return await self._exchange(self._look(batch_path(batch_id, custom_id)), read_retrieve)
+
+    async def list_batches(self, before_id: str | None, limit: int) -> ListOutcome:
+        return await self._exchange(self._look(list_query(before_id, limit)), read_list)
+
     async def close(self) -> None:
-        self._deadlines.close()
+        self._usual.deadlines.close()
+        self._long.deadlines.close()
         await self._client.close()
 
+    def _key_header(self, idempotency_key: str) -> dict[str, str]:
+        return {self._idempotency_header: idempotency_key} if self._idempotency_header else {}
+
+    def _look(self, below: str) -> Awaitable[httpx2.Response]:
+        return self._client.get(f"/batches{below}", cast_to=httpx2.Response)
+
     async def _exchange(
-        self, call: Awaitable[httpx2.Response], read: Reader[Outcome], job_id: str = ""
+        self,
+        call: Awaitable[httpx2.Response],
+        read: Reader[Outcome],
+        job_id: str = "",
+        patience: Patience | None = None,
     ) -> Outcome | Transient:
-        """Await one call within the whole deadline; the SDK's own timeouts are per read."""
+        """Await one call within the whole deadline; the SDK's own timeouts are per read.
+
+        Raises `StorageError` for an upload that cannot be read.
+        """
+        patience = patience or self._usual
         try:
-            with self._deadlines:
+            with patience.deadlines:
                 answer = await call
         except openai.APIStatusError as error:
             answer = error.response
         except _NETWORK_ERRORS as error:
+            _raise_own(error)
             if isinstance(error.__cause__, httpx2.DecodingError):
                 error = aiohttp.ClientPayloadError(str(error.__cause__))
-            return self._faults.transient(error)
+            return patience.faults.transient(error)
         except _UNREADABLE as error:
-            return self._faults.transient(aiohttp.http_exceptions.BadHttpMessage(str(error)))
+            return patience.faults.transient(aiohttp.http_exceptions.BadHttpMessage(str(error)))
         headers = Headers(answer.headers, self._scrub)
         return read(answer.status_code, headers, self._scrub.body(answer.content), time.time(), job_id)
+
+
+def _raise_own(error: BaseException) -> None:
+    """Raise the `StorageError` of an upload that three libraries have wrapped in errors of their own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, StorageError):
+            raise cause
+        cause = cause.__cause__
 
 
 async def _forget_charset(response: httpx2.Response) -> None:

@@ -69,7 +69,7 @@ def test_an_error_reads_as_one_line_with_place_path_and_advice(problems):
         ("sumbit: {}", "did you mean submit?"),
         ("poll: {intervall: 3}", "did you mean poll.interval_s?"),
         ("submit: {retry: {max_attempt: 3}}", "did you mean submit.retry.max_attempts?"),
-        ("concurrency: 5", "did you mean submit.concurrency or poll.concurrency?"),
+        ("concurrency: 5", "did you mean submit.concurrency or poll.concurrency or batch.concurrency?"),
         ("max_in_flight: 5", "did you mean submit.max_in_flight?"),
         ("simulator: {latency: {type: constant, men_s: 3, mean_s: 1}}", "simulator.latency.mean_s"),
         ("zzzqqq: 1", ""),
@@ -115,6 +115,7 @@ def test_the_kinds_of_latency_are_all_named_where_the_type_is_missing_or_wrong(p
         ("source: {type: jsonl, path: x, count: 3}", "--limit"),
         ("request: {stream: true}", "request: stream cannot be used"),
         ("request: {background: false}", "request: background must be true"),
+        ("batch: {label: a b}", "batch.label: 'a b' does not fit"),
         ("target: {base_url: 'http://user:pass@host/v1'}", "must not hold a user name"),
         ("target: {base_url: 'http://host/v1?key=1'}", "must not hold a query"),
         ("target: {base_url: host/v1}", "http:// or https://"),
@@ -128,6 +129,20 @@ def test_what_does_not_go_together_is_said_in_words(problems, text, said):
 
     assert said in str(problem)
     assert problem.where == "run.yaml:2"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("request: {stream: true}", "request: stream cannot be used: a batch is polled"),
+        ("request: {background: true}", "request: background cannot be used with target.mode: batch"),
+        ("engine: {workers: 2}", "engine.workers (2) must be 1: mode: batch is worked on by one process"),
+    ],
+)
+def test_what_does_not_go_with_batches_is_said_in_words(problems, text, said):
+    (problem,) = problems(f"name: a\ntarget: {{mode: batch}}\n{text}\n")
+
+    assert said in str(problem)
 
 
 def test_a_user_name_in_the_address_is_not_repeated(problems):

@@ -38,6 +38,20 @@ def test_the_defaults_are_those_of_the_contract(read):
         "store": "full",
     }
     assert config.limits.drain_s == 30
+    assert config.target.mode == "background"
+    assert config.batch.model_dump() == {
+        "max_requests": 100_000,
+        "max_bytes": 256_000_000,
+        "concurrency": 2,
+        "max_open": 8,
+        "label": None,
+        "timeout_s": 600,
+    }
+
+
+def test_a_batch_needs_no_background_and_may_say_so(read):
+    for request in ("{model: m}", "{model: m, background: false, stream: false}"):
+        assert read(f"name: a\ntarget: {{mode: batch}}\nrequest: {request}\n").target.mode == "batch"
 
 
 def test_settings_cannot_be_changed_after_validation(read):

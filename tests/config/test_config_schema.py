@@ -10,7 +10,9 @@ from jsonschema import Draft202012Validator
 
 from runner.config import RunConfig
 
-SECTIONS = ("name", "target", "request", "source", "submit", "poll", "sink", "limits", "prices", "simulator")
+SECTIONS = (
+    "name", "target", "request", "source", "submit", "poll", "batch", "sink", "limits", "prices", "simulator",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,8 @@ def test_settings_say_in_the_schema_what_they_are(schema):
         ("name: a", True),
         ("name: a\nsimulator: {latency: {type: uniform, min_s: 1, max_s: 2}, outcomes: {failed: 0.1}}", True),
         ("name: a\nprices: {input: 0.40, cached: 0.08, output: 1.80}\npoll: {max_rate: null}", True),
+        ("name: a\ntarget: {mode: batch}\nbatch: {max_requests: 500, label: nightly, max_open: 2}", True),
+        ("name: a\nbatch: {label: a b}", False),
         ("name: a\nsubmit: {concurency: 3}", False),
         ("name: a\nsubmit: {concurrency: 0}", False),
         ("name: a\npoll: {strategy: clever}", False),

@@ -8,22 +8,24 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import pytest
 import uvloop
 
 from runner.config.sections import RunConfig
-from runner.transport import Transport, open_transport
+from runner.transport import Transport, Upload, open_transport
 
 API_KEY = "sk-secret/of+the=customer"
 WHOLE_S = 20.0
 """`timeout_s` of exchanges that are not about timeouts: never reached."""
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
-After = Literal["keep", "close", "reset", "hang"]
+After = Literal["keep", "close", "reset", "hang", "stall"]
+"""`hang` goes on to read and says nothing more; `stall` does not read either."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Step:
     """Sent once, a moment after `data`."""
     gate: asyncio.Event | None = None
     """Waited for before anything is sent."""
+    early: bool = False
+    """After the head of the request, without having read its body."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Service:
         number = self.connections
         self.all_closed.clear()
         try:
-            while (request := await _read_request(reader, number)) is not None:
+            while (request := await self._receive(reader, number)) is not None:
                 self.received.append(request)
                 if self.on_request:
                     self.on_request(request)
@@ -104,20 +108,26 @@ class Service:
             if not self.open:
                 self.all_closed.set()
 
+    async def _receive(self, reader: asyncio.StreamReader, connection: int) -> Received | None:
+        try:
+            request = await _read_head(reader, connection)
+            if self.steps[min(len(self.received), len(self.steps) - 1)].early:
+                return request
+            size = int(request.header("Content-Length") or "0")
+            return replace(request, body=await reader.readexactly(size))
+        except asyncio.IncompleteReadError:
+            return None
 
-async def _read_request(reader: asyncio.StreamReader, connection: int) -> Received | None:
-    try:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        first, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
-        headers: dict[str, list[str]] = {}
-        for line in lines:
-            name, _, value = line.partition(":")
-            headers.setdefault(name.lower(), []).append(value.strip())
-        body = await reader.readexactly(int(headers.get("content-length", ["0"])[0]))
-    except asyncio.IncompleteReadError:
-        return None
+
+async def _read_head(reader: asyncio.StreamReader, connection: int) -> Received:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    first, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
+    headers: dict[str, list[str]] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        headers.setdefault(name.lower(), []).append(value.strip())
     method, target, _ = first.split(" ")
-    return Received(method, target, headers, body, connection)
+    return Received(method, target, headers, b"", connection)
 
 
 async def _perform(step: Step, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -137,6 +147,8 @@ async def _perform(step: Step, reader: asyncio.StreamReader, writer: asyncio.Str
     match step.after:
         case "hang":
             await reader.read()  # until the client goes
+        case "stall":
+            await asyncio.Event().wait()
         case "close":
             writer.close()
             await writer.wait_closed()
@@ -225,7 +237,7 @@ def talk(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 def _open(
     name: str, root: str, *, path: str = "/v1", base_url: str | None = None, key: str = API_KEY,
-    concurrency: int = 200, timeout_s: float = WHOLE_S, **target: Any,
+    concurrency: int = 200, timeout_s: float = WHOLE_S, upload_s: float = WHOLE_S, **target: Any,
 ) -> Transport:  # fmt: skip
     config = RunConfig.model_validate(
         {
@@ -233,22 +245,40 @@ def _open(
             "target": {"transport": name, "timeout_s": timeout_s, **target},
             "submit": {"concurrency": concurrency},
             "poll": {"concurrency": concurrency},
+            "batch": {"timeout_s": upload_s},
         }
     )
     return open_transport(config, base_url or root + path, key)
 
 
 @pytest.fixture
-def ask(talk: Callable[..., Any]) -> Callable[..., Any]:
-    """One exchange, POST, GET or CANCEL, against one scripted step → its outcome."""
+def upload(tmp_path: Path) -> Callable[[bytes], Upload]:
+    """A file with these bytes, to be uploaded."""
+
+    def upload(body: bytes) -> Upload:
+        path = tmp_path / "batch.json"
+        path.write_bytes(body)
+        return Upload(path, len(body))
+
+    return upload
+
+
+@pytest.fixture
+def ask(talk: Callable[..., Any], upload: Callable[[bytes], Upload]) -> Callable[..., Any]:
+    """One exchange of a kind, against one scripted step → its outcome."""
+    exchanges: dict[str, Callable[[Transport], Awaitable[Any]]] = {
+        "POST": lambda transport: transport.submit(b'{"model":"m","input":"hi"}', "key-1"),
+        "GET": lambda transport: transport.retrieve("resp_1"),
+        "CANCEL": lambda transport: transport.cancel("resp_1"),
+        "CREATE": lambda transport: transport.create_batch(upload(b'{"requests":[]}'), "key-1"),
+        "LOOK": lambda transport: transport.look_at_batch("batch_1"),
+        "RESULT": lambda transport: transport.batch_result("batch_1", "row-1"),
+        "LIST": lambda transport: transport.list_batches(None, 25),
+    }
 
     def ask(method: str, step: Step | None = None, **options: Any) -> Any:
         async def exchange(transport: Transport, service: Service) -> Any:
-            if method == "POST":
-                return await transport.submit(b'{"model":"m","input":"hi"}', "key-1")
-            if method == "CANCEL":
-                return await transport.cancel("resp_1")
-            return await transport.retrieve("resp_1")
+            return await exchanges[method](transport)
 
         return talk(exchange, *((step,) if step else ()), **options)
 

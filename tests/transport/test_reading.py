@@ -15,13 +15,18 @@ from hypothesis import strategies as st
 from runner.records import Usage
 from runner.transport.outcomes import (
     Accepted,
+    BatchOutcome,
     CancelOutcome,
+    CreateOutcome,
     Done,
+    ListOutcome,
     Rejected,
     RetrieveOutcome,
     SubmitOutcome,
 )
-from runner.transport.reading import read_cancel, read_retrieve, read_retry_after, read_submit, read_usage
+from runner.transport.reading import read_cancel, read_retrieve, read_submit, read_usage
+from runner.transport.reading_batches import read_create, read_list, read_statuses
+from runner.transport.retry_after import read_retry_after
 
 NOW = 1_750_000_000.0
 STATUSES = st.integers(100, 599)
@@ -41,6 +46,11 @@ OBJECTS = st.fixed_dictionaries(
         "message": ANYTHING,
         "detail": ANYTHING,
         "output": ANYTHING,
+        "request_counts": ANYTHING,
+        "request_status": ANYTHING,
+        "data": ANYTHING,
+        "label": ANYTHING,
+        "created_at": ANYTHING,
     },
 )
 HEADERS = st.dictionaries(
@@ -57,7 +67,11 @@ def written(value: object, indent: int | None, *, ascii_only: bool, bom: bool) -
 
 
 JSON = st.builds(
-    written, OBJECTS | ANYTHING, st.sampled_from([None, 0, 2]), ascii_only=st.booleans(), bom=st.booleans()
+    written,
+    OBJECTS | st.lists(OBJECTS) | ANYTHING,
+    st.sampled_from([None, 0, 2]),
+    ascii_only=st.booleans(),
+    bom=st.booleans(),
 )
 BODIES = st.binary() | JSON | JSON.flatmap(lambda whole: st.integers(0, len(whole)).map(lambda n: whole[:n]))
 
@@ -97,6 +111,17 @@ def test_any_answer_to_a_cancellation_is_a_typed_outcome(status, headers, body):
     assert msgspec.json.encode(outcome)
     if isinstance(outcome, Done | Rejected) and outcome.reply:
         assert is_a_line_of_json(bytes(outcome.reply.body))
+
+
+BATCH_READERS = {read_create: CreateOutcome, read_statuses: BatchOutcome, read_list: ListOutcome}
+
+
+@settings(deadline=None, max_examples=300)
+@given(reader=st.sampled_from(list(BATCH_READERS)), status=STATUSES, headers=HEADERS, body=BODIES)
+def test_any_answer_about_batches_is_a_typed_outcome(reader, status, headers, body):
+    outcome = reader(status, headers, body, NOW)
+    assert isinstance(outcome, get_args(BATCH_READERS[reader]))
+    assert msgspec.json.encode(outcome)
 
 
 @settings(deadline=None)

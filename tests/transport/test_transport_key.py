@@ -8,7 +8,7 @@ import json
 import msgspec
 import pytest
 
-VERBS = pytest.mark.parametrize("verb", ["POST", "GET", "CANCEL"])
+VERBS = pytest.mark.parametrize("verb", ["POST", "GET", "CANCEL", "CREATE", "LOOK", "RESULT", "LIST"])
 
 
 def page(key: str) -> bytes:

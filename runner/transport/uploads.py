@@ -1,0 +1,77 @@
+"""A body too large for memory, on its way from a file to a connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import StreamWriter
+
+from runner.errors import Problem, StorageError
+
+PIECE_BYTES: Final = 256 * 1024
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """The first `size_bytes` of a file, which must not change while it is sent."""
+
+    path: Path
+    size_bytes: int
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body, read off the event loop. Raises `StorageError`.
+
+        Nothing is held open between two pieces, so that an upload may be given up at any of them.
+        """
+        for at in range(0, self.size_bytes, PIECE_BYTES):
+            yield await asyncio.to_thread(self._piece, at, min(PIECE_BYTES, self.size_bytes - at))
+
+    def _piece(self, at: int, size: int) -> bytes:
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(at)
+                piece = file.read(size)
+        except OSError as error:
+            raise StorageError(Problem(f"cannot be read: {error.strerror}", str(self.path))) from error
+        if len(piece) != size:
+            raise StorageError(Problem(f"is shorter than its {self.size_bytes:,} bytes", str(self.path)))
+        return piece
+
+
+class Sending:
+    """Writes an upload to a connection while somebody else waits there for the answer.
+
+    Whoever waits hears of a file that cannot be read, too.
+    """
+
+    def __init__(self, protocol: ResponseHandler, upload: Upload) -> None:
+        self._protocol = protocol
+        self._upload = upload
+        self._task = asyncio.create_task(self._send())
+        self.is_whole = False
+
+    def stop(self) -> None:
+        """Send no more pieces."""
+        self._task.cancel()
+
+    def give_up(self) -> None:
+        """Drop the connection, with what of a piece it still holds: the other side may never take it."""
+        self.stop()
+        self._protocol.abort()
+
+    async def _send(self) -> None:
+        writer = StreamWriter(self._protocol, asyncio.get_running_loop())
+        try:
+            async for piece in self._upload.pieces():
+                await writer.write(piece)
+            await writer.drain()
+        except StorageError as error:
+            self._protocol.set_exception(error)
+        except OSError:
+            pass  # the connection is lost, and who waits for the answer is told so
+        else:
+            self.is_whole = True
