@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "runner"
 
 # From the top of the house to its ground: a room may import from rooms below it.
 ROOMS = (
-    "__main__", "cli", "engine", "report", "pipeline", "measure", "store", "transport", "source",
+    "__main__", "cli", "engine", "report", "batch", "pipeline", "measure", "store", "transport", "source",
     "policy", "simulator", "config", "records", "errors", "streams", "__init__",
 )  # fmt: skip
 SIMULATOR_MAY_SHARE = {"simulator", "config", "records", "errors", "__init__"}

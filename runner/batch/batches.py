@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Coroutine
 from typing import Any
 
@@ -17,7 +16,7 @@ from runner.batch.uploader import Uploader
 from runner.pipeline.feed import Feed
 from runner.pipeline.parts import Parts
 from runner.source import Source
-from runner.store import LeftBatch, Recovery
+from runner.store import BatchAcceptance, LeftBatch, Recovery
 
 
 class Batches:
@@ -80,11 +79,10 @@ class Batches:
     def _has_place(self) -> bool:
         """For one batch more; those whose bodies are on the disk are few, however many may be open."""
         drafts = len(self._uploader)
-        return (
-            drafts + len(self._collector) < self._section.max_open and drafts <= self._section.concurrency
-        )
+        return drafts + len(self._collector) < self._section.max_open and drafts <= self._section.concurrency
 
     def _follow(self, draft: Draft, batch_id: str, accepted: float) -> None:
+        self._parts.meter.open += draft.count
         self._collector.follow(
             OpenBatch(
                 id=batch_id,
@@ -97,7 +95,7 @@ class Batches:
                 accepted=accepted,
                 attempts=draft.attempts,
                 without_result=draft.count,
-                inherited=draft.is_inherited,
+                inherited=False,
                 row=draft.first_row,
             )
         )
@@ -111,10 +109,49 @@ class Batches:
             names[index].add(wire_id(own, names[index].rows), own, line.i)
         for left, known in zip(self._left, names, strict=True):
             if left.accepted:
-                self._collect_again(left, known)
+                self._collect_again(left, left.accepted, known)
             else:
                 self._look_for(left, known)
         self._left.clear()
 
-    def _collect_again(self, left: LeftBatch, names: Names) -> None:
-        intent, accepted = left.intent, left.accepted
+    def _collect_again(self, left: LeftBatch, accepted: BatchAcceptance, names: Names) -> None:
+        intent = left.intent
+        undone = set(left.rows)
+        for name in [name for name, row in names.rows.items() if row not in undone]:
+            del names.rows[name]
+        now = self._parts.clock.unix(self._parts.clock.now())
+        self._collector.follow(
+            OpenBatch(
+                id=accepted.id,
+                label=intent.label,
+                number=intent.batch,
+                kind=intent.kind,
+                names=names,
+                due=intent.due,
+                sent=intent.at,
+                accepted=min(accepted.at, now),  # a clock that was set back must not stretch its deadline
+                attempts=accepted.attempts,
+                without_result=len(names.rows),
+                inherited=True,
+                row=left.rows[0],
+            )
+        )
+
+    def _look_for(self, left: LeftBatch, names: Names) -> None:
+        intent = left.intent
+        draft = Draft(
+            number=intent.batch,
+            label=intent.label,
+            key=intent.key,
+            kind=intent.kind,
+            names=names,
+            ranges=intent.ranges,
+            size_bytes=intent.size_bytes,
+            body=None,
+            due=intent.due,
+            sent=intent.at,
+            intended=True,
+            in_doubt=True,
+        )
+        self._planner.expect(draft)
+        self._uploader.add(draft)

@@ -46,9 +46,8 @@ class Collector:
         return len(self._open)
 
     def follow(self, batch: OpenBatch) -> None:
-        """Take over an accepted batch."""
+        """Take over an accepted batch; its rows count as open already."""
         self._open.add(batch.number)
-        self._parts.meter.open += batch.without_result
         self._watcher.watch(batch)
 
     async def work(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
+from itertools import islice
 from typing import Final
 
 _INDEX: Final = re.compile(r"\brequests?(?:\[|\.|/)(\d{1,6})(?:\]|\.|/|\b)")
@@ -12,21 +13,22 @@ _QUOTED: Final = re.compile(r"""['"`‘“]([a-z0-9][a-z0-9_-]{0,63})['"`’”]
 _NAMED: Final = re.compile(r"custom[_ ]id\W{0,4}([a-z0-9][a-z0-9_-]{0,63})", re.IGNORECASE)
 
 
-def culprit_of(param: str | None, message: str, wire_ids: Sequence[str], known: Collection[str]) -> str | None:
+def culprit_of(
+    param: str | None, message: str, wire_ids: Sequence[str], known: Collection[str]
+) -> str | None:
     """The id of the request that `param` or `message` names; None where they name none, or several.
 
-    By its place in the body, or by its id. `wire_ids` are in the order of the body, `known` the same ids
-    for quick lookup. An id that stands in a message by chance ("model") is only believed in quotes or
-    beside the word custom_id, and where it is the only one.
+    By its place in the body (`wire_ids` are in that order, quick to look in), or by its id. One that stands
+    in a message by chance ("model") is only believed in quotes or beside the word custom_id, and alone.
     """
     for text in (param or "", message):
         places = {int(place) for place in _INDEX.findall(text)}
         if len(places) == 1 and (place := places.pop()) < len(wire_ids):
-            return wire_ids[place]
+            return next(islice(wire_ids, place, None))
         if places:
             return None
         for pattern in (_NAMED, _QUOTED):
-            named = {name for name in pattern.findall(text) if name in known}
+            named = {found[1] for found in pattern.finditer(text) if found[1] in wire_ids}
             if len(named) == 1:
-                return named.pop()
+                return str(named.pop())
     return None

@@ -81,6 +81,7 @@ class Draft(msgspec.Struct):
             key=self.key,
             rows=[end for part in self.ranges for end in (part.start, part.stop)],
             size_bytes=self.size_bytes,
+            kind=self.kind,
             due=self.due,
             at=self.sent or self.due,
         )

@@ -108,9 +108,7 @@ class Fetcher(Follower[Item]):
         else:
             super()._miss(item, failure, now)
 
-    def _look_again(
-        self, item: Item, cause: str, failure: Failure, wait_s: float | None, now: float
-    ) -> None:
+    def _look_again(self, item: Item, cause: str, failure: Failure, wait_s: float | None, now: float) -> None:
         """Nor is it asked about for as long as one that succeeded."""
         if item.said in UNSUCCESSFUL and cause.isdigit() and item.failed_polls + 1 >= LOOKS_BEFORE_GONE:
             self._meter.poll_retries[cause] += 1

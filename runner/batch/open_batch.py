@@ -10,7 +10,7 @@ from runner.batch.draft import Names
 from runner.records import Job, ResultStatus
 
 MOST_SAMPLED: Final = 64
-"""Requests of a batch from which the polling strategy learns: it needs no more, and has its price for each."""
+"""Requests of a batch from which the polling strategy learns; it needs no more."""
 
 
 class Sampled(msgspec.Struct, gc=False):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -30,9 +30,7 @@ class Planner:
     than its name.
     """
 
-    def __init__(
-        self, parts: Parts, source: Source, feed: Feed, endings: Endings, first_number: int
-    ) -> None:
+    def __init__(self, parts: Parts, source: Source, feed: Feed, endings: Endings, first_number: int) -> None:
         self._parts = parts
         self._section = parts.config.batch
         self._source = source
@@ -76,6 +74,10 @@ class Planner:
         """A batch was accepted."""
         self._most_requests = min(self._most_requests * 2, self._section.max_requests)
 
+    def expect(self, draft: Draft) -> None:
+        """A batch of an earlier session is on its way, too."""
+        self._waiting_rows += draft.count
+
     def sent(self, draft: Draft) -> None:
         """The batch is accepted, or its rows have ended or will be cut anew."""
         self._waiting_rows -= draft.count
@@ -96,8 +98,9 @@ class Planner:
                 await self._wait()
 
     async def make_again(self, draft: Draft) -> Path:
-        """The body of a batch that was cut before, in the same bytes. Raises `StoppedEarly` if it cannot be."""
-        with self._writer(draft.number, draft.label) as writer:
+        """The body of a batch that was cut before. Raises `StoppedEarly` where its bytes are others now."""
+        path = self._parts.files.spool(draft.number)
+        with BatchWriter(path, self._parts.run_id, draft.number, draft.label, draft.size_bytes) as writer:
             async for _, line in lines_in(self._source, [draft.ranges]):
                 writer.add(self._source.request(line))
             again = writer.finish(draft.due)
@@ -105,18 +108,15 @@ class Planner:
             where = f"batch {draft.label}, rows {draft.first_row:,} to {draft.ranges[-1].stop - 1:,}"
             hint = "was this tool or a library under it changed? use the old one, or --new"
             raise StoppedEarly(Problem("makes other bytes now than when it was first sent", where, hint))
-        draft.body, draft.names, draft.kind = again.body, again.names, again.kind
-        return again.body
-
-    def _writer(self, number: int, label: str) -> BatchWriter:
-        path = self._parts.files.spool(number)
-        return BatchWriter(path, self._parts.run_id, number, label, self._section.max_bytes)
+        draft.body, draft.names = path, again.names
+        return path
 
     async def _cut(self) -> Draft | None:
         """The next batch; None where no rows came after all."""
         number, run_id = self._number, self._parts.run_id
         label = label_of(self._section.label or self._parts.config.name, run_id, number)
-        with self._writer(number, label) as writer:
+        path = self._parts.files.spool(number)
+        with BatchWriter(path, run_id, number, label, self._section.max_bytes) as writer:
             await self._fill(writer)
             if self._closed or not writer.count:
                 return None

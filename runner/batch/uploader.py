@@ -118,6 +118,11 @@ class Uploader:
         self._stopped.set()
         self.turnstile.close()
 
+    def close(self) -> None:
+        """All workers have ended. What is not accepted can be made again."""
+        for _, _, draft in self._waiting:
+            self._planner.sent(draft)
+
     def _take(self, now: float) -> tuple[Draft | None, float | None]:
         if not self._waiting or (self._under_way and not self._parts.contact.made):
             return None, None
@@ -236,9 +241,7 @@ class Uploader:
         self._meter.accept(now, draft.count)
         self._let_go(draft)
         self._planner.grow()
-        acceptance = BatchAcceptance(
-            batch=draft.number, id=batch_id, attempts=draft.attempts, at=accepted
-        )
+        acceptance = BatchAcceptance(batch=draft.number, id=batch_id, attempts=draft.attempts, at=accepted)
         try:
             self._parts.journal.write(acceptance)
         finally:  # paid for, whatever became of the journal
@@ -253,7 +256,7 @@ class Uploader:
         self._retract(draft, str(failure.status_code), now)
         self._refusals += 1
         rows = draft.names.rows
-        culprit = culprit_of(outcome.param, failure.message, list(rows), rows)
+        culprit = culprit_of(outcome.param, failure.message, rows)
         if not self._any_accepted and (culprit is None or self._refusals >= MOST_REFUSALS):
             raise self._nothing_accepted(failure)
         if culprit is None:

@@ -49,7 +49,12 @@ class BatchWriter:
         return self._body.count
 
     def add(self, request: Request) -> bool:
-        """Put a request in, if there is room for it. Raises `StorageError`."""
+        """Put a request in, if there is room for it, and it is behind the last. Raises `StorageError`.
+
+        Rows rise in a batch, so that one reading of the input makes it again.
+        """
+        if self._rows and request.row <= self._rows[-1]:
+            return False
         name = wire_id(request.custom_id, self._names.rows)
         item = item_of(name, request.body)
         if self._body.size_with(item) > self._max_bytes:

@@ -259,15 +259,11 @@ class RunConfig(Section):
     @classmethod
     def _only_what_can_be_polled(cls, request: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         target = info.data.get("target")  # absent where it is wrong itself
-        if isinstance(target, Target) and target.mode == "batch":
-            if request.get("stream"):
-                raise ValueError("stream cannot be used: a batch is polled, not streamed")
-            if request.get("background"):
-                raise ValueError("background cannot be used with target.mode: batch; leave it out")
-            return request
+        is_batch = isinstance(target, Target) and target.mode == "batch"
         if request.get("stream"):
-            raise ValueError("stream cannot be used: a background job is polled, not streamed")
-        if request.get("background", True) is not True:
+            what = "batch" if is_batch else "background job"
+            raise ValueError(f"stream cannot be used: a {what} is polled, not streamed")
+        if not is_batch and request.get("background", True) is not True:
             raise ValueError("background must be true, or absent: every request is a background job")
         return request
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from runner.config import RunConfig
 from runner.engine.task import Task, displayed, take_orders
 from runner.errors import RunnerError
 from runner.pipeline.background import Background
-from runner.pipeline.feed import AllBut
-from runner.pipeline.run import Assignment, Run, run
+from runner.pipeline.feed import AllBut, Feed
+from runner.pipeline.parts import Parts
+from runner.pipeline.run import Assignment, Middle, Run, run
+from runner.source import Source
+from runner.store import Recovery
 
 
 async def work(task: Task) -> RunnerError | None:
@@ -15,7 +21,7 @@ async def work(task: Task) -> RunnerError | None:
     needed = AllBut(task.rows, recovery.need_no_post())
     with displayed(task) as display:
 
-        async def attend(run: Run[Background]) -> None:
+        async def attend(run: Run[Middle]) -> None:
             take_orders(task, run.closing)
             run.feed.grant(needed)
             run.feed.all_granted = True
@@ -36,7 +42,16 @@ async def work(task: Task) -> RunnerError | None:
                 vitals=task.vitals,
                 say=task.progress.say,
                 ends_when_done=True,
-                middle=Background,
+                middle=_middle_of(task.config),
                 attend=attend,
             )
         )
+
+
+def _middle_of(config: RunConfig) -> Callable[[Parts, Source, Feed, Recovery], Middle]:
+    """The mode of the run."""
+    if config.target.mode == "batch":
+        from runner.batch.batches import Batches
+
+        return Batches
+    return Background

@@ -47,6 +47,7 @@ class Source:
             config.request,
             Template(prompt, "source.prompt") if prompt else None,
             Template(section.custom_id, "source.custom_id") if section.custom_id else None,
+            is_background=config.target.mode == "background",
         )
         self._input = open_input(section)
 
@@ -62,9 +63,14 @@ class Source:
         try:
             return self._compile(line)
         except RowError as error:
-            raise StoppedEarly(
-                Problem(f"the input changed while it was being sent: the row {error}", line.where)
-            ) from None
+            raise _changed(error, line) from None
+
+    def name(self, line: Line) -> str:
+        """The custom_id of one row; as `request`, for less."""
+        try:
+            return self._compiler.name(line.i, self._row(line))
+        except RowError as error:
+            raise _changed(error, line) from None
 
     def fingerprint(self) -> str:
         """SHA-256 over the input and the templates that requests are made with. Raises `InputError`."""
@@ -127,6 +133,10 @@ class Source:
             before = first.setdefault(custom_id, line)
             if before is not line:
                 yield Problem(f"custom_id {custom_id!r} is already that of {before.where}", line.where)
+
+
+def _changed(error: RowError, line: Line) -> StoppedEarly:
+    return StoppedEarly(Problem(f"the input changed while it was being sent: the row {error}", line.where))
 
 
 def _grouped(problems: list[Problem]) -> list[Problem]:

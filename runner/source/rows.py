@@ -29,11 +29,18 @@ class Compiler:
     """
 
     def __init__(
-        self, request: Mapping[str, Any], prompt: Template | None, custom_id: Template | None
+        self,
+        request: Mapping[str, Any],
+        prompt: Template | None,
+        custom_id: Template | None,
+        *,
+        is_background: bool = True,
     ) -> None:
         self._defaults = dict(request)
         self._prompt = prompt
         self._custom_id = custom_id
+        self._is_background = is_background
+        """Each request is a background job of its own, and not a part of a batch, which has no such field."""
         # An `input` that the prompt uses is a field of the data, not a request.
         self._input_is_data = prompt is not None and "input" in prompt.fields
 
@@ -57,7 +64,10 @@ class Compiler:
         self._check(body)
         metadata = body.get("metadata")
         window = metadata.get("completion_window", "") if isinstance(metadata, dict) else ""
-        body["background"] = True
+        if self._is_background:
+            body["background"] = True
+        else:
+            body.pop("background", None)
         try:
             encoded = _encode(body)
         except (TypeError, ValueError, RecursionError) as error:
@@ -105,8 +115,9 @@ class Compiler:
         if not isinstance(body["input"], str | list | dict):
             raise RowError(f"its input is neither text nor a list of messages but {_kind(body['input'])}")
         if body.get("stream"):
-            raise RowError("asks for stream, but a background job is polled, not streamed")
-        if body.get("background", True) is not True:
+            what = "background job" if self._is_background else "batch"
+            raise RowError(f"asks for stream, but a {what} is polled, not streamed")
+        if self._is_background and body.get("background", True) is not True:
             raise RowError("asks for background: false, but every request is a background job")
 
 

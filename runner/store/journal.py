@@ -83,6 +83,7 @@ class BatchIntent(msgspec.Struct, frozen=True, gc=False, tag="batch", tag_field=
     rows: list[int]
     """Where each run of consecutive rows begins and ends (one past the last), one after the other."""
     size_bytes: int
+    kind: str
     due: float
     at: float
 

@@ -1,4 +1,4 @@
-"""A file that is written once, sent, and thrown away: what is too large to be kept in memory until it is sent."""
+"""A file that is written once, sent, and thrown away: what is too large to wait in memory."""
 
 from __future__ import annotations
 
