@@ -49,7 +49,7 @@ class BatchApi:
         only(request, "GET")
         self._service.throttle("get")
         batch_id, slash, custom_id = path[1:].partition("/")
-        batch = self._service.batches.find(unquote(batch_id), scope)
+        batch = self._service.find_batch(unquote(batch_id), scope)
         return self._result(batch, unquote(custom_id)) if slash else self._status(batch)
 
     def _all(self, request: Request, scope: str) -> Reply:
@@ -81,7 +81,7 @@ class BatchApi:
         body = batch.summary(self._settings.labels).encode()
         yield self._gate.spoiled("batch", kind, Reply(body=body))
         if is_new:
-            yield from self._service.start_all(batch)
+            yield from self._service.start_all()
 
     def _submit(
         self, request: Request, sha256: bytes, scope: str, arrived: float

@@ -110,9 +110,9 @@ class Service:
         self._jobs.update(by_id)
         return self._accept_batch(terms_of_all, jobs)
 
-    def start_all(self, batch: Batch) -> Iterator[float]:
-        """Lets the jobs of a new batch run or wait, in slices."""
-        while not self.slots.fill(batch.terms.accepted, _STARTED_AT_ONCE):
+    def start_all(self) -> Iterator[float]:
+        """Lets the jobs of new batches run or wait, in slices."""
+        while not self.slots.fill(_STARTED_AT_ONCE):
             yield 0.0
 
     def start(self, job: Job) -> None:
@@ -126,6 +126,11 @@ class Service:
         if job is None or job.deleted or self._forgotten(job, now):
             raise not_found(f"Response {id!r}")
         return job
+
+    def find_batch(self, batch_id: str, scope: str) -> Batch:
+        """Raises Refusal (404) for a batch never seen, or of another API key."""
+        self.now()
+        return self.batches.find(batch_id, scope)
 
     def item(self, batch: Batch, custom_id: str) -> Job:
         """Raises Refusal (404) for a custom_id that is not of the batch, or a job no longer retained."""
@@ -210,7 +215,7 @@ class Service:
             self._keys.setdefault(terms.scope, {})[terms.key] = batch
         self.account.batches += 1
         self.account.opened(len(jobs))
-        self.slots.queue(jobs.values())
+        self.slots.queue(jobs.values(), terms.accepted)
         return batch
 
     def _happened(self, event: Cancelled | Deleted | Delivered) -> None:
@@ -261,7 +266,8 @@ class Service:
         for job in jobs.values():
             self._lots.count(job.terms.sha256)
             self._jobs[job.terms.id] = job
-        for _ in self.start_all(self._accept_batch(terms, jobs)):
+        self._accept_batch(terms, jobs)
+        for _ in self.start_all():
             pass
         self.account.restored += terms.count
 

@@ -17,6 +17,8 @@ class Slots:
         self._capacity = capacity
         self._heap: list[tuple[float, int, Job]] = []
         self._waiting: deque[Job] = deque()
+        self._queued = 0.0
+        """When jobs last came that `fill` is to start."""
         self.running = 0
         self.peak_running = 0
         self.started = 0
@@ -28,18 +30,19 @@ class Slots:
         else:
             self._waiting.append(job)
 
-    def queue(self, jobs: Iterable[Job]) -> None:
+    def queue(self, jobs: Iterable[Job], now: float) -> None:
         """New jobs that all wait, also where there is room: `fill` is to be called until all is done."""
         self._waiting.extend(jobs)
+        self._queued = now
 
-    def fill(self, at: float, at_most: int) -> bool:
+    def fill(self, at_most: int) -> bool:
         """Starts waiting jobs while there is room, no more than so many; whether that was all."""
         for _ in range(at_most):
             if not self._waiting or not self._free():
                 return True
             job = self._waiting.popleft()
             if job.status == "waiting":
-                self._start(job, max(at, job.terms.accepted))
+                self._start(job, max(self._queued, job.terms.accepted))
         return False
 
     def advance(self, now: float) -> None:
