@@ -62,13 +62,20 @@ class Faults(Section):
     """The probability of each kind of fault, per exchange.
 
     A POST that meets `empty`, `cut`, `not_utf8`, `not_json`, `not_object`, `no_id`, `odd_status`, `lost`
-    or `slow` has created its job; one that meets any other kind has not.
+    or `slow` has created its job or batch; one that meets any other kind has not.
     """
 
     post: dict[FaultKind, Share] = {}
     get: dict[FaultKind, Share] = {}
+    batch: dict[FaultKind, Share] = {}
+    """POST /batches. Its answer has no status: `odd_status` gives it one."""
+    status: dict[FaultKind, Share] = {}
+    """GET /batches/{id} and the list. `odd_status` is the word of every request; `no_id` leaves the id out
+    of every batch of a list, and `not_object` puts the list into an object."""
+    result: dict[FaultKind, Share] = {}
+    """GET /batches/{id}/{custom_id}."""
 
-    @field_validator("post", "get")
+    @field_validator("post", "get", "batch", "status", "result")
     @classmethod
     def _at_most_all(cls, faults: dict[str, float]) -> dict[str, float]:
         if sum(faults.values()) > 1:
@@ -77,7 +84,7 @@ class Faults(Section):
 
 
 class RateLimit(Section):
-    """A token bucket over all POSTs or all GETs; past it the answer is 429 with Retry-After."""
+    """A token bucket over all POSTs or all GETs, also of batches; past it, 429 with Retry-After."""
 
     per_s: float = Field(gt=0)
     burst: Count = 1
@@ -86,6 +93,25 @@ class RateLimit(Section):
 class RateLimits(Section):
     post: RateLimit | None = None
     get: RateLimit | None = None
+
+
+class Batches(Section):
+    """The Batch API: many requests in one POST, their states in one map, their results one by one."""
+
+    offered: bool = True
+    """Whether there is one; else all of /batches is a 404."""
+    max_requests: Count = 100_000
+    max_bytes: Count = 256_000_000
+    """The largest body of a POST; past it the answer is 413."""
+    names_item: Literal["index", "custom_id", "none"] = "index"
+    """How a 400 names the request that is wrong: `param` as requests[17].params.model, custom_id in the
+    message alone, or not at all."""
+    labels: bool = True
+    """Whether a label is told back; else it is accepted and lost."""
+    listing: bool = True
+    """Whether GET /batches lists them; else it is a 404."""
+    create_s: float = Field(0.0, ge=0)
+    """How long after its body has come a batch is created and answered."""
 
 
 class Simulator(Section):
@@ -114,11 +140,12 @@ class Simulator(Section):
     reasoning_share: Share = 0.0
     """The share of output tokens that usage reports as reasoning; the answer is shorter by as much."""
     exchange_s: float = Field(0.0, ge=0)
-    """How long every answer to a POST or a GET of a response takes, apart from the job."""
+    """How long every answer to a POST or a GET of a response or a batch takes, apart from the job."""
     retention_s: Seconds | None = None
     """How long a response is kept after it was first delivered, then 404; null: for ever."""
     rate_limits: RateLimits = RateLimits()
     faults: Faults = Faults()
+    batches: Batches = Batches()
     fault_s: Seconds = 5.0
     """How long the fault `slow` delays an answer."""
     idempotency: bool = True

@@ -113,6 +113,8 @@ def job_line(job: Job) -> bytes:
     terms = job.terms
     line = {
         "id": terms.id,
+        "batch": terms.batch,
+        "custom_id": terms.custom_id,
         "idempotency_key": terms.key,
         "sha256": terms.sha256.hex(),
         "status": job.status,

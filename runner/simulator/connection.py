@@ -7,10 +7,13 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from http import HTTPStatus
 from typing import Final, NamedTuple, cast
 
 from runner.simulator.api import Api
 from runner.simulator.bodies import error_body
+from runner.simulator.errands import Errands
 from runner.simulator.job import Job
 from runner.simulator.refusals import Refusal
 from runner.simulator.reply import Reply
@@ -18,6 +21,7 @@ from runner.simulator.wire import AnswerHeads, Nonsense, Request, RequestParser
 
 _READ_AHEAD: Final = 1024 * 1024
 _LOOK_AGAIN_AT_LEAST_S: Final = 0.001
+_LINGER_S: Final = 5.0
 
 
 class _Stream(NamedTuple):
@@ -32,12 +36,14 @@ class Connections:
     def __init__(self, api: Api) -> None:
         self.api = api
         self.heads = AnswerHeads()
+        self.errands = Errands()
         self.open: set[Connection] = set()
 
     def connection(self) -> Connection:
         return Connection(self)
 
     def close(self) -> None:
+        self.errands.close()
         for connection in tuple(self.open):
             connection.abort()
 
@@ -48,7 +54,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, shared: Connections) -> None:
         self._shared = shared
         self._api = shared.api
-        self._parser = RequestParser()
+        self._parser = RequestParser(shared.api.body_limits)
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._reply: Reply | None = None
         """What is being served."""
@@ -56,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._stream: _Stream | None = None
         self._writable = True
         self._reading = True
+        self._lingering = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -71,6 +78,8 @@ class Connection(asyncio.Protocol):
             self._over(self._reply, sent=False)
 
     def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            return
         self._parser.feed(data)
         if self._reply is None:
             self._serve()
@@ -93,7 +102,7 @@ class Connection(asyncio.Protocol):
 
     def _serve(self) -> None:
         """Serves the requests that have come, until one takes time or the client does not read."""
-        while self._reply is None and self._writable and not self._transport.is_closing():
+        while self._reply is None and self._writable and not self._ended():
             try:
                 request = self._parser.next()
             except Nonsense as nonsense:
@@ -109,10 +118,15 @@ class Connection(asyncio.Protocol):
                 return
             self._take(request, self._api.answer(request))
 
+    def _ended(self) -> bool:
+        return self._lingering or self._transport.is_closing()
+
     def _take(self, request: Request, reply: Reply) -> None:
         """Sends the reply now, later, or never."""
         self._reply = reply
-        if reply.waits_for is not None:
+        if reply.work is not None:
+            self._shared.errands.run(reply.work, partial(self._worked, request, reply))
+        elif reply.waits_for is not None:
             wait_s = max(_LOOK_AGAIN_AT_LEAST_S, reply.look_again - time.time())
             self._later(wait_s, self._look_again, request, reply, reply.waits_for)
         elif reply.manner == "hang":
@@ -129,6 +143,11 @@ class Connection(asyncio.Protocol):
             self._serve()
 
         self._timer = asyncio.get_running_loop().call_later(wait_s, then)
+
+    def _worked(self, request: Request, waiting: Reply, reply: Reply) -> None:
+        if self._reply is waiting:  # else the client has gone away
+            self._take(request, reply)
+            self._serve()
 
     def _look_again(self, request: Request, reply: Reply, job: Job) -> None:
         self._take(request, self._api.again(reply, job))
@@ -198,4 +217,15 @@ class Connection(asyncio.Protocol):
         body = error_body(Refusal(nonsense.status_code, str(nonsense), code="bad_request"))
         head = self._shared.heads.head(nonsense.status_code, "application/json", len(body), "", True)
         self._transport.write(head + body)
-        self._transport.close()
+        if nonsense.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            self._linger()
+        else:
+            self._transport.close()
+
+    def _linger(self) -> None:
+        """Says no more and throws away what still comes: closed with a body on its way, a connection is
+        reset, and the answer may never be read."""
+        self._lingering = True
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        self._timer = asyncio.get_running_loop().call_later(_LINGER_S, self._transport.close)

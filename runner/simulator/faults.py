@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from typing import Final
 
@@ -65,11 +65,15 @@ def instead(kind: FaultKind, nth: int, now: float) -> Reply:
 
 
 def spoil(kind: FaultKind, reply: Reply, fault_s: float) -> Reply:
-    """The reply to what was done, as this fault leaves it; all but `slow` deliver nothing."""
+    """The reply to what was done, as this fault leaves it; all but `slow` deliver nothing.
+
+    In a list of batches it is every batch that loses its id or gains a status.
+    """
     change = msgspec.structs.replace
     if kind == "slow":
         return change(reply, delay_s=reply.delay_s + fault_s)
     reply = change(reply, delivers=False)
+    is_list = reply.body.startswith(b"[")
     match kind:
         case "lost":
             return change(reply, manner="close")
@@ -78,24 +82,39 @@ def spoil(kind: FaultKind, reply: Reply, fault_s: float) -> Reply:
         case "empty":
             return change(reply, body=b"")
         case "not_utf8":
-            return change(reply, body=reply.body[:-1] + b',"note":"\xff\xfe"}')
+            end = b',"\xff\xfe"]' if is_list else b',"note":"\xff\xfe"}'
+            return change(reply, body=reply.body[:-1] + end)
         case "not_json":
             return change(reply, body=reply.body[: len(reply.body) // 2])
         case "not_object":
-            return change(reply, body=b"[" + reply.body + b"]")
+            return change(reply, body=b'{"data":%b}' % reply.body if is_list else b"[%b]" % reply.body)
         case "no_id":
-            return change(reply, body=_with(reply.body, id=None))
+            return change(reply, body=_each(reply.body, _without_id))
         case "odd_status":
-            return change(reply, body=_with(reply.body, status=ODD_STATUS))
+            return change(reply, body=_each(reply.body, _with_odd_status))
         case _:
             raise AssertionError(f"{kind} does not spoil a reply")
 
 
-def _with(body: bytes, **changes: str | None) -> bytes:
-    fields: dict[str, msgspec.Raw] = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    for name, value in changes.items():
-        if value is None:
-            del fields[name]
-        else:
-            fields[name] = msgspec.Raw(msgspec.json.encode(value))
-    return msgspec.json.encode(fields)
+_Fields = dict[str, msgspec.Raw]
+
+
+def _each(body: bytes, change: Callable[[_Fields], None]) -> bytes:
+    """The body with its object, or each object of its list, changed."""
+    content = msgspec.json.decode(body, type=_Fields | list[_Fields])
+    for fields in content if isinstance(content, list) else [content]:
+        change(fields)
+    return msgspec.json.encode(content)
+
+
+def _without_id(fields: _Fields) -> None:
+    del fields["id"]
+
+
+def _with_odd_status(fields: _Fields) -> None:
+    states = fields.get("request_status")
+    if states is None:
+        fields["status"] = msgspec.Raw(msgspec.json.encode(ODD_STATUS))
+    else:
+        odd = {custom_id: {"status": ODD_STATUS.upper()} for custom_id in msgspec.json.decode(states)}
+        fields["request_status"] = msgspec.Raw(msgspec.json.encode(odd))

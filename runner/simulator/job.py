@@ -10,7 +10,7 @@ Outcome = Literal["completed", "failed", "incomplete", "cancelled", "expired"]
 Status = Literal["waiting", "running"] | Outcome
 
 
-class Terms(msgspec.Struct, frozen=True, gc=False, tag="accepted", tag_field="event"):
+class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="accepted", tag_field="event"):
     """All that is decided when a job is accepted; also its line in the state file."""
 
     id: str
@@ -19,7 +19,7 @@ class Terms(msgspec.Struct, frozen=True, gc=False, tag="accepted", tag_field="ev
     scope: str
     """Stands for the API key, which is never kept."""
     sha256: bytes
-    """Of the request body."""
+    """Of the request body or, in a batch, of the request's params."""
     model: str
     parameters: str
     metadata: str
@@ -31,6 +31,9 @@ class Terms(msgspec.Struct, frozen=True, gc=False, tag="accepted", tag_field="ev
     accepted: float
     """Unix seconds."""
     duration_s: float
+    batch: str | None = None
+    """The id of the batch it is a request of, and its name there."""
+    custom_id: str | None = None
 
 
 class Job(msgspec.Struct, gc=False):

@@ -1,4 +1,4 @@
-"""The state file: one JSON line for each thing that happened to a job, written before it is answered.
+"""The state file: one JSON line for each thing that happened to a job or batch, written before the answer.
 
 Owns the file and its lock. A killed simulator that is started again reads it and remembers every job and key.
 """
@@ -15,10 +15,13 @@ from typing import Final
 import msgspec
 
 from runner.errors import ConfigError, Problem
+from runner.simulator.batch import BatchTerms
 from runner.simulator.job import Terms
 from runner.simulator.refusals import Refusal
 
 _LOCK_WAIT_S: Final = 5.0
+_SHARED: Final = ("scope", "model", "parameters", "metadata", "batch")
+_SHARED_AT_MOST: Final = 4096
 
 
 class Cancelled(msgspec.Struct, frozen=True, tag="cancelled", tag_field="event"):
@@ -36,7 +39,7 @@ class Delivered(msgspec.Struct, frozen=True, tag="delivered", tag_field="event")
     at: float
 
 
-Event = Terms | Cancelled | Deleted | Delivered
+Event = Terms | BatchTerms | Cancelled | Deleted | Delivered
 
 
 class Ledger:
@@ -44,7 +47,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._encode = msgspec.json.Encoder().encode
+        self._encode = msgspec.json.Encoder().encode_lines
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -86,16 +89,16 @@ class Ledger:
                     raise ConfigError(problem) from None
                 yield event
 
-    def write(self, event: Event) -> None:
+    def write(self, *events: Event) -> None:
         """In the page cache when this returns: it outlives this process, not the machine.
 
-        Raises Refusal (500) where the disk is full, and leaves no half of a line there.
+        Raises Refusal (500) where the disk is full, and leaves none of these lines there, nor half of one.
         """
-        line = self._encode(event) + b"\n"
+        lines = self._encode(events)
         written = 0
         try:
-            while written < len(line):
-                written += os.write(self._fd, line[written:])
+            while written < len(lines):
+                written += os.write(self._fd, lines[written:])
         except OSError as error:
             os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
             message = f"The request cannot be stored: {error.strerror}."
@@ -103,3 +106,19 @@ class Ledger:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+class Sharing:
+    """Makes the jobs of a file share their strings: a million of one run repeat a handful of these."""
+
+    def __init__(self) -> None:
+        self._strings: dict[str, str] = {}
+
+    def share(self, terms: Terms) -> None:
+        if len(self._strings) >= _SHARED_AT_MOST:
+            self._strings.clear()
+        strings = self._strings
+        for name in _SHARED:
+            text = getattr(terms, name)
+            if text is not None:
+                msgspec.structs.force_setattr(terms, name, strings.setdefault(text, text))

@@ -13,6 +13,8 @@ from runner.simulator.answers import Prompt, prompt_digest, prompt_text
 from runner.simulator.refusals import Refusal
 
 _INTERNED_AT_MOST = 4096
+_TOO_SOON = {"background": ("asap",), "batch": ("asap", "priority")}
+"""Windows that cannot be asked for in a mode."""
 _PLACE = re.compile(r" at `\$\.?([^`]*)`")
 _FIELD = re.compile(r" field `([^`]*)`")
 
@@ -109,16 +111,16 @@ class OrderReader:
         self._encode = msgspec.json.Encoder().encode
         self._shared: dict[str, str] = {}
 
-    def read(self, body: bytes) -> Order:
+    def read(self, body: bytes | bytearray, *, in_batch: bool = False) -> Order:
         """Raises Refusal (400) naming what is wrong."""
         try:
             request = self._decode(body)
         except msgspec.ValidationError as error:
-            raise Refusal(400, f"{error}.", param=_param(str(error)), code="invalid_value") from None
+            raise Refusal(400, f"{error}.", param=param_of(str(error)), code="invalid_value") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             message = f"The request body is not valid JSON: {error}."
             raise Refusal(400, message, code="invalid_json") from None
-        self._check(request)
+        self._check(request, in_batch)
         text = prompt_text(request.input)
         if request.raw_prompt_tokens is not UNSET:
             text = " ".join(map(str, request.raw_prompt_tokens))
@@ -133,19 +135,25 @@ class OrderReader:
             max_output_tokens=request.max_output_tokens,
         )
 
-    def _check(self, request: _Body) -> None:
+    def _check(self, request: _Body, in_batch: bool) -> None:
         if self._models and request.model not in self._models:
             message = f"The model {request.model!r} does not exist."
             raise Refusal(400, message, param="model", code="model_not_found")
         if request.stream:
             why = "a background response" if request.background else "any response of this simulator"
+            why = "a request of a batch" if in_batch else why
             raise Refusal(400, f"stream cannot be used with {why}.", param="stream", code="unsupported_value")
+        if request.background and in_batch:
+            message = "background cannot be used with a request of a batch."
+            raise Refusal(400, message, param="background", code="unsupported_value")
         window = request.metadata.get("completion_window")
-        if window is None:
-            return
-        known = [name for name in self._windows if not (request.background and name == "asap")]
+        if window is not None:
+            self._check_window(window, "batch" if in_batch else "background" if request.background else "")
+
+    def _check_window(self, window: str, mode: str) -> None:
+        known = [name for name in self._windows if name not in _TOO_SOON.get(mode, ())]
         if window not in known:
-            why = "is not supported with background" if window in self._windows else "is not known"
+            why = f"is not supported with {mode}" if window in self._windows else "is not known"
             raise Refusal(
                 400,
                 f"completion_window {window!r} {why}; use one of: {', '.join(known) or '(none)'}.",
@@ -177,7 +185,7 @@ class OrderReader:
         return self._shared.setdefault(text, text)
 
 
-def _param(message: str) -> str | None:
+def param_of(message: str) -> str | None:
     """The path of what is wrong, from msgspec's message: `… field `a` - at `$.b`` is about b.a."""
     place, field = _PLACE.search(message), _FIELD.search(message)
     return ".".join(found[1] for found in (place, field) if found and found[1]) or None

@@ -38,3 +38,10 @@ class Reply(msgspec.Struct, omit_defaults=True):
     """To be applied to a reply that is not ready yet."""
     stream: Iterator[bytes] | None = None
     """The body in pieces, for one too large to build at once."""
+    work: Work | None = None
+    """Not ready: this makes the reply."""
+
+
+Work = Iterator[float | Reply]
+"""Goes on by a slice each time it is asked: says how many seconds it wants to rest, 0 for not at all, or what
+the reply is, after which it may go on. Never raises for what a client sends."""

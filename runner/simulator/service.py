@@ -1,26 +1,30 @@
-"""The service as a state machine in the time of a given clock. Owns jobs, keys and the account."""
+"""The service as a state machine in the time of a given clock. Owns jobs, batches, keys and the account."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from typing import Literal
 
 from runner.config.simulation import RateLimit, Simulator
-from runner.simulator.account import Account, Exchange
-from runner.simulator.answers import answer_words
+from runner.errors import ConfigError, Problem
+from runner.simulator.account import Account
+from runner.simulator.batch import Batch, BatchTerms
+from runner.simulator.batch_order import Draft
+from runner.simulator.batches import Batches
 from runner.simulator.bucket import Bucket
-from runner.simulator.chance import Draws
-from runner.simulator.job import Job, Outcome, Terms
-from runner.simulator.latency import latency_s
-from runner.simulator.ledger import Cancelled, Deleted, Delivered, Event, Ledger
+from runner.simulator.job import Job, Terms
+from runner.simulator.ledger import Cancelled, Deleted, Delivered, Event, Ledger, Sharing
+from runner.simulator.lots import Lots
 from runner.simulator.order import Order
+from runner.simulator.pace import Pace
 from runner.simulator.refusals import Refusal, key_conflict, not_found, throttled
 from runner.simulator.slots import Slots
 
 KEY_KEPT_S = 86_400.0
-_OUTCOME = 2  # the number of a job's draws that decides how it ends; 0 and 1 belong to the latency
+_STARTED_AT_ONCE = 1000
 
 
 class Service:
@@ -33,11 +37,12 @@ class Service:
         self._clock = clock
         self._now = clock()
         self._jobs: dict[str, Job] = {}
-        self._keys: dict[str, dict[str, Job]] = {}
-        self._occurrences: dict[bytes, int] = {}
+        self.batches = Batches()
+        self._keys: dict[str, dict[str, Job | Batch]] = {}
+        self._lots = Lots(settings)
         limits = settings.rate_limits
         self._buckets = {"post": self._bucket(limits.post), "get": self._bucket(limits.get)}
-        self._write: Callable[[Event], None] | None = None
+        self._write: Callable[..., None] = _forget
         if ledger is not None:
             self._restore(ledger)
             self._write = ledger.write
@@ -48,25 +53,67 @@ class Service:
         self.slots.advance(self._now)
         return self._now
 
-    def throttle(self, exchange: Exchange) -> None:
+    def throttle(self, method: Literal["post", "get"]) -> None:
         """Raises Refusal (429) where the rate limit says so."""
-        bucket = self._buckets[exchange]
+        bucket = self._buckets[method]
         if bucket is not None and (wait_s := bucket.take(self.now())):
             self.account.throttled += 1
             raise throttled(str(max(1, math.ceil(wait_s))))
 
-    def submit(self, order: Order, body: bytes, scope: str, key: str | None) -> tuple[Job, bool]:
+    def submit(self, order: Order, body: bytes | bytearray, scope: str, key: str | None) -> tuple[Job, bool]:
         """The job for this request, and whether it is new. Raises Refusal where the key is another body's."""
         now = self.now()
         sha256 = hashlib.sha256(body).digest()
-        known = None if key is None else self._keys.get(scope, {}).get(key)
-        if known is not None and now - known.terms.accepted < KEY_KEPT_S:
-            return self._replay(known, sha256), False
-        terms = self._terms(order, sha256, scope, key, now)
-        if self._write is not None:
-            self._write(terms)
+        known = self._known(sha256, scope, key, now)
+        if known is not None:
+            return self._replay(known), False
+        terms = self._lots.terms(order, sha256, scope, now, self._jobs, key=key)
+        self._write(terms)
         job = self._accept(terms)
         return job, True
+
+    def known_batch(self, sha256: bytes, scope: str, key: str | None) -> Batch | None:
+        """The batch that was made with this key. Raises Refusal where the key is another body's."""
+        known = self._known(sha256, scope, key, self.now())
+        if isinstance(known, Job):
+            raise key_conflict()
+        if known is not None:
+            self.account.batch_replays += 1
+        return known
+
+    def create_batch(
+        self, draft: Draft, sha256: bytes, scope: str, key: str | None
+    ) -> Generator[float, None, Batch]:
+        """Works in slices. Nobody sees the batch or a job of it before this returns. Raises Refusal (500)."""
+        lots, now, pace = self._lots, self.now(), Pace()
+        batch_id = lots.batch_id(sha256, self.batches)
+        lots.count(sha256)
+        jobs: dict[str, Job] = {}
+        by_id: dict[str, Job] = {}
+        unwritten: list[Terms] = []
+        draft.items.reverse()
+        while draft.items:
+            item = draft.items.pop()  # taken off: what has become a job is not held twice
+            terms = lots.terms(
+                item.order, item.sha256, scope, now, self._jobs, batch=batch_id, custom_id=item.custom_id
+            )
+            lots.count(item.sha256)
+            jobs[item.custom_id] = by_id[terms.id] = Job(terms)
+            unwritten.append(terms)
+            if pace.due():
+                self._write(*unwritten)
+                unwritten.clear()
+                yield 0.0
+                pace.resume()
+        terms_of_all = BatchTerms(batch_id, key, scope, sha256, draft.label, len(jobs), self.now())
+        self._write(*unwritten, terms_of_all)
+        self._jobs.update(by_id)
+        return self._accept_batch(terms_of_all, jobs)
+
+    def start_all(self) -> Iterator[float]:
+        """Lets the jobs of new batches run or wait, in slices."""
+        while not self.slots.fill(_STARTED_AT_ONCE):
+            yield 0.0
 
     def start(self, job: Job) -> None:
         """Lets a new job run, or wait for its turn; apart from `submit` so that its answer says pending."""
@@ -79,6 +126,26 @@ class Service:
         if job is None or job.deleted or self._forgotten(job, now):
             raise not_found(f"Response {id!r}")
         return job
+
+    def find_batch(self, batch_id: str, scope: str) -> Batch:
+        """Raises Refusal (404) for a batch never seen, or of another API key."""
+        self.now()
+        return self.batches.find(batch_id, scope)
+
+    def item(self, batch: Batch, custom_id: str) -> Job:
+        """Raises Refusal (404) for a custom_id that is not of the batch, or a job no longer retained."""
+        now = self.now()
+        job = batch.jobs.get(custom_id)
+        if job is None or job.deleted or self._forgotten(job, now):
+            raise not_found(f"Request {custom_id[:200]!r} of batch {batch.terms.id!r}")
+        return job
+
+    def look(self, job: Job) -> int:
+        """Someone asks for the response of this job: how often that happened before."""
+        if job.delivered is not None:
+            self.account.polls_after_delivery += 1
+        job.gets += 1
+        return job.gets - 1
 
     def cancel(self, job: Job) -> None:
         """Does nothing to a job that is done."""
@@ -117,57 +184,42 @@ class Service:
         retention_s = self.settings.retention_s
         return retention_s is not None and job.delivered is not None and now - job.delivered > retention_s
 
-    def _replay(self, job: Job, sha256: bytes) -> Job:
-        if job.terms.sha256 != sha256:
+    def _known(self, sha256: bytes, scope: str, key: str | None, now: float) -> Job | Batch | None:
+        known = None if key is None else self._keys.get(scope, {}).get(key)
+        if known is None or now - known.terms.accepted >= KEY_KEPT_S:
+            return None
+        if known.terms.sha256 != sha256:
             raise key_conflict()
-        if job.deleted:
+        return known
+
+    def _replay(self, known: Job | Batch) -> Job:
+        if isinstance(known, Batch):
+            raise key_conflict()
+        if known.deleted:
             raise not_found("The response of this Idempotency-Key")
         self.account.replayed += 1
-        return job
-
-    def _terms(self, order: Order, sha256: bytes, scope: str, key: str | None, now: float) -> Terms:
-        settings = self.settings
-        nth = self._occurrences.get(sha256, 0)
-        draws = Draws(settings.seed, b"job", sha256, nth)
-        factor = 1.0 if order.window is None else settings.windows[order.window]
-        outcome = self._outcome(draws.unit(_OUTCOME))
-        words = answer_words(order.prompt, settings.output_tokens, order.max_output_tokens)
-        return Terms(
-            id=f"resp_{draws.hex()}",
-            key=key,
-            scope=scope,
-            sha256=sha256,
-            model=order.model,
-            parameters=order.parameters,
-            metadata=order.metadata,
-            background=order.background,
-            prompt=order.prompt,
-            input_tokens=order.input_tokens,
-            output_tokens=max(1, words // 2) if outcome == "incomplete" else words,
-            outcome=outcome,
-            accepted=now,
-            duration_s=latency_s(settings.latency, draws) * factor,
-        )
-
-    def _outcome(self, unit: float) -> Outcome:
-        for outcome, share in self.settings.outcomes.items():
-            if unit < share:
-                return outcome
-            unit -= share
-        return "completed"
+        return known
 
     def _accept(self, terms: Terms) -> Job:
         job = Job(terms)
         self._jobs[terms.id] = job
-        self._occurrences[terms.sha256] = self._occurrences.get(terms.sha256, 0) + 1
+        self._lots.count(terms.sha256)
         if terms.key is not None:
             self._keys.setdefault(terms.scope, {})[terms.key] = job
-        self.account.opened()
+        self.account.opened(1)
         return job
 
+    def _accept_batch(self, terms: BatchTerms, jobs: dict[str, Job]) -> Batch:
+        batch = self.batches.add(terms, jobs)
+        if terms.key is not None:
+            self._keys.setdefault(terms.scope, {})[terms.key] = batch
+        self.account.batches += 1
+        self.account.opened(len(jobs))
+        self.slots.queue(jobs.values(), terms.accepted)
+        return batch
+
     def _happened(self, event: Cancelled | Deleted | Delivered) -> None:
-        if self._write is not None:
-            self._write(event)
+        self._write(event)
         job = self._jobs[event.id]
         if not job.done and not isinstance(event, Delivered):
             self.slots.cancel(job, event.at)
@@ -187,11 +239,38 @@ class Service:
 
     def _restore(self, ledger: Ledger) -> None:
         """Lives through the events of the state file again, each at its own time."""
+        unfinished: dict[str, list[Terms]] = {}
+        share = Sharing().share
         for event in ledger.read():
             if isinstance(event, Terms):
+                share(event)
+                if event.batch is not None:
+                    unfinished.setdefault(event.batch, []).append(event)
+                    continue
                 self.slots.advance(event.accepted)
                 self.start(self._accept(event))
                 self.account.restored += 1
+            elif isinstance(event, BatchTerms):
+                self._restore_batch(event, unfinished.pop(event.id, []))
             elif event.id in self._jobs:
                 self.slots.advance(event.at)
                 self._happened(event)
+
+    def _restore_batch(self, terms: BatchTerms, of_jobs: list[Terms]) -> None:
+        # Before them may be those of an attempt to create the same batch that was not completed.
+        jobs = {job.custom_id: Job(job) for job in of_jobs[-terms.count :] if job.custom_id is not None}
+        if len(jobs) != terms.count:
+            raise ConfigError(Problem(f"the simulator state lacks requests of the batch {terms.id}"))
+        self.slots.advance(terms.accepted)
+        self._lots.count(terms.sha256)
+        for job in jobs.values():
+            self._lots.count(job.terms.sha256)
+            self._jobs[job.terms.id] = job
+        self._accept_batch(terms, jobs)
+        for _ in self.start_all():
+            pass
+        self.account.restored += terms.count
+
+
+def _forget(*events: Event) -> None:
+    """Stands for the state file where there is none."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Iterable
 
 from runner.simulator.job import Job
 
@@ -16,16 +17,33 @@ class Slots:
         self._capacity = capacity
         self._heap: list[tuple[float, int, Job]] = []
         self._waiting: deque[Job] = deque()
+        self._queued = 0.0
+        """When jobs last came that `fill` is to start."""
         self.running = 0
         self.peak_running = 0
         self.started = 0
 
     def enter(self, job: Job, now: float) -> None:
         """A new job: starts at once or waits."""
-        if self._free():
+        if self._capacity is None or (self._free() and not self._waiting):
             self._start(job, now)
         else:
             self._waiting.append(job)
+
+    def queue(self, jobs: Iterable[Job], now: float) -> None:
+        """New jobs that all wait, also where there is room: `fill` is to be called until all is done."""
+        self._waiting.extend(jobs)
+        self._queued = now
+
+    def fill(self, at_most: int) -> bool:
+        """Starts waiting jobs while there is room, no more than so many; whether that was all."""
+        for _ in range(at_most):
+            if not self._waiting or not self._free():
+                return True
+            job = self._waiting.popleft()
+            if job.status == "waiting":
+                self._start(job, max(self._queued, job.terms.accepted))
+        return False
 
     def advance(self, now: float) -> None:
         """Ends and starts all that should have by now, each at its own time and in that order."""
@@ -35,7 +53,7 @@ class Slots:
             if job.status == "running":  # else cancelled: its slot was given away then
                 job.status = job.terms.outcome
                 self.running -= 1
-                self._start_waiting(finish)
+                self._start_next(finish)
 
     def cancel(self, job: Job, now: float) -> None:
         """Ends a job that is not done; its place in heap or queue is skipped later."""
@@ -44,7 +62,7 @@ class Slots:
         job.finish = now
         if was_running:
             self.running -= 1
-            self._start_waiting(now)
+            self._start_next(now)
 
     def next_change(self, job: Job, now: float) -> float:
         """When to look at an unfinished job again: its end or, while it waits, the next end of any."""
@@ -64,8 +82,10 @@ class Slots:
         job.finish = at + job.terms.duration_s
         heapq.heappush(self._heap, (job.finish, self.started, job))
 
-    def _start_waiting(self, at: float) -> None:
-        while self._waiting and self._free():
+    def _start_next(self, at: float) -> None:
+        """Gives the slot that became free away."""
+        while self._waiting and self._capacity is not None:
             job = self._waiting.popleft()
             if job.status == "waiting":
                 self._start(job, at)
+                return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
@@ -13,6 +14,7 @@ import msgspec
 HEAD_LIMIT: Final = 32 * 1024
 BODY_LIMIT: Final = 64 * 1024 * 1024
 _CHUNK_LINE_LIMIT: Final = 1024
+_LARGE: Final = 1024 * 1024
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) (\S+)")
@@ -33,7 +35,7 @@ class Request(msgspec.Struct):
     keep_alive: bool
     chunks: bool
     """Whether the client reads an answer in chunks."""
-    body: bytes = b""
+    body: bytes | bytearray = b""
 
 
 class Nonsense(Exception):
@@ -45,9 +47,14 @@ class Nonsense(Exception):
 
 
 class RequestParser:
-    """Fed with what arrives in whatever pieces, gives requests one at a time."""
+    """Fed with what arrives in whatever pieces, gives requests one at a time.
 
-    def __init__(self) -> None:
+    `limits` are the largest bodies of some paths, in bytes; BODY_LIMIT holds for the others.
+    """
+
+    def __init__(self, limits: Mapping[str, int] | None = None) -> None:
+        self._limits = limits or {}
+        self._limit = BODY_LIMIT
         self._buffer = bytearray()
         self._scanned = 0
         self._request: Request | None = None
@@ -76,11 +83,16 @@ class RequestParser:
         self.wants_continue = False
         return request
 
-    def _take(self, length: int) -> bytes | None:
-        if len(self._buffer) < length:
+    def _take(self, length: int) -> bytes | bytearray | None:
+        buffer = self._buffer
+        if len(buffer) < length:
             return None
-        body = bytes(self._buffer[:length])
-        del self._buffer[:length]
+        if len(buffer) == length > _LARGE:
+            self._buffer = bytearray()
+            return buffer  # as it is: a copy of 256 MB is seen by everyone else who waits
+        with memoryview(buffer) as view:
+            body = bytes(view[:length])
+        del buffer[:length]
         return body
 
     def _head(self) -> Request | None:
@@ -99,7 +111,8 @@ class RequestParser:
         del buffer[: end + 4]
         self._scanned = 0
         self._request = request = _parse_head(head)
-        self._missing = _body_length(request.headers)
+        self._limit = self._limits.get(request.path.partition("?")[0], BODY_LIMIT)
+        self._missing = _body_length(request.headers, self._limit)
         expected = request.headers.get(b"expect")
         if expected is not None:
             if expected.lower() != b"100-continue":
@@ -107,7 +120,7 @@ class RequestParser:
             self.wants_continue = True
         return request
 
-    def _chunked(self) -> bytes | None:
+    def _chunked(self) -> bytes | bytearray | None:
         """The body, once it is whole. Takes chunks off the buffer; the last has size 0, then trailers."""
         buffer, done = self._buffer, 0
         while True:
@@ -120,21 +133,22 @@ class RequestParser:
             if size_line is None:
                 raise Nonsense(400, "The size of a chunk is not a hexadecimal number.")
             size = int(size_line[1], 16)
-            if len(self._chunks) + size > BODY_LIMIT:
-                raise _too_large()
+            if len(self._chunks) + size > self._limit:
+                raise _too_large(self._limit)
             if size == 0:
                 trailers_end = self._trailers_end(end)
                 if trailers_end is None:
                     break
                 del buffer[:trailers_end]
-                body, self._chunks = bytes(self._chunks), bytearray()
-                return body
+                body, self._chunks = self._chunks, bytearray()
+                return body if len(body) > _LARGE else bytes(body)
             start = end + 2
             if len(buffer) < start + size + 2:
                 break
             if buffer[start + size : start + size + 2] != b"\r\n":
                 raise Nonsense(400, "A chunk is longer or shorter than its size.")
-            self._chunks += buffer[start : start + size]
+            with memoryview(buffer) as view:
+                self._chunks += view[start : start + size]
             done = start + size + 2
         del buffer[:done]
         return None
@@ -151,8 +165,8 @@ class RequestParser:
         return end + 4
 
 
-def _too_large() -> Nonsense:
-    return Nonsense(413, f"The request body is larger than {BODY_LIMIT} bytes.")
+def _too_large(limit: int) -> Nonsense:
+    return Nonsense(413, f"The request body is larger than {limit} bytes.")
 
 
 def _parse_head(head: bytes) -> Request:
@@ -196,7 +210,7 @@ def _path(target: bytes) -> str:
     return "/" + rest.partition("/")[2]
 
 
-def _body_length(headers: dict[bytes, bytes]) -> int | None:
+def _body_length(headers: dict[bytes, bytes], limit: int) -> int | None:
     coding = headers.get(b"transfer-encoding")
     length = headers.get(b"content-length")
     if coding is not None:
@@ -210,8 +224,8 @@ def _body_length(headers: dict[bytes, bytes]) -> int | None:
         return 0
     if not _DIGITS.fullmatch(length):
         raise Nonsense(400, "Content-Length is not a number.")
-    if int(length) > BODY_LIMIT:
-        raise _too_large()
+    if int(length) > limit:
+        raise _too_large(limit)
     return int(length)
 
 

@@ -17,7 +17,8 @@ import msgspec
 from runner.config.simulation import Simulator
 from runner.simulator import serving
 from runner.simulator.api import Api
-from runner.simulator.reply import Reply
+from runner.simulator.ledger import Ledger
+from runner.simulator.reply import Reply, Work
 from runner.simulator.service import Service
 from runner.simulator.wire import Request
 
@@ -34,6 +35,17 @@ def body_of(prompt: object = "What is a fun fact about 7?", **values: Any) -> di
     return {"model": "zai-org/GLM-5", "input": prompt, "background": True, **values}
 
 
+def params_of(prompt: object = "What is a fun fact about 7?", **values: Any) -> dict[str, Any]:
+    return {"model": "zai-org/GLM-5", "input": prompt, **values}
+
+
+def batch_of(*custom_ids: str, label: str | None = None, **values: Any) -> dict[str, Any]:
+    """A batch whose prompts are the custom_ids; `values` go into the params of each."""
+    requests = [{"custom_id": name, "params": params_of(name, **values)} for name in custom_ids]
+    body: dict[str, Any] = {"endpoint": "/v1/responses", "requests": requests}
+    return body if label is None else {**body, "label": label}
+
+
 class Clock:
     def __init__(self, now: float = 1_000_000.0) -> None:
         self.now = now
@@ -45,10 +57,10 @@ class Clock:
 class Virtual:
     """The API without sockets, in virtual time."""
 
-    def __init__(self, configured: Simulator | None = None) -> None:
+    def __init__(self, configured: Simulator | None = None, ledger: Ledger | None = None) -> None:
         self.clock = Clock()
         configured = configured or settings()
-        self.service = Service(configured, self.clock)
+        self.service = Service(configured, self.clock, ledger)
         self.api = Api(configured, self.service, None)
 
     def call(
@@ -64,11 +76,40 @@ class Virtual:
         if api_key is not None:
             headers[b"authorization"] = b"Bearer " + api_key.encode()
         reply = self.api.answer(Request(method, path, headers, keep_alive=True, chunks=True, body=raw))
+        if reply.work is not None:
+            reply = self._worked(reply.work)
         self.api.served(reply, sent=reply.waits_for is None and reply.manner == "whole")
         return reply
 
     def post(self, body: dict[str, Any] | bytes | None = None, key: str | None = None, **more: Any) -> Reply:
         return self.call("POST", "/v1/responses", body_of() if body is None else body, key, **more)
+
+    def _worked(self, work: Work) -> Reply:
+        """What the work makes, when all of it is done."""
+        made = None
+        for said in work:
+            if isinstance(said, Reply):
+                made = said
+            else:
+                self.clock.now += said
+        assert made is not None
+        return made
+
+    def batch(self, body: dict[str, Any] | bytes | None = None, key: str | None = None, **more: Any) -> Reply:
+        return self.call("POST", "/v1/batches", batch_of("a", "b") if body is None else body, key, **more)
+
+    def create_batch(self, *custom_ids: str, **more: Any) -> str:
+        reply = self.batch(batch_of(*custom_ids, **more))
+        assert reply.status_code == 200, reply.body
+        return str(content(reply)["id"])
+
+    def states(self, batch_id: str) -> list[str]:
+        """The words of a batch's requests, in order."""
+        told = content(self.call("GET", f"/v1/batches/{batch_id}"))["request_status"]
+        return [state["status"] for state in told.values()]
+
+    def result(self, batch_id: str, custom_id: str) -> dict[str, Any]:
+        return content(self.call("GET", f"/v1/batches/{batch_id}/{custom_id}"))
 
     def create(self, prompt: object, **values: Any) -> str:
         reply = self.post(body_of(prompt, **values))
@@ -81,6 +122,12 @@ class Virtual:
 
 def content(reply: Reply) -> dict[str, Any]:
     decoded: dict[str, Any] = json.loads(reply.body)
+    return decoded
+
+
+def listed(reply: Reply) -> list[dict[str, Any]]:
+    assert reply.status_code == 200, reply.body
+    decoded: list[dict[str, Any]] = json.loads(reply.body)
     return decoded
 
 

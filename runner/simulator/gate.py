@@ -1,0 +1,96 @@
+"""What every exchange passes on its way in and out: the API key, the Idempotency-Key, the faults."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from runner.config.simulation import FaultKind, Simulator
+from runner.simulator import bodies, faults
+from runner.simulator.account import FaultTable
+from runner.simulator.chance import Draws
+from runner.simulator.refusals import Refusal, unauthorised, wrong_method
+from runner.simulator.reply import Reply
+from runner.simulator.service import Service
+from runner.simulator.wire import Request
+
+_KEY_LENGTH = 255
+
+
+class Gate:
+    """`api_key` is the only one accepted; None accepts any."""
+
+    def __init__(self, settings: Simulator, service: Service, api_key: str | None) -> None:
+        self._settings = settings
+        self._service = service
+        self._api_key = None if api_key is None else api_key.encode()
+        self._scopes: dict[bytes, str] = {}
+        self._posts: dict[bytes, int] = {}
+        self._faults: dict[FaultTable, dict[FaultKind, float]] = {
+            "post": settings.faults.post,
+            "get": settings.faults.get,
+            "batch": settings.faults.batch,
+            "status": settings.faults.status,
+            "result": settings.faults.result,
+        }
+
+    def authorise(self, request: Request) -> str:
+        """The scope that stands for the API key. Raises Refusal (401)."""
+        scheme, _, key = request.headers.get(b"authorization", b"").partition(b" ")
+        key = key.strip()
+        wrong = scheme.lower() != b"bearer" or not key
+        if wrong or (self._api_key is not None and not hmac.compare_digest(key, self._api_key)):
+            self._service.account.unauthorised += 1
+            raise unauthorised()
+        # Only a short digest outlives the request: enough to tell keys apart, too little to hold one.
+        digest = hashlib.blake2b(key, digest_size=8, person=b"simulator").digest()
+        return self._scopes.setdefault(digest, digest.hex())
+
+    def idempotency_key(self, request: Request) -> str | None:
+        """Raises Refusal (400) where it is too long."""
+        header = request.headers.get(b"idempotency-key")
+        if not header or not self._settings.idempotency:
+            return None
+        if len(header) > _KEY_LENGTH:
+            message = f"Idempotency-Key is longer than {_KEY_LENGTH} characters."
+            raise Refusal(400, message, param="Idempotency-Key", code="invalid_value")
+        return header.decode("latin-1")
+
+    def post_fault(self, table: FaultTable, sha256: bytes) -> tuple[FaultKind | None, int]:
+        """The fault that a POST with this digest of its body meets, and how often that came before."""
+        if not self._faults[table]:
+            return None, 0
+        nth = self._posts.get(sha256, 0)
+        self._posts[sha256] = nth + 1
+        return self.fault(table, sha256, nth), nth
+
+    def fault(self, table: FaultTable, about: bytes, nth: int) -> FaultKind | None:
+        if not self._faults[table]:
+            return None
+        draws = Draws(self._settings.seed, table.encode(), about, nth)
+        return faults.pick(self._faults[table], draws.unit(0))
+
+    def instead(self, table: FaultTable, kind: FaultKind, nth: int) -> Reply:
+        self._service.account.fault(table, kind)
+        return faults.instead(kind, nth, self._service.now())
+
+    def spoiled(self, table: FaultTable, kind: FaultKind | None, reply: Reply) -> Reply:
+        if kind is None:
+            return reply
+        self._service.account.fault(table, kind)
+        return faults.spoil(kind, reply, self._settings.fault_s)
+
+
+def only(request: Request, *methods: str) -> None:
+    """Raises Refusal (405)."""
+    if request.method not in methods:
+        raise wrong_method(", ".join(methods))
+
+
+def refused(refusal: Refusal) -> Reply:
+    return Reply(
+        refusal.status_code,
+        bodies.error_body(refusal),
+        retry_after=refusal.retry_after,
+        allow=refusal.allow,
+    )

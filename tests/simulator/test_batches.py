@@ -1,0 +1,384 @@
+"""The Batch API in virtual time: what is created, what is told of it, whose it is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from runner.simulator import pace
+from runner.simulator.answers import answer_to
+from runner.simulator.reply import Reply
+from runner.simulator.wire import Request
+
+from .support import KEY, OPENAPI, Virtual, batch_of, body_of, content, listed, params_of, settings
+
+needs_document = pytest.mark.skipif(not OPENAPI.exists(), reason="the OpenAPI document is not here")
+SLOW: dict[str, Any] = {"latency": {"type": "constant", "mean_s": 10.0}}
+
+
+def validator(path: str, method: str, status_code: str = "200") -> Draft202012Validator:
+    """Of the answer of one call."""
+    document = json.loads(OPENAPI.read_text())
+    answer = document["paths"][path][method]["responses"][status_code]
+    schema = answer["content"]["application/json"]["schema"]
+    return Draft202012Validator({"components": document["components"], **schema})
+
+
+def created(virtual: Virtual, **more: Any) -> dict[str, Any]:
+    return content(virtual.batch(batch_of("a", "b"), **more))
+
+
+@needs_document
+def test_what_is_told_of_a_batch_follows_the_document() -> None:
+    virtual = Virtual(settings(**SLOW, reasoning_share=0.5))
+    batch = content(virtual.batch(batch_of("a", "b", label="night-1")))
+    validator("/batches", "post").validate(batch)
+    assert batch == {"id": batch["id"], "request_counts": 2, "created_at": 1_000_000, "label": "night-1"}
+    for _ in ("running", "completed"):
+        look = content(virtual.call("GET", f"/v1/batches/{batch['id']}"))
+        validator("/batches/{batch_id}", "get").validate(look)
+        assert {name: look[name] for name in batch} == batch
+        validator("/batches/{batch_id}/{custom_id}", "get").validate(virtual.result(batch["id"], "a"))
+        virtual.clock.now += 11
+    page = listed(virtual.call("GET", "/v1/batches"))
+    validator("/batches", "get").validate(page)
+    assert page == [batch]
+
+
+@needs_document
+def test_refusals_follow_the_document() -> None:
+    virtual = Virtual()
+    batch_id = virtual.create_batch("a")
+    calls = [
+        (virtual.batch(b"{"), "/batches", "post", "400"),
+        (virtual.batch(api_key=None), "/batches", "post", "401"),
+        (virtual.call("GET", "/v1/batches?limit=0"), "/batches", "get", "400"),
+        (virtual.call("GET", "/v1/batches/batch_x"), "/batches/{batch_id}", "get", "404"),
+        (virtual.call("GET", f"/v1/batches/{batch_id}/x"), "/batches/{batch_id}/{custom_id}", "get", "404"),
+    ]
+    for reply, path, method, status_code in calls:
+        assert reply.status_code == int(status_code)
+        validator(path, method, status_code).validate(content(reply))
+
+
+@pytest.mark.parametrize("prefix", ["", "/v1"])
+def test_paths_are_served_with_and_without_v1(prefix: str) -> None:
+    virtual = Virtual()
+    batch = content(virtual.call("POST", f"{prefix}/batches", batch_of("a")))
+    assert listed(virtual.call("GET", f"{prefix}/batches")) == [batch]
+    assert virtual.call("GET", f"{prefix}/batches/{batch['id']}").status_code == 200
+    assert virtual.call("GET", f"{prefix}/batches/{batch['id']}/a").status_code == 200
+
+
+@pytest.mark.parametrize(("outcome", "word", "status"), [
+    ("completed", "COMPLETED", "completed"), ("incomplete", "COMPLETED", "incomplete"),
+    ("failed", "FAILED", "failed"), ("expired", "FAILED", "expired"),
+    ("cancelled", "CANCELLED", "cancelled"),
+])  # fmt: skip
+def test_each_outcome_has_its_word_in_the_map_and_its_status_in_the_result(
+    outcome: str, word: str, status: str
+) -> None:
+    share = {} if outcome == "completed" else {outcome: 1.0}
+    virtual = Virtual(settings(**SLOW, capacity=1, outcomes=share))
+    batch_id = virtual.create_batch("a", "b")
+    assert virtual.states(batch_id) == ["RUNNING", "PENDING"]
+    assert [virtual.result(batch_id, name)["status"] for name in "ab"] == ["running", "pending"]
+    virtual.clock.now += 10
+    assert virtual.states(batch_id) == [word, "RUNNING"]
+    virtual.clock.now += 10
+    assert virtual.states(batch_id) == [word, word]
+    assert virtual.result(batch_id, "b")["status"] == status
+
+
+def test_the_map_is_compact_and_in_the_order_of_the_requests() -> None:
+    virtual = Virtual(settings(**SLOW))
+    reply = virtual.call("GET", f"/v1/batches/{virtual.create_batch('b', 'a-1', '0_')}")
+    states = b'"b":{"status":"RUNNING"},"a-1":{"status":"RUNNING"},"0_":{"status":"RUNNING"}'
+    assert reply.body.endswith(b',"request_status":{' + states + b"}}")
+
+
+def test_a_result_is_the_answer_to_its_own_prompt() -> None:
+    virtual = Virtual()
+    batch_id = virtual.create_batch("a", "b", metadata={"mine": "m"})
+    for name in ("a", "b"):
+        result = virtual.result(batch_id, name)
+        text = result["output"][0]["content"][0]["text"]
+        assert text == answer_to(name, result["usage"]["output_tokens"])
+        assert result["metadata"] == {"mine": "m"}
+        assert result["id"].startswith("resp_")
+        assert virtual.get(result["id"]) == result
+
+
+def test_a_request_draws_what_its_params_draw_in_whatever_batch_it_comes() -> None:
+    def drawn(*batches: tuple[str, ...]) -> dict[str, tuple[str, float]]:
+        virtual = Virtual(settings(latency={"type": "exponential", "mean_s": 1.0}))
+        for names in batches:
+            virtual.create_batch(*names)
+        return {
+            str(job.terms.custom_id): (job.terms.id, job.terms.duration_s) for job in virtual.service.jobs()
+        }
+
+    assert drawn(("a", "b", "c")) == drawn(("c",), ("b", "a"))
+    assert len(set(drawn(("a", "b", "c")).values())) == 3
+
+
+def test_the_same_batch_twice_is_two_batches_with_other_responses() -> None:
+    virtual = Virtual()
+    first, second = virtual.create_batch("a"), virtual.create_batch("a")
+    assert first != second
+    assert virtual.result(first, "a")["id"] != virtual.result(second, "a")["id"]
+
+
+def test_the_capacity_is_shared_with_single_jobs_in_the_order_of_arrival() -> None:
+    virtual = Virtual(settings(**SLOW, capacity=2))
+    first = virtual.create("first")
+    batch_id = virtual.create_batch("a", "b", "c")
+    last = virtual.create("last")
+    assert virtual.states(batch_id) == ["RUNNING", "PENDING", "PENDING"]
+    virtual.clock.now += 10
+    assert virtual.states(batch_id) == ["COMPLETED", "RUNNING", "RUNNING"]
+    assert (virtual.get(first)["status"], virtual.get(last)["status"]) == ("completed", "pending")
+    virtual.clock.now += 10
+    assert virtual.get(last)["status"] == "running"
+    report = virtual.service.report()
+    assert (report.accepted, report.executed, report.peak_running, report.peak_open) == (5, 5, 2, 5)
+
+
+def test_a_result_counts_as_delivered_once_it_is_done_and_is_kept_for_the_retention() -> None:
+    virtual = Virtual(settings(**SLOW, retention_s=600.0))
+    batch_id = virtual.create_batch("a", "b")
+    assert virtual.result(batch_id, "a")["status"] == "running"
+    assert virtual.service.report().delivered == 0
+    virtual.clock.now += 11
+    virtual.result(batch_id, "a")
+    report = virtual.service.report()
+    assert (report.delivered, report.open, report.polls_after_delivery) == (1, 1, 0)
+    virtual.clock.now += 599
+    assert virtual.result(batch_id, "a")["status"] == "completed"
+    virtual.clock.now += 2
+    assert virtual.call("GET", f"/v1/batches/{batch_id}/a").status_code == 404
+    assert virtual.states(batch_id) == ["COMPLETED", "COMPLETED"]
+    assert virtual.result(batch_id, "b")["status"] == "completed"
+    report = virtual.service.report()
+    assert (report.delivered, report.open, report.polls_after_delivery) == (2, 0, 1)
+
+
+def test_the_custom_id_in_the_path_may_be_percent_encoded() -> None:
+    virtual = Virtual()
+    batch_id = virtual.create_batch("a-b_c")
+    assert virtual.call("GET", f"/v1/batches/{batch_id}/%61%2Db%5Fc").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/batch_x", "/batch_x/a", "/{id}/x", "/{id}/", "/{id}/a/b", "/", "es"])
+def test_what_is_not_there_is_a_404(path: str) -> None:
+    virtual = Virtual()
+    batch_id = virtual.create_batch("a")
+    reply = virtual.call("GET", f"/v1/batches{path.format(id=batch_id)}")
+    assert (reply.status_code, content(reply)["error"]["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(("method", "path", "allow"), [
+    ("DELETE", "/batches", "GET, POST"), ("PUT", "/batches", "GET, POST"),
+    ("POST", "/batches/{id}", "GET"), ("DELETE", "/batches/{id}", "GET"),
+    ("POST", "/batches/{id}/a", "GET"), ("POST", "/batches/{id}/cancel", "GET"),
+])  # fmt: skip
+def test_other_methods_are_a_405_that_says_which_are_allowed(method: str, path: str, allow: str) -> None:
+    virtual = Virtual()
+    reply = virtual.call(method, path.format(id=virtual.create_batch("a")), b"{}")
+    assert (reply.status_code, reply.allow) == (405, allow)
+
+
+# --- the list
+
+
+def ids(reply: Reply) -> list[str]:
+    return [batch["id"] for batch in listed(reply)]
+
+
+def test_the_list_is_paged_from_the_newest_on() -> None:
+    virtual = Virtual()
+    made = [virtual.create_batch(f"a{i}") for i in range(30)]
+    newest = made[::-1]
+
+    def page(query: str) -> list[str]:
+        return ids(virtual.call("GET", f"/v1/batches{query}"))
+
+    assert page("") == newest[:25]
+    assert page("?limit=200") == newest
+    assert page("?limit=1") == newest[:1]
+    assert page(f"?before_id={newest[24]}") == newest[25:]
+    assert page(f"?limit=3&before_id={newest[4]}") == newest[5:8]
+    assert page(f"?after_id={newest[4]}") == newest[:4]
+    assert page(f"?after_id={newest[4]}&limit=2") == newest[:2]
+    assert page(f"?after_id={newest[4]}&before_id={newest[1]}&limit=2") == newest[2:4]
+    assert page(f"?after_id={newest[0]}") == page(f"?before_id={made[0]}") == []
+
+
+@pytest.mark.parametrize(("query", "param"), [
+    *((f"limit={limit}", "limit") for limit in ("0", "201", "-1", "1.5", "x", "", "%C2%B2")),
+    ("after_id=batch_x", "after_id"), ("before_id=", "before_id"),
+])  # fmt: skip
+def test_a_bad_limit_or_cursor_is_a_400_that_names_it(query: str, param: str) -> None:
+    virtual = Virtual()
+    virtual.create_batch("a")
+    reply = virtual.call("GET", f"/v1/batches?{query}")
+    assert (reply.status_code, content(reply)["error"]["param"]) == (400, param)
+
+
+def test_a_batch_is_seen_only_with_the_key_that_made_it() -> None:
+    virtual = Virtual()
+    mine = created(virtual)["id"]
+    for path in (f"/v1/batches/{mine}", f"/v1/batches/{mine}/a"):
+        assert virtual.call("GET", path, api_key="other").status_code == 404
+        assert virtual.call("GET", path).status_code == 200
+    assert ids(virtual.call("GET", "/v1/batches", api_key="other")) == []
+    assert virtual.call("GET", f"/v1/batches?after_id={mine}", api_key="other").status_code == 400
+    theirs = created(virtual, api_key="other")["id"]
+    assert ids(virtual.call("GET", "/v1/batches", api_key="other")) == [theirs]
+    assert ids(virtual.call("GET", "/v1/batches")) == [mine]
+
+
+# --- settings, limits, counts
+
+
+def test_a_service_may_offer_no_batches_no_list_and_no_labels() -> None:
+    none = Virtual(settings(batches={"offered": False}))
+    for method, path in (("POST", ""), ("GET", ""), ("GET", "/batch_x"), ("GET", "/batch_x/a")):
+        assert none.call(method, f"/v1/batches{path}", batch_of("a")).status_code == 404
+    unlisted = Virtual(settings(batches={"listing": False}))
+    assert unlisted.call("GET", "/v1/batches").status_code == 404
+    assert unlisted.call("PUT", "/v1/batches").allow == "POST"
+    assert unlisted.states(unlisted.create_batch("a")) == ["COMPLETED"]
+    nameless = Virtual(settings(batches={"labels": False}))
+    assert "label" not in content(nameless.batch(batch_of("a", label="night")))
+    assert "label" not in listed(nameless.call("GET", "/v1/batches"))[0]
+
+
+def test_the_rate_limits_count_batches_too() -> None:
+    limit = {"per_s": 0.001, "burst": 2}
+    virtual = Virtual(settings(rate_limits={"post": limit, "get": {**limit, "burst": 3}}))
+    batch_id = virtual.create_batch("a")
+    assert virtual.post().status_code == 202
+    refused = virtual.batch()
+    assert (refused.status_code, refused.retry_after) == (429, "1000")
+    paths = ("", f"/{batch_id}", f"/{batch_id}/a", "")
+    assert [virtual.call("GET", f"/v1/batches{path}").status_code for path in paths] == [200, 200, 200, 429]
+
+
+def test_the_account_tells_batches_from_responses() -> None:
+    virtual = Virtual()
+    batch_id = virtual.create_batch("a", "b", "c")
+    virtual.batch(b"{")
+    virtual.call("GET", f"/v1/batches/{batch_id}")
+    virtual.call("GET", "/v1/batches")
+    virtual.result(batch_id, "a")
+    virtual.result(batch_id, "b")
+    virtual.post(body_of("single"))
+    report = virtual.service.report()
+    assert (report.batch_posts, report.batches, report.batch_replays, report.rejected) == (2, 1, 0, 1)
+    assert (report.batch_looks, report.batch_lists, report.result_gets) == (1, 1, 2)
+    assert (report.posts, report.gets, report.accepted, report.executed) == (1, 0, 4, 4)
+    assert (report.delivered, report.open, report.batch_posts_now) == (2, 2, 0)
+    lines = b"".join(virtual.call("GET", "/simulator/jobs").stream or ()).splitlines()
+    places = [(job["batch"], job["custom_id"]) for job in map(json.loads, lines)]
+    assert places == [(batch_id, "a"), (batch_id, "b"), (batch_id, "c"), (None, None)]
+
+
+# --- idempotency
+
+
+def test_a_key_sent_again_with_the_same_body_gives_the_same_batch() -> None:
+    virtual = Virtual()
+    first = created(virtual, key="k")
+    virtual.clock.now += 100
+    assert created(virtual, key="k") == first
+    report = virtual.service.report()
+    assert (report.batches, report.batch_replays, report.accepted) == (1, 1, 2)
+
+
+def test_a_key_sent_again_with_another_body_is_an_idempotency_error() -> None:
+    virtual = Virtual()
+    created(virtual, key="k")
+    virtual.post(key="single")
+    for reply in (
+        virtual.batch(batch_of("c"), key="k"),
+        virtual.batch(key="single"),
+        virtual.post(key="k"),
+    ):
+        assert (reply.status_code, content(reply)["error"]["type"]) == (400, "idempotency_error")
+
+
+def test_a_key_is_not_used_up_by_a_refusal_is_another_under_another_api_key_and_ends_after_24_hours() -> None:
+    virtual = Virtual()
+    assert virtual.batch(batch_of("a", "a"), key="k").status_code == 400
+    first = created(virtual, key="k")["id"]
+    assert created(virtual, key="k", api_key="other")["id"] != first
+    virtual.clock.now += 86_399
+    assert created(virtual, key="k")["id"] == first
+    virtual.clock.now += 2
+    assert created(virtual, key="k")["id"] != first
+    assert virtual.batch(key="k" * 256).status_code == 400
+
+
+def test_without_idempotency_the_header_is_ignored() -> None:
+    virtual = Virtual(settings(idempotency=False))
+    assert created(virtual, key="k")["id"] != created(virtual, key="k")["id"]
+
+
+# --- creation in slices
+
+
+def posted(virtual: Virtual, body: dict[str, Any], key: str) -> Reply:
+    headers = {b"authorization": f"Bearer {KEY}".encode(), b"idempotency-key": key.encode()}
+    raw = json.dumps(body).encode()
+    return virtual.api.answer(Request("POST", "/batches", headers, keep_alive=True, chunks=True, body=raw))
+
+
+def test_a_batch_is_there_all_at_once_and_its_requests_begin_after_its_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pace, "SLICE_S", 0.0)
+    virtual = Virtual(settings(**SLOW))
+    names = [f"a{i}" for i in range(50)]
+    work = posted(virtual, batch_of(*names), "k").work
+    assert work is not None
+    slices = 0
+    while not isinstance(said := next(work), Reply):
+        slices += 1
+        assert listed(virtual.call("GET", "/v1/batches")) == []
+        assert list(virtual.service.jobs()) == []
+    assert slices == 100
+    batch_id = content(said)["id"]
+    assert virtual.states(batch_id) == ["PENDING"] * 50
+    assert list(work) == []
+    assert virtual.states(batch_id) == ["RUNNING"] * 50
+
+
+def test_a_key_sent_twice_at_once_makes_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "SLICE_S", 0.0)
+    virtual = Virtual()
+    works = [posted(virtual, batch_of("a", "b"), "k").work or iter(()) for _ in range(2)]
+    said = [next(work, None) for _ in range(10) for work in works]
+    replies = [content(reply) for reply in said if isinstance(reply, Reply)]
+    assert len(replies) == 2
+    assert replies[0] == replies[1]
+    report = virtual.service.report()
+    assert (report.batches, report.batch_replays) == (1, 1)
+
+
+def test_a_batch_is_created_and_answered_so_long_after_its_body_has_come() -> None:
+    virtual = Virtual(settings(batches={"create_s": 5.0}))
+    assert content(virtual.batch())["created_at"] == 1_000_005
+    assert virtual.batch(batch_of("A")).status_code == 400
+    assert virtual.clock.now == 1_000_005, "a refusal needs no time"
+
+
+def test_params_need_not_be_ascii_and_are_hashed_as_they_came() -> None:
+    virtual = Virtual()
+    request = {"custom_id": "a", "params": params_of("gr\u00fc\u00dfe \U0001f600")}
+    raw = json.dumps({"endpoint": "/v1/responses", "requests": [request]}, ensure_ascii=False).encode()
+    batch_id = content(virtual.batch(raw))["id"]
+    assert virtual.result(batch_id, "a")["usage"]["input_tokens"] == 2
