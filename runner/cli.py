@@ -54,13 +54,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands.add_parser("check", help="read config and input, print the plan; sends nothing"))
     _add_report(commands.add_parser("report", help="sum up one run, or compare several"))
     _add_cancel(commands.add_parser("cancel", help="ask the service to cancel every open job of a run"))
+    _add_batches(commands.add_parser("batches", help="list the batches that the service has"))
     _add_simulate(commands.add_parser("simulate", help="serve the simulator until stopped"))
     schema = commands.add_parser("schema", help="print the JSON Schema of the config")
     schema.set_defaults(command=_schema)
     return parser
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
+def _add_overridable(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG", help="a YAML file")
     parser.add_argument(
         "--set",
@@ -70,6 +71,10 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="override one value of the config; may be given many times",
     )
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    _add_overridable(parser)
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N rows")
 
 
@@ -108,6 +113,15 @@ def _add_cancel(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=_seconds, default=60.0, metavar="S", help="seconds to try it for (default: 60)"
     )
     parser.set_defaults(command=_cancel)
+
+
+def _add_batches(parser: argparse.ArgumentParser) -> None:
+    _add_overridable(parser)
+    parser.add_argument("--status", action="store_true", help="ask for the progress of each, too")
+    parser.add_argument(
+        "--limit", type=_positive, default=25, metavar="N", help="only the newest N (default: 25)"
+    )
+    parser.set_defaults(command=_batches)
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
@@ -182,6 +196,19 @@ def _cancel(arguments: argparse.Namespace) -> int:
         say(ending.result, sys.stdout)
         _say(ending.messages)
     return ending.exit_code
+
+
+def _batches(arguments: argparse.Namespace) -> int:
+    from runner.config import load
+
+    config = load(arguments.config, arguments.overrides)
+
+    from runner.engine.batches import batches
+    from runner.pipeline.signals import Signals
+
+    with Signals() as signals:
+        print(batches(config, arguments.limit, signals, with_status=arguments.status))
+    return 0
 
 
 def _simulate(arguments: argparse.Namespace) -> int:

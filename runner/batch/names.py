@@ -38,4 +38,9 @@ def wire_id(custom_id: str, taken: Container[str] = ()) -> str:
 
 def label_of(begins: str, run_id: str, number: int) -> str:
     """The label of a batch: found again by it in the service's list, so no other run may ever have it."""
-    return f"{_NOT_IN_LABELS.sub('-', begins)[:64]}-{run_id[:_RUN_DIGITS]}-{number}"
+    return f"{_NOT_IN_LABELS.sub('-', begins)[:64]}{run_mark(run_id)}{number}"
+
+
+def run_mark(run_id: str) -> str:
+    """What the labels of all batches of a run have in common, and no other's has."""
+    return f"-{run_id[:_RUN_DIGITS]}-"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -42,6 +43,14 @@ def ended_in(status_map: msgspec.Raw) -> Iterator[list[Ended]]:
         return
     statuses = _decode(text)
     yield [(name, ended) for name, it in statuses.items() if (ended := done_status(it.status)) is not None]
+
+
+def words_in(status_map: msgspec.Raw) -> Counter[str]:
+    """How many requests have which status, in the service's words in lower case.
+
+    Raises `msgspec.DecodeError` for what is no map of statuses.
+    """
+    return Counter(it.status.lower() for it in _decode(status_map).values())
 
 
 def _ended_in_plain(text: bytes) -> Iterator[list[Ended]]:

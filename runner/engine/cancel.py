@@ -56,6 +56,12 @@ class _Cancellation:
         for name, count in self._run_dir.repair().items():
             _say(f"cut {count} bytes of a torn last line of {name}")
         history = recall(self._run_dir, manifest, manifest.rows)
+        batches = [batch for batch in history.recovery.batches.values() if batch.accepted]
+        if batches:
+            rows = sum(len(batch.rows) for batch in batches)
+            said = "the Batch API has no call that cancels; `runner run` collects what comes of them"
+            result = f"{rows:,} requests in {len(batches):,} batches are open"
+            return Ending(1, (said, *_of_unknown_fate(history)), result)
         jobs = len(history.recovery.open)
         if not jobs:
             return Ending(0, tuple(_of_unknown_fate(history)), "no job is open")
@@ -159,7 +165,7 @@ def _config_of(run_dir: RunDir) -> RunConfig:
 
 
 def _of_unknown_fate(history: History) -> Iterator[str]:
-    count = len(history.recovery.unacknowledged)
+    count = history.recovery.unacknowledged_count
     if count:
         yield f"{count:,} requests were sent without an acknowledgement: they have no id to cancel them by"
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
+from runner.batch.cut import cut
 from runner.config import EMBEDDED, RunConfig
 from runner.engine.shares import share
 from runner.engine.surroundings import allow_connections
@@ -28,28 +29,28 @@ def plan(config: RunConfig, limit: int | None) -> str:
     survey = source.survey()
     rows = min(survey.rows, limit or survey.rows)
     first = source.request(next(source.blocks())[0])
-    lines = [f"{name:<9}{text}" for name, text in _lines(config, survey, rows, first)]
+    lines = [f"{name:<9}{text}" for name, text in _lines(config, source, survey, rows, first)]
     body = msgspec.json.format(first.body, indent=2).decode()
+    where = "in a batch: POST" if config.target.mode == "batch" else "POST"
+    call = "batches" if config.target.mode == "batch" else "responses"
     return "\n".join(
-        [*lines, "", f"first request, {first.custom_id}: POST {_address(config)}/responses", body]
+        [*lines, "", f"first request, {first.custom_id}, {where} {_address(config)}/{call}", body]
     )
 
 
-def _lines(config: RunConfig, survey: Survey, rows: int, first: Request) -> Iterator[tuple[str, str]]:
-    target, submit, poll = config.target, config.submit, config.poll
+def _lines(
+    config: RunConfig, source: Source, survey: Survey, rows: int, first: Request
+) -> Iterator[tuple[str, str]]:
+    target, poll = config.target, config.poll
     run_dir = RunDir(Path(config.sink.dir) / config.name)
     yield "run", f"{run_dir.path} ({_existing(run_dir, config, survey, rows)})"
     yield "rows", f"{rows:,}{'' if rows == survey.rows else f' of {survey.rows:,}'}, {config.source.type}"
-    header = target.idempotency_header or "no idempotency header: a lost acknowledgement ends uncertain"
+    header = target.idempotency_header or _without_keys(config)
     yield "target", f"{_address(config)} ({target.mode}, {target.transport}, {header})"
     yield "key", _key(config)
-    yield (
-        "limits",
-        (
-            f"{submit.concurrency:,} POSTs and {poll.concurrency:,} GETs at once, "
-            f"{submit.max_in_flight:,} jobs in flight"
-        ),
-    )
+    yield "limits", _limits(config)
+    if target.mode == "batch":
+        yield "batches", _batches(config, source, rows)
     if config.engine.workers > 1:
         yield "workers", f"{config.engine.workers} processes share these limits"
     yield "stops", _stops(config)
@@ -79,6 +80,41 @@ def _existing(run_dir: RunDir, config: RunConfig, survey: Survey, rows: int) -> 
     if done >= history.meter.total:
         return "complete: nothing would be sent"
     return f"would be continued: {done:,} done, {still_open:,} open, {left:,} left"
+
+
+def _without_keys(config: RunConfig) -> str:
+    if config.target.mode == "batch":
+        return "no idempotency header: after a lost acknowledgement a batch is looked for by its label"
+    return "no idempotency header: a lost acknowledgement ends uncertain"
+
+
+def _limits(config: RunConfig) -> str:
+    """What may be under way at once."""
+    submit, batch = config.submit, config.batch
+    gets = f"{config.poll.concurrency:,} GETs at once"
+    if config.target.mode == "batch":
+        return f"{batch.concurrency:,} uploads and {gets}, {batch.max_open:,} batches open"
+    return f"{submit.concurrency:,} POSTs and {gets}, {submit.max_in_flight:,} jobs in flight"
+
+
+def _batches(config: RunConfig, source: Source, rows: int) -> str:
+    """The cut."""
+    found = cut(config, source, rows)
+    said = "none"
+    if found.counts:
+        counts, sizes = _span(found.counts, "{:,}"), _span([n / 1e6 for n in found.sizes_bytes], "{:,.3g}")
+        said = f"{len(found.counts):,}, of {counts} requests and {sizes} MB"
+    if found.too_large:
+        said += f"; {found.too_large:,} rows fit into none (batch.max_bytes): they would end rejected"
+    if found.renamed:
+        said += f"; {found.renamed:,} rows go by another id there, because the service does not allow theirs"
+    return said
+
+
+def _span(values: Sequence[float], form: str) -> str:
+    """`100,000`, or `50,000 to 100,000`."""
+    ends = [form.format(end) for end in (min(values), max(values))]
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _stops(config: RunConfig) -> str:

@@ -32,7 +32,7 @@ def render(summaries: Sequence[dict[str, Any]]) -> str:
             values = summary["latency_s"][span]
             if values["max"] is not None:
                 latencies.append([row, *(_seconds(values[name]) for name in _QUANTILES)])
-    tables = [_markdown(totals), *([_markdown(latencies)] if len(latencies) > 1 else [])]
+    tables = [markdown(totals), *([markdown(latencies)] if len(latencies) > 1 else [])]
     return "\n\n".join([*tables, *_remarks(summaries)])
 
 
@@ -96,12 +96,15 @@ def _seconds(value: float | None) -> str:
     return f"{value:,.1f}" if value >= 100 else f"{value:.3f}"
 
 
-def _markdown(table: Table) -> str:
+def markdown(table: Table, left: int = 1) -> str:
+    """The first `left` columns are words, the others numbers."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
 
     def line(row: list[str]) -> str:
-        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+        cells = [
+            c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ]
         return f"| {' | '.join(cells)} |"
 
     return "\n".join([line(table[0]), line(rule), *map(line, table[1:])])
