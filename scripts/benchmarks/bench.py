@@ -5,6 +5,7 @@ subjects:
               on both transports: the same exchanges against the same simulator
   in-flight   CPU per job with 500, 5,000 and 50,000 jobs in flight
   workers     CPU per job with one worker process and with two
+  modes       CPU per row and peak memory of the same rows as background jobs and in batches: ten minutes
   start       wall time of `runner --help`, and of a wrong config
   memory      peak memory for 50,000 and for 1,000,000 rows: ten minutes, 4 GB in TMPDIR
   polling     polls spent and lag, by polling strategy: a program of its own, takes the remaining arguments
@@ -28,6 +29,7 @@ from goals import IN_FLIGHT, ROWS, ROWS_IN_FLIGHT, Judged, judged
 from in_flight import in_flight
 from machine import Steal, ran_on
 from memory import memory
+from modes import modes
 from processes import SERVER_CORES, on_cores
 from rounds import Measured, tell
 from start import start
@@ -49,6 +51,7 @@ FULL = {
     "candidates": Plan(8, (500, 5_000)),
     "in-flight": Plan(3, (1_000, 16_000), IN_FLIGHT),
     "workers": Plan(6, (2_000, 20_000), (1, 2)),
+    "modes": Plan(2, (25_000, 250_000)),
     "start": Plan(20),
     "memory": Plan(1, ROWS, (ROWS_IN_FLIGHT,)),
 }
@@ -56,6 +59,7 @@ SMALL = {
     "candidates": Plan(2, (200, 1_000)),
     "in-flight": Plan(1, (500, 4_500), (500, 2_000)),
     "workers": Plan(2, (1_000, 6_000), (1, 2)),
+    "modes": Plan(1, (1_000, 6_000)),
     "start": Plan(10),
     "memory": Plan(1, (5_000, 50_000), (2_000,)),
 }
@@ -177,6 +181,8 @@ def measure(name: str, plan: Plan) -> Measured:
             return in_flight(plan.levels, plan.sizes, plan.rounds)
         case "workers":
             return workers(plan.levels, plan.sizes, plan.rounds)
+        case "modes":
+            return modes(plan.sizes, plan.rounds)
         case "start":
             return start(plan.rounds)
         case _:

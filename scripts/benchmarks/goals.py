@@ -38,6 +38,8 @@ ROWS = (50_000, 1_000_000)
 ROWS_IN_FLIGHT = 20_000
 _MANY = f"{ROWS[1]} ÷ {ROWS[0]} rows, {ROWS_IN_FLIGHT} in flight"
 _PEAK = f"peak MB of {ROWS[1]} rows, {ROWS_IN_FLIGHT} in flight"
+BATCHED = 250_000
+_BATCHED_PEAK = f"peak MB of {BATCHED} rows in batches"
 
 GOALS = (
     Goal("CPU per job, direct ÷ bare aiohttp", "candidates", "direct ÷ bare", 1.2),
@@ -50,6 +52,8 @@ GOALS = (
     Goal("peak memory, 1,000,000 rows (20,000 in flight)", "memory", _PEAK, 250, unit=" MB"),
     Goal("CPU per job, 2 workers ÷ 1, connections shared out", "workers", "2 ÷ 1 workers", 1.1),
     Goal("CPU per job, 2 workers ÷ 1, as many for each", "workers", "2 ÷ 1 workers, as many each", 1.1),
+    Goal("CPU per row, in batches ÷ as background jobs", "modes", "batch ÷ background", 0.7),
+    Goal(f"peak memory, {BATCHED:,} rows in batches", "modes", _BATCHED_PEAK, 400, unit=" MB"),
     Goal("wall time of runner --help", "start", "help", 0.25, unit=" s"),
 )
 

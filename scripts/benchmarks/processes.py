@@ -21,6 +21,9 @@ LOOK_S = 0.02
 """Between looks whether the client has ended, and at its memory. What grew since the last look is missed,
 unless the client is one process: that one's peak the kernel tells at its end."""
 
+POSTS, GETS = ("posts", "batch_posts"), ("gets", "batch_looks", "result_gets")
+"""Exchanges by the names of the simulator's account."""
+
 _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 SERVER_CORES = set(_CORES[-1:]) if len(_CORES) > 1 else set()
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -129,7 +132,7 @@ def trial(service: Service, command: Sequence[str], jobs: int, cores: set[int]) 
     before = service.account()
     usage = measured(command, cores)
     after = service.account()
-    posts, gets = (after[name] - before[name] for name in ("posts", "gets"))
+    posts, gets = (sum(after[name] - before[name] for name in names) for names in (POSTS, GETS))
     return Trial(jobs=jobs, usage=usage, posts=posts, gets=gets)
 
 

@@ -35,7 +35,13 @@ class Run:
 
 @contextmanager
 def run(
-    base_url: str, jobs: int, *, interval_s: float, transport: str = "aiohttp", **sections: Any
+    base_url: str,
+    jobs: int,
+    *,
+    interval_s: float,
+    transport: str = "aiohttp",
+    mode: str = "background",
+    **sections: Any,
 ) -> Iterator[Run]:
     """A run of so many jobs, polled every `interval_s`, in a directory that lasts as long as the block.
 
@@ -44,7 +50,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         config = {
             "name": NAME,
-            "target": {"base_url": base_url, "transport": transport, "api_key_env": KEY_ENV},
+            "target": {"base_url": base_url, "transport": transport, "mode": mode, "api_key_env": KEY_ENV},
             "request": {"model": "m", "max_output_tokens": 4_000},
             "source": {"count": jobs},
             "poll": {"strategy": "fixed", "interval_s": interval_s},
