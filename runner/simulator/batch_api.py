@@ -29,6 +29,8 @@ _LOOK_AGAIN_S = 0.005
 
 
 class BatchApi:
+    """The jobs of a batch are responses as any other: GET /responses/{id} finds them too."""
+
     def __init__(self, settings: Simulator, service: Service, gate: Gate, orders: OrderReader) -> None:
         self._settings = settings.batches
         self._service = service

@@ -105,8 +105,7 @@ def test_other_exchanges_are_served_while_a_large_batch_is_created(monkeypatch: 
                 served += (await client.account())["batch_posts_now"]
             assert (await posting)[0] == 200
             assert served >= 10
-            account = await client.account()
-            assert (account["accepted"], account["peak_open"]) == (10_001, 10_001)
+            assert (await client.account())["accepted"] == 10_001
 
     asyncio.run(scenario())
 
