@@ -35,7 +35,7 @@ class Batches:
             self._planner,
             endings,
             self._follow,
-            any_accepted=bool(recovery.done.count or recovery.open_count),
+            any_accepted=recovery.any_batch_accepted,
         )
         self._planner.has_place = self._has_place
         self._planner.on_cut = self._uploader.add

@@ -15,10 +15,11 @@ from runner.policy.circuit import Circuit
 from runner.policy.limiter import Gate
 from runner.policy.polling import Exponential
 from runner.records import Failure, ResultStatus
-from runner.transport.outcomes import AnyOutcome, Done, RetrieveOutcome
+from runner.transport.outcomes import SILENT, AnyOutcome, Done, RetrieveOutcome
 
 UNSUCCESSFUL: Final = ("failed", "cancelled", "expired")
 """Said of a request that has no result to wait for."""
+THROTTLED: Final = ("429", "503", "529")
 
 
 class Fetcher(Follower[Item]):
@@ -110,7 +111,8 @@ class Fetcher(Follower[Item]):
 
     def _look_again(self, item: Item, cause: str, failure: Failure, wait_s: float | None, now: float) -> None:
         """Nor is it asked about for as long as one that succeeded."""
-        if item.said in UNSUCCESSFUL and cause.isdigit() and item.failed_polls + 1 >= LOOKS_BEFORE_GONE:
+        is_about_it = cause not in SILENT and cause not in THROTTLED
+        if item.said in UNSUCCESSFUL and is_about_it and item.failed_polls + 1 >= LOOKS_BEFORE_GONE:
             self._meter.poll_retries[cause] += 1
             self._lose(item, item.said, failure, now)
         else:

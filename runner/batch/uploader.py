@@ -124,8 +124,9 @@ class Uploader:
             self._planner.sent(draft)
 
     def _take(self, now: float) -> tuple[Draft | None, float | None]:
-        if not self._waiting or (self._under_way and not self._parts.contact.made):
-            return None, None
+        is_tried = self._parts.contact.made and self._any_accepted
+        if not self._waiting or (self._under_way and not is_tried):
+            return None, None  # what the service says to the first decides whether there will be a second
         ready_at = max(self._waiting[0][0], self._gate.opens_at(now), self._circuit.opens_at())
         if ready_at > now:
             return None, ready_at

@@ -31,6 +31,7 @@ class BatchBook:
         self._accepted: dict[int, BatchAcceptance] = {}
         self.next_number = 0
         """Above all that were ever given out."""
+        self.any_accepted = False
 
     def read(self, entry: BatchEntry) -> None:
         match entry:
@@ -41,6 +42,7 @@ class BatchBook:
                 self._own(entry, entry.batch + 1)
             case BatchAcceptance():
                 self._accepted[entry.batch] = entry
+                self.any_accepted = True
             case BatchRetraction():
                 intent = self._intents.pop(entry.batch, None)
                 self._accepted.pop(entry.batch, None)

@@ -50,6 +50,7 @@ class Recovery:
         """By number, those with rows that are not done."""
         self.next_batch = 0
         """The number of the batch that comes next."""
+        self.any_batch_accepted = False
         self.epochs: dict[int, int] = {}
         """Of the rows that were reopened; see `Reopened`."""
         self.has_superseded = False
@@ -58,16 +59,13 @@ class Recovery:
     def need_no_post(self) -> Rows:
         """Rows that are done, or accepted and to be polled, or in a batch whose fate is to be found out."""
         rows = self.done.copy()
-        for row in chain(self.open, *(batch.rows for batch in self.batches.values())):
+        for row in self.bound_rows():
             rows.add(row)
         return rows
 
-    def open_rows(self) -> Iterator[int]:
-        """Rows that the service works on, as far as is known."""
-        yield from self.open
-        for batch in self.batches.values():
-            if batch.accepted:
-                yield from batch.rows
+    def bound_rows(self) -> Iterator[int]:
+        """Rows that a session goes on with, whatever its limit: accepted, or in a batch that perhaps is."""
+        return chain(self.open, *(batch.rows for batch in self.batches.values()))
 
     @property
     def open_count(self) -> int:
@@ -136,6 +134,7 @@ def _read_journal(run_dir: RunDir, recovery: Recovery) -> None:
                 recovery.unacknowledged.pop(entry.row, None)
                 recovery.open[entry.row] = _job(entry, intents.pop(entry.row, None))
     recovery.batches, recovery.next_batch = book.left(recovery.done), book.next_number
+    recovery.any_batch_accepted = book.any_accepted
 
 
 def _job(accepted: Acceptance, intent: Intent | None) -> Job:
