@@ -56,6 +56,7 @@ class _Cancellation:
         for name, count in self._run_dir.repair().items():
             _say(f"cut {count} bytes of a torn last line of {name}")
         history = recall(self._run_dir, manifest, manifest.rows)
+        history.session.mode = self._config.target.mode
         jobs = len(history.recovery.open)
         if not jobs:
             return Ending(0, tuple(_of_unknown_fate(history)), "no job is open")

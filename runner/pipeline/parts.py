@@ -59,7 +59,7 @@ class Parts:
         return cls(
             config=config,
             run_id=run_id,
-            transport=open_transport(config, base_url, key),
+            transport=open_transport(config, base_url, key, meter.wire),
             journal=journal,
             results=results,
             reserve=Reserve(files.reserve),
