@@ -240,6 +240,7 @@ class Uploader:
         self._refusals = 0
         self._any_accepted = True
         self._meter.accept(now, draft.count)
+        self._meter.milestones.accept(accepted)
         self._let_go(draft)
         self._planner.grow()
         acceptance = BatchAcceptance(batch=draft.number, id=batch_id, attempts=draft.attempts, at=accepted)

@@ -56,6 +56,7 @@ class _Cancellation:
         for name, count in self._run_dir.repair().items():
             _say(f"cut {count} bytes of a torn last line of {name}")
         history = recall(self._run_dir, manifest, manifest.rows)
+        history.session.mode = self._config.target.mode
         batches = [batch for batch in history.recovery.batches.values() if batch.accepted]
         if batches:
             rows = sum(len(batch.rows) for batch in batches)

@@ -71,6 +71,7 @@ class _Local:
         if self._options.retry:
             self._reopen(rows)
         history = recall(self._run_dir, manifest, rows)
+        history.session.mode = self._config.target.mode
         if history.recovery.has_superseded:  # a kill came in the middle of an earlier --retry
             set_superseded_aside(self._run_dir)
         if history.meter.done >= history.meter.total:
@@ -145,6 +146,7 @@ class _Local:
             async with AsyncExitStack() as stack:
                 base_url = await open_address(config, run_dir.simulator, signals, stack)
                 signals.handler = Signals.ignore  # those that come now are on record, and are taken up soon
+                history.meter.begin(time.time())
                 task = Task(
                     config=config,
                     run_dir=run_dir,

@@ -31,6 +31,8 @@ class Setup(msgspec.Struct, tag=True):
     has_contact: bool
     """The service was met already."""
     restarts: list[float]
+    began: float | None
+    """When the first session of the run began, in Unix seconds."""
 
 
 class Follow(msgspec.Struct, tag=True):

@@ -130,6 +130,7 @@ class Several:
                 resumes=worker.lives > 1 or bool(task.history.session.continued),
                 has_contact=self._has_contact,
                 restarts=self._meter.restarts,
+                began=self._meter.began,
             )
         )
         for start in range(0, len(jobs), JOBS_AT_ONCE):

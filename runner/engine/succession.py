@@ -48,7 +48,14 @@ class Estate:
             "statuses": exact.counters["statuses"],
             "tokens": exact.counters["tokens"],
         }
-        return msgspec.structs.replace(told, numbers=numbers, counters=counters)
+        return msgspec.structs.replace(
+            told,
+            numbers=numbers,
+            counters=counters,
+            last_accepted_at=max(told.last_accepted_at, exact.last_accepted_at),
+            first_done_at=exact.first_done_at,
+            last_done_at=exact.last_done_at,
+        )
 
 
 def estate_of(run_dir: RunDir, worker: int, total: int, held: Rows) -> Estate:

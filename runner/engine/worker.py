@@ -89,6 +89,7 @@ class Worker:
         self._config = RunConfig.model_validate_json(setup.config)
         self._meter = Meter(0)
         self._meter.restarts = setup.restarts
+        self._meter.milestones.began = setup.began
         self._vitals = Vitals()
         self._recovery = Recovery(0)
         self._has_asked = False

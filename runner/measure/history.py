@@ -37,6 +37,9 @@ def recall(run_dir: RunDir, manifest: Manifest, limit: int) -> History:
     """
     meter = Meter(limit)
     marks = read_marks(*run_dir.journals)
+    sample = last_sample(run_dir.metrics)
+    if marks.sessions:  # which workers set, and only when they have started
+        meter.begin(_number(sample, "began") or marks.sessions[0])
     meter.restarts = marks.sessions[1:]
     set_aside = set()
     for line in read_results(run_dir.superseded):
@@ -48,9 +51,13 @@ def recall(run_dir: RunDir, manifest: Manifest, limit: int) -> History:
             meter.recall_superseded(line)
 
     recovery = recover(run_dir, manifest.rows, meter.recall, superseded, marks=marks)
-    sample = last_sample(run_dir.metrics)
     meter.recall_counters(sample)
     meter.accepted += recovery.open_count
+    for job in recovery.open.values():
+        meter.milestones.accept(job.accepted)
+    for batch in recovery.batches.values():
+        if batch.accepted:
+            meter.milestones.accept(batch.accepted.at)
     done_beyond = recovery.done.count - recovery.done.count_below(limit)
     meter.total = limit + done_beyond + sum(row >= limit for row in recovery.bound_rows())
     session = Session(manifest.name, manifest.created, _number(sample, "wall_s"), _number(sample, "cpu_s"))

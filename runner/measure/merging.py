@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import msgspec
 
-from runner.measure.histogram import Counts
+from runner.measure.histogram import Counts, Histogram
 from runner.measure.meter import Meter
 
 _NUMBERS = ("accepted", "polls", "posting", "open", "unacknowledged", "spanned")
-_COUNTERS = ("statuses", "tokens", "submit_retries", "poll_retries")
+_COUNTERS = ("statuses", "tokens", "submit_retries", "poll_retries", "wire")
 _LATENCIES = ("schedule_delay", "submit", "completion", "detection_lag_bound", "poll")
 
 
@@ -19,6 +22,10 @@ class Totals(msgspec.Struct):
     counters: dict[str, dict[str, int]] = {}
     first_accepted: float | None = None
     last_accepted: float = 0.0
+    """On the monotonic clock; the others in Unix seconds, see `Milestones`."""
+    last_accepted_at: float = -math.inf
+    first_done_at: float = math.inf
+    last_done_at: float = -math.inf
 
 
 def totals_of(meter: Meter) -> Totals:
@@ -28,17 +35,27 @@ def totals_of(meter: Meter) -> Totals:
         counters={name: dict(getattr(meter, name)) for name in _COUNTERS},
         first_accepted=meter.first_accepted,
         last_accepted=meter.last_accepted,
+        last_accepted_at=meter.milestones.last_accepted,
+        first_done_at=meter.milestones.first_done,
+        last_done_at=meter.milestones.last_done,
     )
 
 
 def take_latencies(meter: Meter) -> dict[str, Counts]:
     """The latencies since the last call."""
-    return {name: getattr(meter.latencies, name).take() for name in _LATENCIES}
+    return {name: histogram.take() for name, histogram in _histograms(meter)}
 
 
 def add_latencies(meter: Meter, latencies: dict[str, Counts]) -> None:
-    for name, counts in latencies.items():
-        getattr(meter.latencies, name).add(counts)
+    for name, histogram in _histograms(meter):
+        if name in latencies:
+            histogram.add(latencies[name])
+
+
+def _histograms(meter: Meter) -> Iterator[tuple[str, Histogram]]:
+    for name in _LATENCIES:
+        yield name, getattr(meter.latencies, name)
+    yield "done", meter.milestones.done
 
 
 class Merge:
@@ -61,6 +78,10 @@ class Merge:
             first = meter.first_accepted
             meter.first_accepted = now.first_accepted if first is None else min(first, now.first_accepted)
             meter.last_accepted = max(meter.last_accepted, now.last_accepted)
+        milestones = meter.milestones
+        milestones.last_accepted = max(milestones.last_accepted, now.last_accepted_at)
+        milestones.first_done = min(milestones.first_done, now.first_done_at)
+        milestones.last_done = max(milestones.last_done, now.last_done_at)
         self._before[process] = now
 
     def last(self, process: object) -> Totals:

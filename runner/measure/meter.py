@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.measure.histogram import Histogram
+from runner.measure.milestones import Milestones
 from runner.records import RESULT_STATUSES, Timing, Usage
 from runner.store.results import Line
 from runner.transport.reading import read_usage
@@ -58,6 +59,9 @@ class Meter:
         self.tokens: Counter[str] = Counter(input=0, cached=0, output=0, reasoning=0)
         self.submit_retries: Counter[str] = Counter()
         self.poll_retries: Counter[str] = Counter()
+        self.wire: Counter[str] = Counter(requests=0, sent_bytes=0, received_bytes=0)
+        """HTTP exchanges that were tried, and the bytes of their messages before TLS."""
+        self.milestones = Milestones()
         self.superseded = 0
         """Results of earlier epochs: paid for, and no row's last word."""
         self.latencies = Latencies()
@@ -75,6 +79,16 @@ class Meter:
         """Seconds of earlier sessions between their first acceptance and their last."""
         self.first_accepted: float | None = None
         self.last_accepted = 0.0
+
+    @property
+    def began(self) -> float | None:
+        """Unix seconds at which the first session began; None until then."""
+        return self.milestones.began
+
+    def begin(self, at: float) -> None:
+        """A session begins; the first one counts."""
+        if self.milestones.began is None:
+            self.milestones.began = at
 
     @property
     def done(self) -> int:
@@ -101,6 +115,7 @@ class Meter:
     def finished(self, status: str, timing: Timing, usage: Usage) -> None:
         """A result is on record."""
         self.statuses[status] += 1
+        self.milestones.finish(timing)
         if self.restarts and self._spans_a_restart(timing):
             self.spanned += 1
         else:
@@ -151,8 +166,13 @@ class Meter:
             self.polls = max(self.polls, polls)
         if isinstance(accepting_s, int | float):
             self.accepting_s = float(accepting_s)
+        _recall(self.wire, last_sample.get("wire"))
         retries = last_sample.get("retries")
-        for counter, name in ((self.submit_retries, "submit"), (self.poll_retries, "poll")):
-            causes = retries.get(name) if isinstance(retries, dict) else None
-            if isinstance(causes, dict):
-                counter.update({cause: count for cause, count in causes.items() if isinstance(count, int)})
+        if isinstance(retries, dict):
+            _recall(self.submit_retries, retries.get("submit"))
+            _recall(self.poll_retries, retries.get("poll"))
+
+
+def _recall(counter: Counter[str], counts: Any) -> None:
+    if isinstance(counts, dict):
+        counter.update({name: count for name, count in counts.items() if isinstance(count, int)})

@@ -41,6 +41,7 @@ class Series:
         sample = {
             "at": round(unix, 3),
             "wall_s": round(session.total_wall_s, 3),
+            "began": meter.began,
             "requests": {k: v for k, v in meter.statuses.items() if v},
             "done": meter.done,
             "in_flight": meter.open,
@@ -50,6 +51,7 @@ class Series:
             "accepted_per_s": rate(meter.accepted, accepted),
             "completed_per_s": rate(meter.statuses["completed"], completed),
             "polls_per_s": rate(meter.polls, polls),
+            "wire": dict(meter.wire),
             "retries": {"submit": dict(meter.submit_retries), "poll": dict(meter.poll_retries)},
             "completion_s": {
                 p: meter.latencies.completion.quantile(q) for p, q in (("p50", 50.0), ("p95", 95.0))

@@ -33,6 +33,8 @@ class Session:
         self.retried = 0
         """Rows that were given another try by hand."""
         self.wall_s = 0.0
+        self.mode = "background"
+        """`target.mode`."""
 
     @property
     def total_wall_s(self) -> float:
@@ -61,6 +63,7 @@ def summarise(
     return {
         "run": {
             "name": session.name,
+            "mode": session.mode,
             "status": status,
             "started": session.started,
             "wall_s": round(wall_s, 3),
@@ -80,11 +83,13 @@ def summarise(
             "completed_per_s": _per_s(completed, wall_s),
             "output_tokens_per_s": _per_s(meter.tokens["output"], wall_s),
         },
+        "milestones_s": meter.milestones.summary(),
         "latency_s": meter.latencies.summary(),
         "polls": {
             "total": meter.polls,
             "per_completion": round(meter.polls / completed, 3) if completed else None,
         },
+        "wire": dict(meter.wire),
         "retries": {"submit": dict(meter.submit_retries), "poll": dict(meter.poll_retries)},
         "tokens": dict(meter.tokens),
         "cost_usd": cost_usd(meter.tokens, prices),

@@ -61,7 +61,7 @@ class Parts:
             config=config,
             files=files,
             run_id=run_id,
-            transport=open_transport(config, base_url, key),
+            transport=open_transport(config, base_url, key, meter.wire),
             journal=journal,
             results=results,
             reserve=Reserve(files.reserve),

@@ -66,6 +66,7 @@ class Sink:
             )
         )
         self._accepted.append(job)
+        self._meter.milestones.accept(job.accepted)
         self._flush_soon()
 
     def retract(self, submission: Submission, cause: str, at: float) -> None:

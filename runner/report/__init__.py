@@ -43,8 +43,11 @@ def read_summary(path: Path) -> dict[str, Any]:
     history = recall(run_dir, manifest, manifest.rows)
     meter = history.meter
     meter.open = history.recovery.open_count
+    config = _config(run_dir)
+    with suppress(LookupError, TypeError):
+        history.session.mode = str(config["target"]["mode"])
     ended: RunStatus = "complete" if meter.done >= meter.total else "stopped"
-    told = summarise(meter, history.session, "running" if held else ended, _prices(run_dir), None)
+    told = summarise(meter, history.session, "running" if held else ended, _prices(config), None)
     with suppress(RunDirError):
         written = _written(run_dir)
         if not held and written["requests"] == told["requests"]:  # copied or touched, but nothing is new
@@ -75,8 +78,16 @@ def _is_newest(run_dir: RunDir) -> bool:
         return False
 
 
-def _prices(run_dir: RunDir) -> Prices | None:
+def _config(run_dir: RunDir) -> Any:
+    """What the run was made with, as far as it can be read."""
     try:
-        return Prices.model_validate(yaml.safe_load(run_dir.config.read_bytes())["prices"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return yaml.safe_load(run_dir.config.read_bytes())
+    except (OSError, yaml.YAMLError, ValueError):
+        return None
+
+
+def _prices(config: Any) -> Prices | None:
+    try:
+        return Prices.model_validate(config["prices"])
+    except (LookupError, TypeError, ValueError):
         return None

@@ -14,6 +14,12 @@ SPANS: Final = {
     "detection_lag_bound": "detection lag ≤",
     "poll": "one poll",
 }
+MILESTONES: Final = {
+    "submitted": "submitted after",
+    "first_result": "first result after",
+    "half_results": "half of the results after",
+    "last_result": "last result after",
+}
 _QUANTILES: Final = ("mean", "p50", "p90", "p95", "p99", "max")
 
 Table = list[list[str]]
@@ -50,6 +56,8 @@ def _totals(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     run, requests, throughput = summary["run"], summary["requests"], summary["throughput"]
     continued = f", continued {run['continued']}×" if run["continued"] else ""
     yield "run", f"{run['status']}{continued}"
+    if "mode" in run:
+        yield "mode", run["mode"]
     yield "wall time", f"{run['wall_s']:,.1f} s"
     rows = run["rows"]
     yield "requests", f"{requests['total']:,}" + (f" of {rows:,} rows" if rows > requests["total"] else "")
@@ -58,12 +66,14 @@ def _totals(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield status, f"{requests[status]:,}"
     if run.get("retried"):
         yield "tried again by hand", f"{run['retried']:,}"
+    yield from _milestones(summary.get("milestones_s", {}))
     yield "accepted per second", f"{throughput['accepted_per_s']:,.1f}"
     yield "completed per second", f"{throughput['completed_per_s']:,.1f}"
     yield "output tokens per second", f"{throughput['output_tokens_per_s']:,.0f}"
     polls = summary["polls"]
     each = polls["per_completion"]
     yield "polls", f"{polls['total']:,}" + (f" ({each:.2f} per completion)" if each is not None else "")
+    yield from _wire(summary.get("wire"), sum(requests[status] for status in RESULT_STATUSES))
     for side in ("submit", "poll"):
         counts = [f"{_cause(cause)} ×{count:,}" for cause, count in sorted(summary["retries"][side].items())]
         if counts:
@@ -75,6 +85,22 @@ def _totals(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if summary["cost_usd"] is not None:
         yield "cost", f"${summary['cost_usd']:,.4f}"
     yield from _client(summary["client"])
+
+
+def _milestones(milestones: dict[str, float | None]) -> Iterator[tuple[str, str]]:
+    for name, label in MILESTONES.items():
+        after = milestones.get(name)
+        if after is not None:
+            yield label, f"{_seconds(after)} s"
+
+
+def _wire(wire: dict[str, int] | None, done: int) -> Iterator[tuple[str, str]]:
+    """None in summaries of a time when it was not counted."""
+    if wire is None:
+        return
+    requests, up, down = wire["requests"], wire["sent_bytes"], wire["received_bytes"]
+    yield "HTTP requests per row", f"{requests / done:,.2f}" if done else "–"
+    yield "bytes per row, up and down", f"{up / done:,.0f} and {down / done:,.0f}" if done else "–"
 
 
 def _client(client: dict[str, Any] | None) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from runner.transport.outcomes import (
     SubmitOutcome,
 )
 from runner.transport.uploads import Upload
+from runner.transport.wire import Wire
 
 __all__ = ["Transport", "Upload", "open_transport"]
 
@@ -52,8 +53,8 @@ class Transport(Protocol):
         """Close all connections."""
 
 
-def open_transport(config: RunConfig, base_url: str, key: str) -> Transport:
-    """The transport that the config names; call it with the event loop running."""
+def open_transport(config: RunConfig, base_url: str, key: str, wire: Wire) -> Transport:
+    """The transport that the config names, counting in `wire`; call it with the event loop running."""
     module, _, name = _TRANSPORTS[config.target.transport].partition(":")
-    transport: Transport = getattr(import_module(module), name)(config, base_url, key)
+    transport: Transport = getattr(import_module(module), name)(config, base_url, key, wire)
     return transport

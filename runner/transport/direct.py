@@ -34,6 +34,7 @@ from runner.transport.reading import Reader, read_cancel, read_retrieve, read_su
 from runner.transport.reading_batches import read_create, read_list, read_statuses
 from runner.transport.scrub import Headers, Scrubber
 from runner.transport.uploads import Sending, Upload
+from runner.transport.wire import CountingConnector, Wire
 
 DNS_CACHE_S: Final = 300
 _NO_TRACES: Final[list[Any]] = []
@@ -49,13 +50,13 @@ class Direct:
     answer. See docs/decisions/below-the-session.md.
     """
 
-    def __init__(self, config: RunConfig, base_url: str, key: str) -> None:
+    def __init__(self, config: RunConfig, base_url: str, key: str, wire: Wire) -> None:
         target = config.target
+        self._wire = wire
         self._scrub = Scrubber(key)
         self._usual = Patience(self._scrub, target.timeout_s, "target.timeout_s")
         self._long = Patience(self._scrub, config.batch.timeout_s, "batch.timeout_s")
-        # Workers are the semaphore. A limit in the pool as well would only make them queue twice.
-        self._connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_CACHE_S)
+        self._connector = CountingConnector(wire, ttl_dns_cache=DNS_CACHE_S)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SHARE * target.timeout_s)
         self._route = _route(f"{base_url}/responses", key)
         jobs = _request_target(self._route)
@@ -112,6 +113,7 @@ class Direct:
         self, request: bytes, read: Reader[Outcome], job_id: str = "", upload: Upload | None = None
     ) -> Outcome | Transient:
         patience = self._usual if upload is None else self._long
+        self._wire["requests"] += 1
         try:
             with patience.deadlines:
                 status, headers, content = await self._send(request, upload)
@@ -141,9 +143,9 @@ class Direct:
         sending = None
         try:
             protocol.set_response_params(read_until_eof=True)
-            _write(protocol, request)
+            self._write(protocol, request)
             if upload is not None:
-                sending = Sending(protocol, upload)
+                sending = Sending(protocol, upload, self._wire)
             message, payload = await protocol.read()
             while 100 <= message.code < 200 and message.code != 101:
                 message, payload = await protocol.read()
@@ -161,12 +163,12 @@ class Direct:
         connection.release()
         return message.code, message.headers, content
 
-
-def _write(protocol: ResponseHandler, request: bytes) -> None:
-    transport = protocol.transport
-    if transport is None or transport.is_closing():  # lost since it was made, or taken from the pool
-        raise aiohttp.ClientConnectionResetError("Connection lost before the request was written")
-    transport.write(request)
+    def _write(self, protocol: ResponseHandler, request: bytes) -> None:
+        transport = protocol.transport
+        if transport is None or transport.is_closing():  # lost since it was made, or taken from the pool
+            raise aiohttp.ClientConnectionResetError("Connection lost before the request was written")
+        transport.write(request)
+        self._wire["sent_bytes"] += len(request)
 
 
 def _route(url: str, key: str) -> aiohttp.ClientRequest:

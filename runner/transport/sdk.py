@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable
+from contextlib import suppress
 from urllib.parse import quote
 
 import aiohttp
@@ -30,6 +31,7 @@ from runner.transport.reading import Reader, read_cancel, read_retrieve, read_su
 from runner.transport.reading_batches import read_create, read_list, read_statuses
 from runner.transport.scrub import Headers, Scrubber
 from runner.transport.uploads import Upload
+from runner.transport.wire import Wire
 
 _NETWORK_ERRORS = (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError)
 _UNREADABLE = (ValueError, UnicodeError)
@@ -39,8 +41,9 @@ _UNREADABLE = (ValueError, UnicodeError)
 class Sdk:
     """Sends the request's own bytes through the SDK, and reads the bytes that it received."""
 
-    def __init__(self, config: RunConfig, base_url: str, key: str) -> None:
+    def __init__(self, config: RunConfig, base_url: str, key: str, wire: Wire) -> None:
         target = config.target
+        self._wire = wire
         self._idempotency_header = target.idempotency_header
         proxy_for(base_url)  # only to refuse one that cannot be used; the SDK finds it by itself
         self._scrub = Scrubber(key)
@@ -57,7 +60,10 @@ class Sdk:
             http_client=openai.DefaultAioHttpClient(
                 limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
                 follow_redirects=False,
-                event_hooks={"response": [_forget_charset]},
+                event_hooks={
+                    "request": [self._count_request],
+                    "response": [self._count_head, _forget_charset],
+                },
             ),
         )
 
@@ -83,7 +89,7 @@ class Sdk:
         call = self._client.post(
             "/batches",
             cast_to=httpx2.Response,
-            content=content.pieces(),
+            content=content.pieces(self._wire),
             options={
                 "headers": {**self._key_header(idempotency_key), **length},
                 "timeout": httpx2.Timeout(self._long.timeout_s, connect=self._connect_s),
@@ -132,11 +138,37 @@ class Sdk:
             _raise_own(error)
             if isinstance(error.__cause__, httpx2.DecodingError):
                 error = aiohttp.ClientPayloadError(str(error.__cause__))
-            return patience.faults.transient(error)
+            outcome = patience.faults.transient(error)
+            if not outcome.ambiguous and isinstance(error, openai.APIConnectionError):
+                self._wire["sent_bytes"] -= _sent_bytes(error.request)  # there was nobody to send it to
+            return outcome
         except _UNREADABLE as error:
             return patience.faults.transient(aiohttp.http_exceptions.BadHttpMessage(str(error)))
+        self._wire["received_bytes"] += answer.num_bytes_downloaded
         headers = Headers(answer.headers, self._scrub)
         return read(answer.status_code, headers, self._scrub.body(answer.content), time.time(), job_id)
+
+    async def _count_request(self, request: httpx2.Request) -> None:
+        self._wire["requests"] += 1
+        self._wire["sent_bytes"] += _sent_bytes(request)
+
+    async def _count_head(self, response: httpx2.Response) -> None:
+        """What came before an answer was cut off is not to be had from the SDK, and not counted."""
+        first = f"HTTP/1.1 {response.status_code} {response.reason_phrase}\r\n"
+        self._wire["received_bytes"] += len(first) + _header_bytes(response.headers)
+
+
+def _sent_bytes(request: httpx2.Request) -> int:
+    """Of the head and the body, except for a body from a file, which is counted as it is read."""
+    first = len(f"{request.method} HTTP/1.1\r\n ") + len(request.url.raw_path)
+    with suppress(httpx2.RequestNotRead):
+        first += len(request.content)
+    return first + _header_bytes(request.headers)
+
+
+def _header_bytes(headers: httpx2.Headers) -> int:
+    """Of all header lines, and of the empty one after them."""
+    return sum(len(name) + len(value) + 4 for name, value in headers.raw) + 2
 
 
 def _raise_own(error: BaseException) -> None:

@@ -12,6 +12,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import StreamWriter
 
 from runner.errors import Problem, StorageError
+from runner.transport.wire import Wire
 
 PIECE_BYTES: Final = 256 * 1024
 
@@ -22,13 +23,15 @@ class Upload(msgspec.Struct, frozen=True):
     path: Path
     size_bytes: int
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The body, read off the event loop. Raises `StorageError`.
+    async def pieces(self, wire: Wire) -> AsyncIterator[bytes]:
+        """The body, read off the event loop, and counted as sent. Raises `StorageError`.
 
         Nothing is held open between two pieces, so that an upload may be given up at any of them.
         """
         for at in range(0, self.size_bytes, PIECE_BYTES):
-            yield await asyncio.to_thread(self._piece, at, min(PIECE_BYTES, self.size_bytes - at))
+            piece = await asyncio.to_thread(self._piece, at, min(PIECE_BYTES, self.size_bytes - at))
+            wire["sent_bytes"] += len(piece)
+            yield piece
 
     def _piece(self, at: int, size: int) -> bytes:
         try:
@@ -48,9 +51,9 @@ class Sending:
     Whoever waits hears of a file that cannot be read, too.
     """
 
-    def __init__(self, protocol: ResponseHandler, upload: Upload) -> None:
+    def __init__(self, protocol: ResponseHandler, upload: Upload, wire: Wire) -> None:
         self._protocol = protocol
-        self._upload = upload
+        self._pieces = upload.pieces(wire)
         self._task = asyncio.create_task(self._send())
         self.is_whole = False
 
@@ -66,7 +69,7 @@ class Sending:
     async def _send(self) -> None:
         writer = StreamWriter(self._protocol, asyncio.get_running_loop())
         try:
-            async for piece in self._upload.pieces():
+            async for piece in self._pieces:
                 await writer.write(piece)
             await writer.drain()
         except StorageError as error:

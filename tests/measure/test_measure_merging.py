@@ -20,17 +20,22 @@ STEP = st.tuples(
 
 def _finish(meter: Meter, status: str, latency_s: float, now: float) -> None:
     meter.accept(now)
-    meter.finished(status, Timing(0.0, 0.1, 0.2, None, latency_s), Usage(input=7, output=3))
+    meter.finished(status, Timing(0.0, 0.1, 0.2 + now, None, latency_s), Usage(input=7, output=3))
     meter.polls += 2
+    meter.wire.update(requests=3, sent_bytes=700, received_bytes=int(latency_s))
     meter.poll_retries["429"] += 1
 
 
 @given(st.lists(STEP, max_size=60))
 def test_the_sum_of_all_is_what_one_process_would_have_counted(steps):
     alone, merged = Meter(100), Meter(100)
+    alone.begin(-1.0)
+    merged.begin(-1.0)
     _finish(alone, "completed", 9.0, 1.0)
     _finish(merged, "completed", 9.0, 1.0)  # in an earlier session
     workers, merge = {name: Meter(0) for name in ("w0", "w1", "w2")}, Merge(merged)
+    for meter in workers.values():
+        meter.begin(-1.0)
 
     def tell(name: str) -> None:
         told = msgspec.msgpack.decode(msgspec.msgpack.encode(totals_of(workers[name])), type=Totals)
@@ -46,6 +51,7 @@ def test_the_sum_of_all_is_what_one_process_would_have_counted(steps):
         tell(name)
 
     assert totals_of(merged) == totals_of(alone)
+    assert merged.milestones.summary() == alone.milestones.summary()
     assert merged.latencies.completion.count == alone.latencies.completion.count
     assert merged.latencies.completion.quantile(95) == alone.latencies.completion.quantile(95)
     assert merged.latencies.completion.max_s == alone.latencies.completion.max_s

@@ -117,6 +117,14 @@ def test_retries_of_an_earlier_session_are_taken_from_its_last_sample():
     assert meter.retries == 7
 
 
+def test_what_went_over_the_wire_in_an_earlier_session_counts_as_well():
+    meter = Meter(5)
+    meter.recall_counters({"wire": {"requests": 3, "sent_bytes": 900, "received_bytes": 600}})
+    meter.wire["requests"] += 1
+
+    assert meter.wire == {"requests": 4, "sent_bytes": 900, "received_bytes": 600}
+
+
 @pytest.mark.parametrize(
     "sample",
     [
@@ -125,6 +133,8 @@ def test_retries_of_an_earlier_session_are_taken_from_its_last_sample():
         {"retries": {"submit": {"429": "many"}}},
         {"retries": None},
         {"retries": {"poll": None}},
+        {"wire": None},
+        {"wire": {"requests": "many", "sent_bytes": 1.5}},
     ],
 )
 def test_a_sample_that_lacks_something_counts_nothing(sample):
@@ -132,3 +142,4 @@ def test_a_sample_that_lacks_something_counts_nothing(sample):
     meter.recall_counters(sample)
 
     assert meter.retries == 0
+    assert set(meter.wire.values()) == {0}

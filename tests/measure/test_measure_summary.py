@@ -16,14 +16,16 @@ from runner.store import Acceptance, Intent, Journal, Manifest, RunDir
 
 SPAN = {"mean", "p50", "p90", "p95", "p99", "p99_9", "max"}
 KEYS = {
-    "run": {"name", "status", "started", "wall_s", "continued", "rows", "spanned_a_stop", "retried"},
+    "run": {"name", "mode", "status", "started", "wall_s", "continued", "rows", "spanned_a_stop", "retried"},
     "requests": {
         "total", "completed", "incomplete", "failed", "cancelled", "expired", "rejected", "uncertain",
         "open", "unsent",
     },
     "throughput": {"accepted_per_s", "completed_per_s", "output_tokens_per_s"},
+    "milestones_s": {"submitted", "first_result", "half_results", "last_result"},
     "latency_s": {"schedule_delay", "submit", "completion", "detection_lag_bound", "poll"},
     "polls": {"total", "per_completion"},
+    "wire": {"requests", "sent_bytes", "received_bytes"},
     "retries": {"submit", "poll"},
     "tokens": {"input", "cached", "output", "reasoning"},
     "client": {"cpu_s", "cpu_us_per_request", "max_rss_bytes", "loop_lag_p99_s", "limited"},
@@ -115,6 +117,7 @@ def test_a_series_is_a_line_a_sample_with_rates_since_the_last_one(tmp_path):
     session.wall_s = 2.0
     first = series.sample(1002.0)
     meter.accepted, meter.polls = 16, 5
+    meter.wire["requests"] += 21
     session.wall_s = 4.0
     second = series.sample(1004.0)
     series.close()
@@ -124,6 +127,7 @@ def test_a_series_is_a_line_a_sample_with_rates_since_the_last_one(tmp_path):
     assert (first["accepted_per_s"], first["polls_per_s"]) == (5.0, 2.0)
     assert (second["accepted_per_s"], second["polls_per_s"]) == (3.0, 0.5)
     assert (second["at"], second["wall_s"], second["in_flight"]) == (1004.0, 4.0, 10)
+    assert second["wire"] == {"requests": 21, "sent_bytes": 0, "received_bytes": 0}
     assert last_sample(tmp_path / "metrics.jsonl") == second
 
 

@@ -16,7 +16,7 @@ from runner.measure.summary import summarise
 from runner.measure.vitals import Vitals
 from runner.records import Reply, Result, Timing
 from runner.source import Survey
-from runner.store import Acceptance, Intent, Journal, Results, RunDir
+from runner.store import Acceptance, Intent, Journal, Results, RunDir, SessionStart
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def make_run(tmp_path: Path) -> Callable[..., RunDir]:
         config = RunConfig.model_validate({"name": name, "request": {"model": "m"}})
         manifest = run_dir.create(config, Survey(rows=10, fingerprint="f"), "key")
         journal, results = Journal(run_dir.journal), Results(run_dir.results)
+        journal.write(SessionStart(at=100.0, number=0))
         for row in range(done + accepted):
             journal.write(Intent(row=row, custom_id=f"row-{row}", key="k", due=100.0, at=100.5))
             journal.write(Acceptance(row=row, job=f"resp_{row}", kind="m", attempts=1, at=101.0))
@@ -49,7 +50,8 @@ def make_run(tmp_path: Path) -> Callable[..., RunDir]:
         journal.log.close()
         results.log.close()
         run_dir.metrics.write_bytes(
-            b'{"wall_s": 20.0, "cpu_s": 0.5, "retries": {"submit": {"429": 3}, "poll": {}}}\n'
+            b'{"wall_s": 20.0, "cpu_s": 0.5, "retries": {"submit": {"429": 3}, "poll": {}},'
+            b'"wire": {"requests": 35, "sent_bytes": 7000, "received_bytes": 14700}}\n'
         )
         if summary:
             history = recall(run_dir, manifest, manifest.rows)

@@ -35,6 +35,11 @@ def test_one_run_is_a_table_of_totals_and_one_of_latencies(make_run):
     assert (said["requests"], said["completed"], said["open"], said["unsent"]) == ("10", "7", "2", "1")
     assert said["polls"] == "21 (3.00 per completion)"
     assert said["submit retries"] == "HTTP 429 ×3"
+    assert said["mode"] == "background"
+    assert (said["submitted after"], said["first result after"]) == ("1.000 s", "5.000 s")
+    assert (said["half of the results after"], said["last result after"]) == ("5.000 s", "5.000 s")
+    assert said["HTTP requests per row"] == "5.00"
+    assert said["bytes per row, up and down"] == "1,000 and 2,100"
     assert said["tokens in, out"] == "70, 140"
     assert "failed" not in said
     assert "cost" not in said
@@ -165,6 +170,41 @@ def test_a_run_continued_several_times_and_limited_by_its_client_says_so(make_ru
     assert said["cost"] == "$1,234.5000"
     assert "limited by the client" in text
     assert "7 requests were under way while it was stopped" in text
+
+
+def test_a_summary_of_an_older_version_is_reported_without_what_it_lacks(make_run):
+    old, new = make_run("old"), make_run("new")
+    summary = msgspec.json.decode(old.summary.read_bytes())
+    del summary["milestones_s"], summary["wire"], summary["run"]["mode"]
+    newest = old.summary.stat().st_mtime_ns
+    old.summary.write_bytes(msgspec.json.encode(summary))
+    os.utime(old.summary, ns=(newest, newest))
+    rows = {row[0]: row[1:] for row in _tables(report([str(old.path), str(new.path)], as_json=False))[0]}
+
+    assert rows["mode"] == ["–", "background"]
+    assert rows["last result after"] == ["–", "5.000 s"]
+    assert rows["HTTP requests per row"] == ["–", "5.00"]
+    assert rows["completed"] == ["7", "7"]
+
+
+def test_without_a_result_there_is_nothing_to_tell_per_row(make_run):
+    totals, *_ = _tables(report([str(make_run(done=0).path)], as_json=False))
+    said = dict(totals[1:])
+
+    assert said["HTTP requests per row"] == said["bytes per row, up and down"] == "–"
+    assert said["submitted after"] == "1.000 s"
+    assert "first result after" not in said
+
+
+def test_the_mode_of_a_run_that_was_killed_is_that_of_its_config(make_run):
+    run_dir = make_run(summary=False)
+    text = run_dir.config.read_text()
+    assert "mode: background" in text
+    run_dir.config.write_text(text.replace("mode: background", "mode: batch"))
+
+    assert read_summary(run_dir.path)["run"]["mode"] == "batch"
+    run_dir.config.write_text("[")
+    assert read_summary(run_dir.path)["run"]["mode"] == "background"
 
 
 def test_paths_are_taken_from_the_current_directory(make_run, monkeypatch):

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import struct
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ import uvloop
 
 from runner.config.sections import RunConfig
 from runner.transport import Transport, Upload, open_transport
+from runner.transport.wire import Wire
 
 API_KEY = "sk-secret/of+the=customer"
 WHOLE_S = 20.0
@@ -51,6 +53,8 @@ class Received:
     headers: dict[str, list[str]]
     body: bytes
     connection: int
+    size: int
+    """In bytes, head and body."""
 
     def header(self, name: str) -> str | None:
         values = self.headers.get(name.lower(), [])
@@ -113,8 +117,8 @@ class Service:
             request = await _read_head(reader, connection)
             if self.steps[min(len(self.received), len(self.steps) - 1)].early:
                 return request
-            size = int(request.header("Content-Length") or "0")
-            return replace(request, body=await reader.readexactly(size))
+            body = await reader.readexactly(int(request.header("Content-Length") or "0"))
+            return replace(request, body=body, size=request.size + len(body))
         except asyncio.IncompleteReadError:
             return None
 
@@ -127,7 +131,7 @@ async def _read_head(reader: asyncio.StreamReader, connection: int) -> Received:
         name, _, value = line.partition(":")
         headers.setdefault(name.lower(), []).append(value.strip())
     method, target, _ = first.split(" ")
-    return Received(method, target, headers, b"", connection)
+    return Received(method, target, headers, b"", connection, len(head))
 
 
 async def _perform(step: Step, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -237,7 +241,8 @@ def talk(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 def _open(
     name: str, root: str, *, path: str = "/v1", base_url: str | None = None, key: str = API_KEY,
-    concurrency: int = 200, timeout_s: float = WHOLE_S, upload_s: float = WHOLE_S, **target: Any,
+    concurrency: int = 200, timeout_s: float = WHOLE_S, upload_s: float = WHOLE_S,
+    wire: Wire | None = None, **target: Any,
 ) -> Transport:  # fmt: skip
     config = RunConfig.model_validate(
         {
@@ -248,7 +253,7 @@ def _open(
             "batch": {"timeout_s": upload_s},
         }
     )
-    return open_transport(config, base_url or root + path, key)
+    return open_transport(config, base_url or root + path, key, Counter() if wire is None else wire)
 
 
 @pytest.fixture

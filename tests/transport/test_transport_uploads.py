@@ -213,6 +213,7 @@ def test_a_file_that_cannot_be_read_is_an_error_of_storage_not_of_the_service(ta
 
 MEASURE = """
 import asyncio, sys
+from collections import Counter
 from pathlib import Path
 import uvloop
 from runner.config import RunConfig
@@ -231,7 +232,7 @@ async def main():
     server = await asyncio.start_server(discard, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     config = RunConfig.model_validate({"name": "t", "target": {"transport": sys.argv[1]}})
-    transport = open_transport(config, f"http://127.0.0.1:{port}/v1", "k")
+    transport = open_transport(config, f"http://127.0.0.1:{port}/v1", "k", Counter())
     small = Path(sys.argv[2]).with_suffix(".small")
     small.write_bytes(bytes(2_000_000))
     for path in (small, Path(sys.argv[2])):
