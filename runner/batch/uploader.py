@@ -239,7 +239,8 @@ class Uploader:
             accepted = min(max(made_at, draft.sent or accepted), accepted)
         self._refusals = 0
         self._any_accepted = True
-        self._meter.accept(now, draft.count)
+        since = None if draft.sent is None else self._parts.clock.monotonic(draft.sent)
+        self._meter.accept(now, draft.count, since)
         self._meter.milestones.accept(accepted)
         self._let_go(draft)
         self._planner.grow()

@@ -122,12 +122,15 @@ class Meter:
             self.latencies.record(status, timing)
         self._use(usage)
 
-    def accept(self, now: float, count: int = 1) -> None:
-        """The service took a request, or a batch of `count`; `now` on a monotonic clock."""
+    def accept(self, now: float, count: int = 1, since: float | None = None) -> None:
+        """The service took a request, or a batch of `count`; `now` on a monotonic clock.
+
+        One that took long to be taken in says `since` when: a few batches would be accepted in no time else.
+        """
         self.accepted += count
         self.last_accepted = now
         if self.first_accepted is None:
-            self.first_accepted = now
+            self.first_accepted = now if since is None else since
 
     @property
     def total_accepting_s(self) -> float:
