@@ -196,7 +196,7 @@ class Uploader:
             draft.intended = True
             self._meter.unacknowledged += draft.count
         draft.attempts += 1
-        draft.may_send = False
+        draft.may_send, draft.missed = False, 0
         outcome = await self._parts.transport.create_batch(Upload(body, draft.size_bytes), draft.key)
         self._settle(draft, outcome, started, clock.now())
 

@@ -213,6 +213,11 @@ class RunConfig(Section):
     engine: Engine = Engine()
     simulator: Simulator = Simulator()
 
+    @property
+    def posts_at_once(self) -> int:
+        """How many POSTs may be under way, in its mode."""
+        return self.batch.concurrency if self.target.mode == "batch" else self.submit.concurrency
+
     @model_validator(mode="before")
     @classmethod
     def _an_empty_section_is_none(cls, data: Any) -> Any:

@@ -38,7 +38,7 @@ def read_key(config: RunConfig) -> str:
 
 def allow_connections(config: RunConfig) -> None:
     """Raise the limit of open files to what the config needs. Raises `ConfigError` where it may not be."""
-    needed = config.submit.concurrency + config.poll.concurrency + FILES_BESIDE_CONNECTIONS
+    needed = config.posts_at_once + config.poll.concurrency + FILES_BESIDE_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return

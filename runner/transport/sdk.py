@@ -51,7 +51,7 @@ class Sdk:
         self._long = Patience(self._scrub, config.batch.timeout_s, "batch.timeout_s")
         self._connect_s = CONNECT_SHARE * target.timeout_s
         # Given as a number: the SDK's default is 1000 connections, and no number becomes aiohttp's 100.
-        connections = config.submit.concurrency + config.poll.concurrency + config.batch.concurrency
+        connections = config.posts_at_once + config.poll.concurrency
         self._client = openai.AsyncOpenAI(
             base_url=base_url,
             api_key=key,
