@@ -20,7 +20,7 @@ class Histogram:
 
     Buckets as in G. Tene's HdrHistogram: a value is known by its magnitude and its first 11 bits, both of
     which two shifts find. Its Python port on PyPI takes several times as long to record one, and every job
-    has six.
+    has seven.
     """
 
     def __init__(self) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from functools import partial
-from typing import cast
+from typing import Final, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 Wire = Counter[str]
 """`requests`: exchanges that were tried. `sent_bytes`, `received_bytes`: of all of them, failed ones too."""
+
+_parse: Final = ResponseHandler.data_received
+"""By name: `super()` would cost a fifth of a microsecond at every read."""
 
 
 class CountingConnector(aiohttp.TCPConnector):
@@ -34,4 +37,4 @@ class _CountingHandler(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         self._wire["received_bytes"] += len(data)
-        super().data_received(data)
+        _parse(self, data)

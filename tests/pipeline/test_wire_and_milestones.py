@@ -106,12 +106,12 @@ def test_a_continued_run_goes_on_counting_and_counts_from_its_first_session(rela
     simulator, relay = relayed(**SLOW)
     config = runner.config(
         target={"base_url": relay.base_url},
-        source={"count": 300},
-        submit={"max_in_flight": 60},
+        source={"count": 150},
+        submit={"max_in_flight": 50},
         engine={"workers": workers},
         limits={"drain_s": 20},
     )
-    assert runner.stop_after(60, "run", config, signum=signal.SIGINT) == 128 + signal.SIGINT
+    assert runner.stop_after(30, "run", config, signum=signal.SIGINT) == 128 + signal.SIGINT
     before = runner.summary()
     assert runner("run", config).returncode == 0
     summary = runner.summary()
