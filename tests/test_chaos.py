@@ -17,7 +17,8 @@ sys.path.insert(0, str(TRIALS))
 
 from checks import Evidence, ServiceJob, violations  # noqa: E402 - a script's modules are in no package
 from damage import tear  # noqa: E402 - as above
-from plan import Kind, Row, Tear, draw  # noqa: E402 - as above
+from plan import Kind, Tear, draw  # noqa: E402 - as above
+from rows import Row  # noqa: E402 - as above
 
 sys.path.remove(str(TRIALS))
 
@@ -116,7 +117,7 @@ def evidence(*results, jobs=None, **changes):
     jobs = [job(0), job(1), job(2)] if jobs is None else jobs
     whole = Evidence(
         rows=ROWS,
-        is_keyed=True,
+        may_doubt=False,
         most_in_doubt=1,
         exit_code=0 if completed == 3 else 1,
         results=lines(*results),
@@ -141,9 +142,9 @@ def test_a_run_without_fault_violates_nothing():
 
 def test_uncertain_is_an_end_only_where_the_service_takes_no_keys():
     doubtful = evidence(result(0), result(1), result(2, "uncertain"))
-    assert list(violations(replace(doubtful, is_keyed=False))) == []
+    assert list(violations(replace(doubtful, may_doubt=True))) == []
     assert sorts(doubtful) == {"lost", "otherwise wrong"}
-    assert sorts(replace(doubtful, is_keyed=False, most_in_doubt=0)) == {"otherwise wrong"}
+    assert sorts(replace(doubtful, may_doubt=True, most_in_doubt=0)) == {"otherwise wrong"}
 
 
 REOPENED = lines(
