@@ -62,12 +62,14 @@ class Recovery:
             rows.add(row)
         return rows
 
-    def open_rows(self) -> Iterator[int]:
-        """Rows that the service works on, as far as is known."""
+    def claimed_rows(self) -> Iterator[int]:
+        """Rows that will have a result whether they are granted or not: of open jobs, and of batches.
+
+        One whose fate is not known is found out as a whole, and sent again as a whole.
+        """
         yield from self.open
         for batch in self.batches.values():
-            if batch.accepted:
-                yield from batch.rows
+            yield from batch.rows
 
     @property
     def open_count(self) -> int:

@@ -298,7 +298,9 @@ def _draw_acts(
                 tears=_draw_tears(rng, may_cut=is_batch or kind is not Kind.UNKEYED),
             )
         )
-    if rng.random() < 0.25:
+    # An embedded service that has no room refuses whole batches, and the runner may have nothing to write.
+    may_fill = mode == "background" or kind is not Kind.EMBEDDED
+    if may_fill and rng.random() < 0.25:
         # A limit would be the embedded service's, too: it might refuse everything before the run notices.
         limits = kind is not Kind.EMBEDDED and rng.random() < 0.4
         room_bytes, again = rng.randint(16, 100) * 1024, rng.random() < 0.4
