@@ -25,7 +25,7 @@ from trial import Trial
 MOST_TOLD = 5
 COLUMNS = (
     "mode and service", "trials", "rows", "kills", f"in the first {STARTING_S:g} s", "of workers", "signals",
-    "files torn",
+    "batches in doubt", "files torn",
     "disks filled", "service restarts", "retries by hand", "lost", "doubled", "run twice",
     "otherwise wrong", "uncertain",
 )  # fmt: skip
@@ -107,7 +107,8 @@ def carry_out(arguments: argparse.Namespace, number: int, stop: threading.Event)
             shutil.rmtree(directory)
     lines = [
         f"trial {number} ({plan.mode}, {plan.kind}, {plan.transport}): "
-        f"{tally.rows} rows, {tally.kills} kills, {tally.worker_kills} of workers, {tally.signals} signals, "
+        f"{tally.rows} rows, {tally.kills} kills, {tally.worker_kills} of workers, "
+        f"{tally.signals} signals, {tally.in_doubt} batches in doubt, "
         f"{tally.torn} torn, {tally.disks} disks filled, {tally.restarts} restarts, "
         f"{tally.uncertain} uncertain, {time.monotonic() - began:.1f} s: "
         + ("VIOLATED" if tally.violations else "good")
@@ -141,7 +142,7 @@ def print_table(seed: int, tallies: dict[str, Tally]) -> None:
 def row(name: str, tally: Tally) -> list[str]:
     counts = (
         tally.trials, tally.rows, tally.kills, tally.early_kills, tally.worker_kills, tally.signals,
-        tally.torn, tally.disks, tally.restarts, tally.retries,
+        tally.in_doubt, tally.torn, tally.disks, tally.restarts, tally.retries,
         tally.count("lost"), tally.count("doubled"), tally.count("run twice"), tally.count("otherwise wrong"),
         tally.uncertain,
     )  # fmt: skip

@@ -281,7 +281,7 @@ def _draw_acts(
 ) -> tuple[tuple[Act, ...], Moment | None]:
     restarts = kind is not Kind.EMBEDDED and rng.random() < 0.35
     acts = []
-    for nth in range(rng.randint(1, 6)):
+    for nth in range(rng.randint(1, 6) if mode == "background" else rng.randint(2, 8)):
         kill = _draw_moment(rng, mode)
         if nth and rng.random() < 0.3:  # soon after the one before: while it starts to continue
             kill = Moment("time", round(rng.uniform(0, 0.8), 3))

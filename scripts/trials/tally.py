@@ -23,6 +23,8 @@ class Tally:
     """Processes that ended in order, or nearly so, because they were asked to."""
     worker_kills: int = 0
     """Of worker processes alone; the run goes on."""
+    in_doubt: int = 0
+    """Batches that were being sent when a process ended: whether the service has them is to be found out."""
     torn: int = 0
     disks: int = 0
     restarts: int = 0

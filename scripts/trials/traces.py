@@ -10,7 +10,8 @@ from typing import Final
 
 from plan import Moment
 
-INTENTS: Final = (b'{"event":"intent",', b'{"event":"batch",')
+BATCH: Final = b'{"event":"batch",'
+INTENTS: Final = (b'{"event":"intent",', BATCH)
 ACCEPTED: Final = b'{"event":"accepted"'
 FIRST_INTENTS: Final = 5
 """Of a process: one of these is waited for."""
@@ -40,6 +41,12 @@ class Traces:
     def count_ended(self, status: str) -> int:
         """Rows that ended so."""
         return self.content("results").count(b'"status":"%b","response"' % status.encode())
+
+    def in_doubt(self) -> int:
+        """Batches whose fate is not on record."""
+        known = (b'{"event":"batch_accepted",', b'{"event":"batch_refused",')
+        journal = self.content("journal")
+        return journal.count(BATCH) - sum(map(journal.count, known))
 
     def spooled(self) -> list[str]:
         """Bodies of batches that lie on the disk."""

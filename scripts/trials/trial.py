@@ -133,7 +133,9 @@ class Trial:
         """Whether it did not come to its end before, or in spite of that. Raises `Broken`."""
         age_s = process.age_s
         if process.end_with(*signals):
-            self._note(f"killed after {age_s:.2f} s")
+            in_doubt = self._traces.in_doubt()
+            self._note(f"killed after {age_s:.2f} s, with {in_doubt} batches in doubt")
+            self._tally.in_doubt += in_doubt
             self._tally.kills += 1
             self._tally.early_kills += age_s < STARTING_S
             return True
