@@ -17,33 +17,50 @@ sys.path.insert(0, str(TRIALS))
 
 from checks import Evidence, ServiceJob, violations  # noqa: E402 - a script's modules are in no package
 from damage import tear  # noqa: E402 - as above
-from plan import Kind, Row, Tear, draw  # noqa: E402 - as above
+from plan import KINDS, Kind, Tear, draw  # noqa: E402 - as above
+from rows import Row  # noqa: E402 - as above
+from service import remembered  # noqa: E402 - as above
 
 sys.path.remove(str(TRIALS))
 
 SEED = 1
 KILLS = 12
+BATCH_SEED = 1
+BATCH_KILLS = 4
 
 
 def cells(line):
     return [cell.strip() for cell in line.strip("| ").split("|")]
 
 
-@pytest.mark.timeout(300)
-def test_a_dozen_kills_lose_nothing_double_nothing_and_run_nothing_twice():
-    command = [sys.executable, str(TRIALS / "chaos.py"), "--seed", str(SEED), "--kills", str(KILLS)]
+def short_run(mode, seed, kills):
+    """The table of a run in which nothing is violated, by the name of its rows."""
+    command = [sys.executable, str(TRIALS / "chaos.py"), "--mode", mode]
+    command += ["--seed", str(seed), "--kills", str(kills)]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     first, _, head, _, *rows = done.stdout.splitlines()
-    assert f"seed {SEED}" in first
+    assert f"seed {seed}" in first
     table = {cells(row)[0]: dict(zip(cells(head), cells(row), strict=True)) for row in rows}
-    assert table.keys() == {*Kind, "total"}
-    assert all(int(row["trials"]) for row in table.values())
-    assert int(table["total"]["kills"]) >= KILLS
+    assert table.keys() == {*(f"{mode}, {kind}" for kind in KINDS[mode]), "total"}
+    assert int(table["total"]["kills"]) >= kills
     for sort in ("lost", "doubled", "run twice", "otherwise wrong"):
         assert table["total"][sort] == "0", done.stderr
+    return table
+
+
+@pytest.mark.timeout(300)
+def test_a_dozen_kills_lose_nothing_double_nothing_and_run_nothing_twice():
+    table = short_run("background", SEED, KILLS)
+    assert all(int(row["trials"]) for row in table.values())
+
+
+@pytest.mark.timeout(120)
+def test_a_few_kills_lose_nothing_of_batches_either():
+    table = short_run("batch", BATCH_SEED, BATCH_KILLS)
+    assert int(table["total"]["files torn"])
 
 
 def test_a_trial_is_drawn_from_its_seed_and_number_alone():
@@ -52,9 +69,48 @@ def test_a_trial_is_drawn_from_its_seed_and_number_alone():
 
 
 def test_without_idempotency_keys_nothing_that_was_written_is_cut_off():
-    plans = [draw(3, number) for number in range(200)]
-    cut = {plan.kind for plan in plans for act in plan.acts for how in act.tears if how.how == "cut"}
-    assert cut == {Kind.KEYED, Kind.EMBEDDED}
+    plans = [draw(3, number) for number in range(400)]
+    cut = {
+        (plan.mode, plan.kind) for plan in plans for act in plan.acts for how in act.tears if how.how == "cut"
+    }
+    assert cut == {
+        ("background", Kind.KEYED),
+        ("background", Kind.EMBEDDED),
+        *(("batch", kind) for kind in KINDS["batch"]),
+    }
+
+
+def test_only_batches_meet_a_service_that_ignores_keys():
+    plans = [draw(4, number) for number in range(200)]
+    assert {(plan.mode, plan.kind) for plan in plans} == {
+        (mode, kind) for mode in KINDS for kind in KINDS[mode]
+    }
+    for plan in plans:
+        header = plan.config["target"]["idempotency_header"]
+        assert (header is None) == (plan.kind is Kind.UNKEYED)
+        assert plan.settings["idempotency"] == (plan.kind in (Kind.KEYED, Kind.EMBEDDED))
+
+
+def test_a_mode_that_is_asked_for_is_that_of_all_trials():
+    assert {draw(5, number, ("batch",)).mode for number in range(50)} == {"batch"}
+
+
+@pytest.mark.parametrize("event", ["batch", "reopened"])
+def test_what_is_synced_before_anything_follows_from_it_is_not_cut(tmp_path, event):
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"event":"session"}\n{"event":"%b","row":1}\n' % event.encode())
+    before = path.read_bytes()
+    assert not tear(path, Tear("journal", "cut", 0.5))
+    assert path.read_bytes() == before
+
+
+def test_jobs_of_a_batch_that_was_not_completed_are_none(tmp_path):
+    job = {"event": "accepted", "prompt": "p", "batch": "b1"}
+    batch = {"event": "batch", "id": "b1", "count": 1}
+    events = [{**job, "id": "r1"}, {**job, "id": "r2"}, batch, {**job, "id": "r3", "batch": "b2"}]
+    state = tmp_path / "state.jsonl"
+    state.write_bytes(lines({**job, "id": "r0", "batch": None}, *events) + b'{"event":"batch","id":"b2"')
+    assert [job.id for job in remembered(state)] == ["r0", "r2"]
 
 
 @pytest.mark.parametrize("amount", [0.0, 0.4, 1.0])
@@ -116,7 +172,7 @@ def evidence(*results, jobs=None, **changes):
     jobs = [job(0), job(1), job(2)] if jobs is None else jobs
     whole = Evidence(
         rows=ROWS,
-        is_keyed=True,
+        may_doubt=False,
         most_in_doubt=1,
         exit_code=0 if completed == 3 else 1,
         results=lines(*results),
@@ -141,9 +197,47 @@ def test_a_run_without_fault_violates_nothing():
 
 def test_uncertain_is_an_end_only_where_the_service_takes_no_keys():
     doubtful = evidence(result(0), result(1), result(2, "uncertain"))
-    assert list(violations(replace(doubtful, is_keyed=False))) == []
+    assert list(violations(replace(doubtful, may_doubt=True))) == []
     assert sorts(doubtful) == {"lost", "otherwise wrong"}
-    assert sorts(replace(doubtful, is_keyed=False, most_in_doubt=0)) == {"otherwise wrong"}
+    assert sorts(replace(doubtful, may_doubt=True, most_in_doubt=0)) == {"otherwise wrong"}
+
+
+REFUSED = [*ROWS[:2], replace(ROWS[2], is_refused=True)]
+NO = {"status_code": 400, "body": {"error": {}}}
+
+
+def refused(i, status_code=400):
+    return {**result(i, "rejected"), "response": NO, "error": {"type": "t", "status_code": status_code}}
+
+
+def refusing(*results, **changes):
+    """Of a run whose last row asks for what no service gives."""
+    counts = told(completed=2, rejected=1)
+    changes = {"jobs": [job(0), job(1)], "rows": REFUSED, "summary": counts, "report": counts, **changes}
+    return evidence(*results, **changes)
+
+
+def test_a_row_that_must_be_refused_is_refused():
+    assert list(violations(refusing(result(0), result(1), refused(2)))) == []
+    assert sorts(refusing(result(0), result(1), result(2))) == {"otherwise wrong"}
+    assert sorts(refusing(result(0), result(1), refused(2, 413))) == {"otherwise wrong"}
+    ran = refusing(result(0), result(1), refused(2), jobs=[job(0), job(1), job(2)])
+    assert "otherwise wrong" in sorts(ran)
+
+
+def sent(number, key="k", rows=(0, 3)):
+    entry = {"batch": number, "label": f"l-{number}", "key": key, "rows": list(rows), "size_bytes": 9}
+    return {"event": "batch", **entry, "kind": "m", "due": 1.0, "at": 1.0}
+
+
+def taken(number, id_):
+    return {"event": "batch_accepted", "batch": number, "id": id_, "attempts": 1, "at": 1.0}
+
+
+def test_a_batch_may_be_announced_twice_and_its_rows_be_in_others():
+    journal = lines(sent(0), {"event": "batch_refused", "batch": 0, "cause": "429", "at": 1.0}, sent(0))
+    more = lines(taken(0, "b0"), sent(1, "other", (2, 3)), taken(1, "b1"))
+    assert list(violations(evidence(journal=journal + more))) == []
 
 
 REOPENED = lines(
@@ -182,6 +276,15 @@ DOCTORED = {
     "a job accepted twice": (evidence(jobs=[job(0), job(1), job(2), job(2, "resp_9")]), "run twice"),
     "a job executed twice": (evidence(jobs=[job(0), job(1), job(2, executed=2)]), "run twice"),
     "two acceptances of a row": (evidence(journal=lines(accepted(0), accepted(0, "resp_9"))), "run twice"),
+    "two acceptances of a batch": (
+        evidence(journal=lines(sent(0), taken(0, "b0"), taken(0, "b1"))),
+        "run twice",
+    ),
+    "the number of a batch given to other rows": (
+        evidence(journal=lines(sent(0), sent(0, "other", (0, 2)))),
+        "run twice",
+    ),
+    "a body that was left behind": (evidence(left_behind=[".batch-3 after process 2"]), "otherwise wrong"),
     "a job of no row": (
         evidence(jobs=[job(0), job(1), job(2), ServiceJob("resp_9", "f" * 12, 1, True)]),
         "otherwise wrong",

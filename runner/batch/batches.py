@@ -79,22 +79,23 @@ class Batches:
     def _has_place(self) -> bool:
         """For one batch more; those whose bodies are on the disk are few, however many may be open."""
         drafts = len(self._uploader)
-        return drafts + len(self._collector) < self._section.max_open and drafts <= self._section.concurrency
+        batches = drafts + len(self._collector) + len(self._left)
+        return batches < self._section.max_open and drafts <= self._section.concurrency
 
     def _follow(self, draft: Draft, batch_id: str, accepted: float) -> None:
-        self._parts.meter.open += draft.count
+        self._parts.meter.open += draft.own_count
         self._collector.follow(
             OpenBatch(
                 id=batch_id,
                 label=draft.label,
                 number=draft.number,
                 kind=draft.kind,
-                names=draft.names,
+                names=draft.own_names,
                 due=draft.due,
                 sent=draft.sent or accepted,
                 accepted=accepted,
                 attempts=draft.attempts,
-                without_result=draft.count,
+                without_result=draft.own_count,
                 inherited=False,
                 row=draft.first_row,
             )
@@ -113,12 +114,11 @@ class Batches:
             else:
                 self._look_for(left, known)
         self._left.clear()
+        self._planner.wake()
 
     def _collect_again(self, left: LeftBatch, accepted: BatchAcceptance, names: Names) -> None:
         intent = left.intent
-        undone = set(left.rows)
-        for name in [name for name, row in names.rows.items() if row not in undone]:
-            del names.rows[name]
+        names = names.without(_settled(left, names))
         now = self._parts.clock.unix(self._parts.clock.now())
         self._collector.follow(
             OpenBatch(
@@ -152,6 +152,12 @@ class Batches:
             sent=intent.at,
             intended=True,
             in_doubt=True,
+            settled=_settled(left, names),
         )
         self._planner.expect(draft)
         self._uploader.add(draft)
+
+
+def _settled(left: LeftBatch, names: Names) -> frozenset[int]:
+    """Rows of a batch that are not its own any more."""
+    return frozenset(names.rows.values()).difference(left.rows)

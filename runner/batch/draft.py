@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import msgspec
@@ -24,6 +24,10 @@ class Names(msgspec.Struct):
         self.rows[wire_id] = row
         if wire_id != custom_id:
             self.own[wire_id] = custom_id
+
+    def without(self, rows: Container[int]) -> Names:
+        """All but those."""
+        return Names({name: row for name, row in self.rows.items() if row not in rows}, self.own)
 
     def custom_id(self, wire_id: str) -> str:
         """The row's own id."""
@@ -64,11 +68,26 @@ class Draft(msgspec.Struct):
     missed_since: float = 0.0
     """Monotonic time of the first of them."""
     last: Failure | None = None
+    settled: frozenset[int] = frozenset()
+    """Rows that are in its body and not its own any more: they have a result, or are in another batch.
+
+    What was said of the batch after that was lost, or not written yet, when an earlier session ended.
+    """
 
     @property
     def count(self) -> int:
-        """How many rows."""
+        """How many rows are in its body."""
         return len(self.names.rows)
+
+    @property
+    def own_count(self) -> int:
+        """How many rows are its own."""
+        return self.count - len(self.settled)
+
+    @property
+    def own_names(self) -> Names:
+        """Of the rows that are its own."""
+        return self.names.without(self.settled) if self.settled else self.names
 
     @property
     def first_row(self) -> int:

@@ -65,6 +65,8 @@ class Uploader:
         """In a row."""
         self._waiting: list[tuple[float, int, Draft]] = []
         self._under_way = 0
+        self._drafts: dict[int, Draft] = {}
+        """All that are here, by number: those that wait, and those under way."""
         self._gate = Gate()
         self._circuit = Circuit(parts.config.limits.max_outage_s)
         self._stopped = asyncio.Event()
@@ -73,10 +75,11 @@ class Uploader:
 
     def __len__(self) -> int:
         """Batches that are here."""
-        return len(self._waiting) + self._under_way
+        return len(self._drafts)
 
     def add(self, draft: Draft) -> None:
         """Send it, or look for it, as soon as there is room."""
+        self._drafts[draft.number] = draft
         self._push(draft, self._parts.clock.now())
 
     async def meet(self) -> None:
@@ -120,7 +123,7 @@ class Uploader:
 
     def close(self) -> None:
         """All workers have ended. What is not accepted can be made again."""
-        for _, _, draft in self._waiting:
+        for draft in self._drafts.values():
             self._planner.sent(draft)
 
     def _take(self, now: float) -> tuple[Draft | None, float | None]:
@@ -146,15 +149,25 @@ class Uploader:
         self._parts.contact.hear_of_an_answer(now)
         if isinstance(sight, Found):
             self._accept(draft, sight.id, now, sight.at)
-        elif self._is_protected(draft):
+            return
+        is_protected = self._is_protected(draft)
+        if is_protected and sight is not Sight.ABSENT:
             self._send_again(draft, now)
-        elif self._may_yet_come(draft, now):
+        elif self._may_yet_come(draft, now):  # a service that ignores keys would run it twice
             self._push(draft, now + self._parts.retry_wait_s(draft.missed, None))
-        elif sight is Sight.ABSENT or self._parts.config.submit.on_uncertain == "resend":
-            draft.in_doubt = False
-            self._send_again(draft, now)
-        else:
+        elif sight is not Sight.ABSENT and self._parts.config.submit.on_uncertain != "resend":
             self._end(draft, "uncertain", NOT_FOUND)
+        elif draft.settled:  # in its body are rows that must not be sent again
+            self._retract(draft, "absent", now)
+            self._cut_anew(draft)
+        else:
+            draft.in_doubt = is_protected
+            self._send_again(draft, now)
+
+    def _cut_anew(self, draft: Draft) -> None:
+        """The service does not have it: let its rows go into other batches."""
+        self._let_go(draft)
+        self._planner.again(draft.own_names.rows.values())
 
     def _send_again(self, draft: Draft, now: float) -> None:
         if draft.last is not None and self._is_spent(draft):
@@ -194,7 +207,9 @@ class Uploader:
         if not draft.intended:
             self._parts.journal.write(draft.intent(), is_owed=False)
             draft.intended = True
-            self._meter.unacknowledged += draft.count
+            self._meter.unacknowledged += draft.own_count
+            # So much is paid for at once that a power cut must not make its number, or its rows, free again.
+            await asyncio.to_thread(self._parts.journal.log.sync)
         draft.attempts += 1
         draft.may_send, draft.missed = False, 0
         outcome = await self._parts.transport.create_batch(Upload(body, draft.size_bytes), draft.key)
@@ -240,7 +255,7 @@ class Uploader:
         self._refusals = 0
         self._any_accepted = True
         since = None if draft.sent is None else self._parts.clock.monotonic(draft.sent)
-        self._meter.accept(now, draft.count, since)
+        self._meter.accept(now, draft.own_count, since)
         self._meter.milestones.accept(accepted)
         self._let_go(draft)
         self._planner.grow()
@@ -273,9 +288,10 @@ class Uploader:
             )
         else:
             self._planner.shrink(draft.count)
-        self._endings.end(draft, culprit, "rejected", failure, outcome.reply)
+        if rows[culprit] not in draft.settled:
+            self._endings.end(draft, culprit, "rejected", failure, outcome.reply)
         self._let_go(draft)
-        self._planner.again(row for name, row in rows.items() if name != culprit)
+        self._planner.again(row for name, row in draft.own_names.rows.items() if name != culprit)
 
     def _nothing_accepted(self, failure: Failure) -> NothingAccepted:
         what = f"the first batch was refused: {failure.message}"
@@ -294,6 +310,9 @@ class Uploader:
         self._meter.submit_retries[outcome.cause] += 1
         if not draft.in_doubt:
             self._retract(draft, outcome.cause, now)
+            if draft.settled:
+                self._cut_anew(draft)
+                return
             if self._is_spent(draft):
                 if not self._parts.contact.made:
                     raise self._parts.contact.unreachable(outcome.failure)
@@ -319,17 +338,18 @@ class Uploader:
             at = self._parts.clock.unix(now)
             self._parts.journal.write(BatchRetraction(batch=draft.number, cause=cause, at=at))
             draft.intended = draft.in_doubt = False
-            self._meter.unacknowledged -= draft.count
+            self._meter.unacknowledged -= draft.own_count
 
     def _end(self, draft: Draft, status: ResultStatus, failure: Failure) -> None:
         """All of its rows."""
-        for wire_id in draft.names.rows:
+        for wire_id in draft.own_names.rows:
             self._endings.end(draft, wire_id, status, failure)
         self._let_go(draft)
 
     def _let_go(self, draft: Draft) -> None:
         """It is no longer on its way."""
-        self._meter.unacknowledged -= draft.count if draft.intended else 0
+        self._meter.unacknowledged -= draft.own_count if draft.intended else 0
+        del self._drafts[draft.number]
         self._planner.sent(draft)
 
     def _push(self, draft: Draft, due: float) -> None:

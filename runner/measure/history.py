@@ -59,7 +59,7 @@ def recall(run_dir: RunDir, manifest: Manifest, limit: int) -> History:
         if batch.accepted:
             meter.milestones.accept(batch.accepted.at)
     done_beyond = recovery.done.count - recovery.done.count_below(limit)
-    meter.total = limit + done_beyond + sum(row >= limit for row in recovery.bound_rows())
+    meter.total = limit + done_beyond + sum(row >= limit for row in recovery.claimed_rows())
     session = Session(manifest.name, manifest.created, _number(sample, "wall_s"), _number(sample, "cpu_s"))
     session.rows = manifest.rows
     session.continued = max(len(marks.sessions) - 1, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import chain
 
 import msgspec
 
@@ -59,13 +58,18 @@ class Recovery:
     def need_no_post(self) -> Rows:
         """Rows that are done, or accepted and to be polled, or in a batch whose fate is to be found out."""
         rows = self.done.copy()
-        for row in self.bound_rows():
+        for row in self.claimed_rows():
             rows.add(row)
         return rows
 
-    def bound_rows(self) -> Iterator[int]:
-        """Rows that a session goes on with, whatever its limit: accepted, or in a batch that perhaps is."""
-        return chain(self.open, *(batch.rows for batch in self.batches.values()))
+    def claimed_rows(self) -> Iterator[int]:
+        """Rows that will have a result whether they are granted or not: of open jobs, and of batches.
+
+        One whose fate is not known is found out as a whole, and sent again as a whole.
+        """
+        yield from self.open
+        for batch in self.batches.values():
+            yield from batch.rows
 
     @property
     def open_count(self) -> int:

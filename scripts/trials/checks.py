@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
-from plan import Row
+from rows import Row
 
 from runner.simulator.answers import answer_to, prompt_digest
-from runner.store.journal import Acceptance, Entry, Reopened
+from runner.store.journal import Acceptance, BatchAcceptance, BatchIntent, Entry, Reopened
 
+REFUSED: Final = 400
 Sort = Literal["lost", "doubled", "run twice", "otherwise wrong"]
 _decode_entry = msgspec.json.Decoder(Entry).decode
 
@@ -56,8 +57,8 @@ class Evidence:
     """All that is left of a trial."""
 
     rows: Sequence[Row]
-    is_keyed: bool
-    """The service honours idempotency keys."""
+    may_doubt: bool
+    """A row may end `uncertain`: its acknowledgement was lost, and neither key nor label tells its fate."""
     most_in_doubt: int
     """Requests that processes can have left without an acknowledgement: as many as each sent at once."""
     exit_code: int
@@ -71,6 +72,8 @@ class Evidence:
     jobs: Sequence[ServiceJob]
     account: Mapping[str, int] | None
     """The service's own counts; None where it has ended with the run."""
+    left_behind: Sequence[str] = ()
+    """What stood in the run directory after an end in order, and should not."""
 
 
 _decode_line = msgspec.json.Decoder(Line).decode
@@ -98,10 +101,12 @@ def violations(evidence: Evidence) -> Iterator[Violation]:
     by_id = {job.id: job for job in evidence.jobs}
     for line in lines:
         if 0 <= line.row < len(evidence.rows):
-            yield from _right(evidence.rows[line.row], line, by_id, evidence.is_keyed)
+            yield from _right(evidence.rows[line.row], line, by_id, evidence.may_doubt)
     yield from _run_once(evidence.rows, evidence.jobs, epochs)
     yield from _none_lost(evidence, [*lines, *superseded])
     yield from _few_in_doubt(lines, evidence.most_in_doubt)
+    for name in evidence.left_behind:
+        yield Violation("otherwise wrong", f"left behind: {name}")
     yield from _counts_agree(evidence, Counter(line.status for line in lines))
 
 
@@ -141,12 +146,16 @@ def _each_epoch_once(
             yield Violation("doubled", f"superseded.jsonl has row {row}, epoch {epoch}, {count} times")
 
 
-def _right(row: Row, line: Line, by_id: Mapping[str, ServiceJob], is_keyed: bool) -> Iterator[Violation]:
+def _right(row: Row, line: Line, by_id: Mapping[str, ServiceJob], may_doubt: bool) -> Iterator[Violation]:
     """The line is this row's: its id, how it ended, its own job and the answer to its own prompt."""
     said = f"row {line.row} ({row.custom_id})"
     if line.custom_id != row.custom_id:
         yield Violation("otherwise wrong", f"{said} has the custom_id {line.custom_id}")
-    if line.status == "uncertain" and not is_keyed:
+    if line.status == "uncertain" and may_doubt:
+        return
+    if row.is_refused:
+        if line.status != "rejected" or (line.error or {}).get("status_code") != REFUSED:
+            yield Violation("otherwise wrong", f"{said} was to be refused, and ended {line.status}")
         return
     if line.status != "completed":
         yield Violation("otherwise wrong", f"{said} ended {line.status}: {line.error}")
@@ -179,6 +188,8 @@ def _run_once(
     for prompt, accepted in ids.items():
         if prompt not in known:
             yield Violation("otherwise wrong", f"{accepted} are of a prompt that is in no row")
+        elif rows[known[prompt]].is_refused:
+            yield Violation("otherwise wrong", f"{accepted} are of a row that was to be refused")
         elif len(accepted) > 1 + epochs.get(known[prompt], 0):
             custom_id = rows[known[prompt]].custom_id
             yield Violation("run twice", f"{custom_id} was accepted {len(accepted)} times: {accepted}")
@@ -189,7 +200,7 @@ def _none_lost(evidence: Evidence, lines: Sequence[Line]) -> Iterator[Violation]
     rows = {prompt_digest(row.prompt): i for i, row in enumerate(evidence.rows)}
     held: dict[int, set[str]] = defaultdict(set)
     for line in lines:
-        uncertain = line.status == "uncertain" and not evidence.is_keyed
+        uncertain = line.status == "uncertain" and evidence.may_doubt
         held[line.row].add("any" if uncertain else line.body.get("id", ""))
     for job in evidence.jobs:
         row = rows.get(job.prompt)
@@ -209,20 +220,28 @@ def _few_in_doubt(lines: Sequence[Line], most: int) -> Iterator[Violation]:
 
 def _journal_agrees(content: bytes, epochs: dict[int, int]) -> Iterator[Violation]:
     """Notes in `epochs` the last epoch of each row that was reopened."""
-    jobs: dict[tuple[int, int], str] = {}
+    first: dict[str, str] = {}
     for number, text in enumerate(_whole_lines(content), 1):
         try:
             entry = _decode_entry(text)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             yield Violation("otherwise wrong", f"journal.jsonl:{number} is no entry: {error}")
             continue
-        if isinstance(entry, Reopened):
-            epochs[entry.row] = max(entry.epoch, epochs.get(entry.row, 0))
-        elif isinstance(entry, Acceptance):
-            before = jobs.setdefault((entry.row, entry.epoch), entry.job)
-            if before != entry.job:
-                said = f"row {entry.row} was accepted as {before} and as {entry.job}"
-                yield Violation("run twice", f"journal.jsonl:{number}: {said}")
+        match entry:
+            case Reopened(row=row, epoch=epoch):
+                epochs[row] = max(epoch, epochs.get(row, 0))
+                continue
+            case Acceptance(row=row, epoch=epoch, job=job):
+                what, who = f"row {row} in epoch {epoch} was accepted", job
+            case BatchAcceptance(batch=batch, id=id_):
+                what, who = f"batch {batch} was accepted", id_
+            case BatchIntent(batch=batch, key=key, rows=rows):
+                what, who = f"batch {batch} was sent", f"{key} of {rows}"
+            case _:
+                continue
+        before = first.setdefault(what, who)
+        if before != who:
+            yield Violation("run twice", f"journal.jsonl:{number}: {what} as {before} and as {who}")
 
 
 def _counts_agree(evidence: Evidence, statuses: Mapping[str, int]) -> Iterator[Violation]:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-MODEL = "m"
+from rows import LONGEST_ID, MODEL, Row, draw_input
+
 MILD_FAULTS = (
     "500", "502", "504", "html", "empty", "cut", "not_utf8", "not_json", "not_object", "no_id", "odd_status",
     "reset", "lost",
 )  # fmt: skip
 COSTLY_FAULTS = ("429", "503", "529", "hang", "slow")
 """Each holds the run up for a second or more."""
+MOST_ROUNDS = 5
+"""Times that all places for batches are filled, in a run that is not disturbed."""
+LOST_FOR_S = 2.0
+"""So long a batch whose acknowledgement was lost must be missing before it is sent again."""
 
 
 class Kind(StrEnum):
@@ -25,22 +29,41 @@ class Kind(StrEnum):
     KEYED = "own process, idempotency keys"
     UNKEYED = "own process, no keys"
     EMBEDDED = "embedded, idempotency keys"
+    IGNORED = "own process, keys ignored"
+    """It says nothing of it, and the runner takes it for one that honours them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What is known of a row without the runner's help."""
+Mode = Literal["background", "batch"]
+LONG = {"instructions": "x" * 10_000}
+"""The longest of a request."""
+KINDS: dict[Mode, dict[Kind, int]] = {
+    "background": {Kind.KEYED: 9, Kind.UNKEYED: 6, Kind.EMBEDDED: 5},
+    "batch": {Kind.KEYED: 6, Kind.UNKEYED: 6, Kind.EMBEDDED: 4, Kind.IGNORED: 4},
+}
+"""What is tried in each mode, and how often. Background mode runs twice what a service runs that ignores
+keys without being said to; a batch is looked for by its label."""
 
-    custom_id: str
-    prompt: str
+
+Signal = Literal["SIGKILL", "SIGINT", "SIGTERM"]
+KILLS: tuple[tuple[Signal, ...], ...] = (
+    ("SIGKILL",),
+    ("SIGINT",),
+    ("SIGTERM", "SIGTERM"),
+    ("SIGINT", "SIGKILL"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """In the life of one process: after seconds, or once a share of what is missing at its start is there."""
+    """In the life of one process: after seconds, or once a share of what is missing at its start is there.
 
-    of: Literal["time", "results", "accepted"]
+    Of `intents`, one of the first few; `spooled`: while the body of a batch lies on the disk.
+    """
+
+    of: Literal["time", "results", "accepted", "intents", "spooled"]
     amount: float
+    then_s: float = 0.0
+    """Seconds after that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +91,12 @@ class Act:
     """The life of one process: it is killed, or meets a full disk, and then files are torn."""
 
     kill: Moment
+    signals: tuple[Signal, ...] = KILLS[0]
+    """What kills it, one after the other."""
+    limit: int | None = None
+    """`--limit`"""
+    batch: dict[str, Any] = field(default_factory=dict)
+    """What of the config's section `batch` is another than before, from here on."""
     restart: Moment | None = None
     """Before the kill, the service is killed too and started again."""
     worker_kill: Moment | None = None
@@ -82,6 +111,7 @@ class Plan:
     """One trial."""
 
     number: int
+    mode: Mode
     kind: Kind
     transport: str
     config: dict[str, Any]
@@ -104,24 +134,26 @@ class Plan:
         return next((act.fill for act in self.acts if act.fill), None)
 
 
-def draw(seed: int, number: int) -> Plan:
+def draw(seed: int, number: int, modes: Sequence[Mode] = tuple(KINDS)) -> Plan:
     """The same plan for the same arguments; only the moments of a kill are a race."""
     rng = random.Random(f"{seed}/{number}")
-    kind = rng.choices(list(Kind), weights=(9, 6, 5))[0]
+    mode = rng.choice(modes)
+    kind = rng.choices(*zip(*KINDS[mode].items(), strict=True))[0]
     count = rng.randint(100, 500)
-    rows, source, lines = _draw_rows(rng, number, count)
+    given = draw_input(rng, number, count)
     pace = _draw_pace(rng, count)
     transport = rng.choices(("aiohttp", "openai"), weights=(4, 1))[0]
-    is_keyed = kind is not Kind.UNKEYED
+    has_keys = kind is not Kind.UNKEYED
     config = {
         "name": "t",
         "target": {
+            "mode": mode,
             "transport": transport,
             "timeout_s": 1,
-            "idempotency_header": "Idempotency-Key" if is_keyed else None,
+            "idempotency_header": "Idempotency-Key" if has_keys else None,
         },
         "request": {"model": MODEL},
-        "source": source,
+        "source": given.source,
         "submit": {
             "concurrency": rng.choice((8, 20, 50)),
             "max_in_flight": pace.max_in_flight,
@@ -141,45 +173,73 @@ def draw(seed: int, number: int) -> Plan:
         "latency": pace.latency,
         "capacity": pace.capacity,
         "exchange_s": rng.choice((0.0, 0.0, 0.01, 0.04)),
+        "models": [MODEL],
         "vocabulary": rng.choice(("sail", "openai")),
-        "faults": {"post": _draw_faults(rng, ()), "get": _draw_faults(rng, ("404",))},
         "fault_s": rng.choice((0.2, 1.5)),  # above timeout_s it is a timeout
-        "idempotency": is_keyed,
+        "idempotency": kind in (Kind.KEYED, Kind.EMBEDDED),
         "seed": rng.randrange(1 << 31),
     }
-    acts, last_restart = _draw_acts(rng, kind)
-    workers = tuple(rng.choices((1, 2, 3), weights=(3, 2, 1), k=5))
+    acts, last_restart = _draw_acts(rng, mode, kind, count)
+    workers = tuple(rng.choices((1, 2, 3), weights=(3, 2, 1), k=5)) if mode == "background" else (1,)
     retry_kills: tuple[Moment, ...] = ()
     if rng.random() < 0.3:
         settings["outcomes"] = {"failed": 0.15}
-        retry_kills = tuple(_draw_moment(rng) for _ in range(rng.randint(1, 3)))
+        retry_kills = tuple(_draw_moment(rng, mode) for _ in range(rng.randint(1, 3)))
+    # A request that failed need not have anything to show, and then a 404 is its end.
+    more = () if retry_kills and mode == "batch" else ("404",)
+    if mode == "background":
+        settings["faults"] = {"post": _draw_faults(rng, ()), "get": _draw_faults(rng, more)}
+    else:
+        settings["faults"] = {
+            "batch": _draw_faults(rng, (), factor=5),
+            "status": _draw_faults(rng, ("404",), factor=2),
+            "result": _draw_faults(rng, more),
+        }
+        _draw_batches(rng, kind, count, config, settings)
     return Plan(
-        number, kind, transport, config, settings, rows, lines, acts, workers, last_restart, retry_kills
+        number,
+        mode,
+        kind,
+        transport,
+        config,
+        settings,
+        given.rows,
+        given.lines,
+        acts,
+        workers,
+        last_restart,
+        retry_kills,
     )
 
 
-def _draw_rows(rng: random.Random, number: int, count: int) -> tuple[tuple[Row, ...], dict[str, Any], bytes]:
-    """Rows, the `source` section that makes them, and its file."""
-    if rng.random() < 0.65:
-        prompt = f"Trial {number}: what is known of {{{{ i }}}}?"
-        rows = [Row(f"row-{i}", f"Trial {number}: what is known of {i}?") for i in range(count)]
-        return tuple(rows), {"count": count, "prompt": prompt}, b""
-    ids = rng.sample(range(10**6), count)
-    rows = [Row(f"own-{id_:06}", f"What of {id_}, “{rng.choice('äßλ🙂')}”?") for id_ in ids]
-    lines = b"".join(_input_line(rng.randrange(4), row) for row in rows)
-    return tuple(rows), {"type": "jsonl", "path": "input.jsonl", "prompt": "What of {{ it }}?"}, lines
+def _draw_batches(
+    rng: random.Random, kind: Kind, count: int, config: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    """What both sides are told of batches: some are cut by their number and some by their size."""
+    config["request"]["instructions"] = "Be brief. " * rng.choice((0, 0, 10, 200, 1000))
+    config["batch"] = {"timeout_s": rng.choice((1.5, 4)), **_draw_section(rng, count, config["request"])}
+    config["limits"]["max_outage_s"] = LOST_FOR_S * 6
+    settings["batches"] = {
+        "create_s": rng.choice((0.0, 0.0, 0.3, 0.8)),
+        "names_item": rng.choice(("index", "custom_id")),
+    }
+    if kind is Kind.UNKEYED and rng.random() < 0.2:  # what is in doubt cannot be found, and stays so
+        settings["batches"][rng.choice(("labels", "listing"))] = False
 
 
-def _input_line(shape: int, row: Row) -> bytes:
-    """A row in one of the four shapes that are taken."""
-    body = {"model": MODEL, "input": row.prompt}
-    fields: dict[str, Any] = (
-        {"method": "POST", "url": "/v1/responses", "body": body},
-        {"params": body},
-        {"input": row.prompt},
-        {"it": row.prompt.removeprefix("What of ").removesuffix("?")},
-    )[shape]
-    return json.dumps({"custom_id": row.custom_id, **fields}).encode() + b"\n"
+def _draw_section(rng: random.Random, count: int, request: dict[str, Any]) -> dict[str, Any]:
+    """Batches of such a size that they get through in a few rounds."""
+    max_open = rng.randint(1, 6)
+    least = math.ceil(count / (MOST_ROUNDS * max_open))
+    many, most = rng.randint(max(least, 3), max(200, least)), rng.randint(least, 200)
+    of_one = len(request["instructions"]) + LONGEST_ID + 250
+    return {
+        "max_requests": many,
+        "max_bytes": of_one * most if rng.random() < 0.4 else 256_000_000,
+        "concurrency": rng.randint(1, 3),
+        "max_open": max_open,
+        "label": rng.choice((None, "chaos", "Some_label-")),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,36 +267,55 @@ def _draw_pace(rng: random.Random, count: int) -> _Pace:
     return _Pace(latency, None, at_once + 8)
 
 
-def _draw_faults(rng: random.Random, more: Sequence[str]) -> dict[str, float]:
+def _draw_faults(rng: random.Random, more: Sequence[str], factor: float = 1) -> dict[str, float]:
     mild = rng.sample((*MILD_FAULTS, *more), rng.randint(0, 5))
     costly = rng.sample(COSTLY_FAULTS, rng.choice((0, 0, 1, 2)))
     return {
-        **{kind: round(rng.uniform(0.005, 0.04), 4) for kind in mild},
-        **{kind: round(rng.uniform(0.001, 0.005), 4) for kind in costly},
+        **{kind: round(factor * rng.uniform(0.005, 0.04), 4) for kind in mild},
+        **{kind: round(factor * rng.uniform(0.001, 0.005), 4) for kind in costly},
     }
 
 
-def _draw_acts(rng: random.Random, kind: Kind) -> tuple[tuple[Act, ...], Moment | None]:
+def _draw_acts(
+    rng: random.Random, mode: Mode, kind: Kind, count: int
+) -> tuple[tuple[Act, ...], Moment | None]:
     restarts = kind is not Kind.EMBEDDED and rng.random() < 0.35
     acts = []
-    for nth in range(rng.randint(1, 6)):
-        kill = _draw_moment(rng)
+    for nth in range(rng.randint(1, 6) if mode == "background" else rng.randint(2, 8)):
+        kill = _draw_moment(rng, mode)
         if nth and rng.random() < 0.3:  # soon after the one before: while it starts to continue
             kill = Moment("time", round(rng.uniform(0, 0.8), 3))
-        restart = _draw_moment(rng) if restarts and rng.random() < 0.5 else None
-        worker_kill = _draw_moment(rng) if rng.random() < 0.5 else None
-        tears = _draw_tears(rng, may_cut=kind is not Kind.UNKEYED)
-        acts.append(Act(kill, restart, worker_kill, tears))
-    if rng.random() < 0.25:
+        is_batch = mode == "batch"
+        acts.append(
+            Act(
+                kill,
+                signals=rng.choices(KILLS, weights=(17, 1, 1, 1))[0],
+                limit=rng.randint(1, count) if rng.random() < 0.15 else None,
+                batch=_draw_section(rng, count, LONG) if is_batch and rng.random() < 0.2 else {},
+                restart=_draw_moment(rng, mode) if restarts and rng.random() < 0.5 else None,
+                worker_kill=_draw_moment(rng, mode) if not is_batch and rng.random() < 0.5 else None,
+                # A batch is found without a key, too, if its label stands in the journal.
+                tears=_draw_tears(rng, may_cut=is_batch or kind is not Kind.UNKEYED),
+            )
+        )
+    # An embedded service that has no room refuses whole batches, and the runner may have nothing to write.
+    may_fill = mode == "background" or kind is not Kind.EMBEDDED
+    if may_fill and rng.random() < 0.25:
         # A limit would be the embedded service's, too: it might refuse everything before the run notices.
         limits = kind is not Kind.EMBEDDED and rng.random() < 0.4
         room_bytes, again = rng.randint(16, 100) * 1024, rng.random() < 0.4
         fill = Fill("file limit" if limits else "disk", room_bytes, again)
         acts.insert(rng.randint(0, len(acts)), Act(Moment("time", 0), fill=fill))
-    return tuple(acts), _draw_moment(rng) if restarts else None
+    return tuple(acts), _draw_moment(rng, mode) if restarts else None
 
 
-def _draw_moment(rng: random.Random) -> Moment:
+def _draw_moment(rng: random.Random, mode: Mode) -> Moment:
+    if mode == "batch" and rng.random() < 0.5:  # about an upload: before, in it, or as it is acknowledged
+        return Moment(
+            rng.choice(("intents", "intents", "spooled")),
+            round(rng.uniform(0, 0.9), 3),
+            round(rng.choice((0.0, rng.uniform(0, 0.1), rng.uniform(0, 1))), 3),
+        )
     of: Literal["time", "results", "accepted"] = rng.choice(("time", "results", "accepted"))
     return Moment(of, round(rng.uniform(0, 3) if of == "time" else rng.uniform(0, 0.9), 3))
 

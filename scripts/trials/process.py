@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Final, Self
 
 GLANCE_S: Final = 0.01
+BETWEEN_S: Final = 0.2
+"""Two signals."""
+ENDING_S: Final = 20.0
+"""In which a signal ends a run in order."""
 
 
 class Process:
@@ -73,6 +77,16 @@ class Process:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return bool(workers)
+
+    def end_with(self, *signals: str) -> bool:
+        """Send one after the other, so that the second finds the first at work; as `end_with_kill`."""
+        for nth, name in enumerate(signals, 1):
+            if name == "SIGKILL":
+                break
+            if self.popen.poll() is None:
+                self.popen.send_signal(signal.Signals[name])
+            self.ended_within(BETWEEN_S if nth < len(signals) else ENDING_S)
+        return self.end_with_kill()
 
     def end_with_kill(self) -> bool:
         """Whether it was alive, and SIGKILL is what ended it; its workers have ended, too."""

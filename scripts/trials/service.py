@@ -114,6 +114,14 @@ class Service:
 def remembered(state: Path) -> list[ServiceJob]:
     """The jobs of a state file. The simulator that wrote it has ended, or will: each of them is executed."""
     lines = state.read_bytes().splitlines(keepends=True) if state.exists() else []
-    events = (json.loads(line) for line in lines if line.endswith(b"\n"))
-    accepted = (event for event in events if event["event"] == "accepted")
-    return [ServiceJob(event["id"], event["prompt"], executed=1, is_finished=True) for event in accepted]
+    jobs: list[ServiceJob] = []
+    unfinished: dict[str, list[ServiceJob]] = {}
+    for event in (json.loads(line) for line in lines if line.endswith(b"\n")):
+        if event["event"] == "accepted":
+            batch = event.get("batch")
+            into = jobs if batch is None else unfinished.setdefault(batch, [])
+            into.append(ServiceJob(event["id"], event["prompt"], executed=1, is_finished=True))
+        elif event["event"] == "batch":
+            # Before them may be those of a creation that was cut short: they are no jobs.
+            jobs += unfinished.pop(event["id"])[-event["count"] :]
+    return jobs

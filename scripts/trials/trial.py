@@ -8,25 +8,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from checks import Evidence, Sort, Violation, violations
+from checks import Evidence, Violation, violations
 from damage import FileLimit, Tmpfs, tear
 from plan import Act, Fill, Kind, Moment, Plan
 from process import GLANCE_S, Process
 from service import Service, remembered
+from tally import STARTING_S, Tally
+from traces import Traces
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PATIENCE_S: Final = 120.0
 """For one process; one that takes longer hangs."""
-STARTING_S: Final = 1.5
 NO_ROOM: Final = ("No space left on device", "File too large")
 AWAY: Final = ("nothing but failures for", "no Responses API answers there")
 MOST_RETRIES: Final = 12
+ASKED_TO_END: Final = (130, 143, -2, -15)
+"""Exit codes after a signal; that of the system's own doing while Python is still starting."""
 
 
 class Stopped(Exception):
@@ -35,33 +37,6 @@ class Stopped(Exception):
 
 class Broken(Exception):
     """The run cannot be brought to its end; carries what was wrong."""
-
-
-@dataclass
-class Tally:
-    """What was done in one trial or in several, and what came of it."""
-
-    trials: int = 0
-    rows: int = 0
-    kills: int = 0
-    early_kills: int = 0
-    """Of these, within `STARTING_S` of the start: while it was starting, or starting to continue."""
-    worker_kills: int = 0
-    """Of worker processes alone; the run goes on."""
-    torn: int = 0
-    disks: int = 0
-    restarts: int = 0
-    retries: int = 0
-    """Of failed rows, by hand."""
-    uncertain: int = 0
-    violations: list[Violation] = field(default_factory=list)
-
-    def add(self, other: Tally) -> None:
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
-
-    def count(self, sort: Sort) -> int:
-        return sum(violation.sort == sort for violation in self.violations)
 
 
 class Trial:
@@ -75,13 +50,16 @@ class Trial:
         self._run = self._runs / "t"
         self._env = {**os.environ, "SAIL_API_KEY": "chaos", "PYTHONPATH": str(ROOT)}
         self._service: Service | None = None
-        self._state = self._run / "simulator.jsonl"
+        self._traces = Traces(self._run, self._run / "simulator.jsonl", len(plan.rows))
         self._disk: Tmpfs | FileLimit | None = None
         self._processes = 0
         self._restarted = False
         """The service was, while the process at work ran."""
         self._ended = False
         """A process came to the end of the run by itself, before it was to be killed."""
+        self._left_behind: list[str] = []
+        """Files for the time of an upload that were there after an end in order."""
+        self._config = {**plan.config, "target": {**plan.config["target"], "base_url": "simulator"}}
         self._tally = Tally(trials=1, rows=len(plan.rows))
 
     def carry_out(self, *, keep: bool) -> Tally:
@@ -97,25 +75,28 @@ class Trial:
                 if self._plan.retry_kills:
                     exit_code = self._retry_failed()
                 self._tally.violations += violations(self._evidence(exit_code))
+                self._tally.violations += self._run_again(exit_code)
             except Broken as broken:
                 self._tally.violations.append(Violation("otherwise wrong", str(broken)))
         return self._tally
 
     def _open(self, stack: ExitStack, keep: bool) -> None:
-        plan, target = self._plan, {**self._plan.config["target"], "base_url": "simulator"}
+        plan = self._plan
         if plan.kind is not Kind.EMBEDDED:
-            self._state = self._directory / "service.jsonl"
-            self._service = Service(plan.settings, self._state, self._env)
+            self._traces.state = self._directory / "service.jsonl"
+            self._service = Service(plan.settings, self._traces.state, self._env)
             stack.callback(self._service.close)
             self._service.open()
-            target["base_url"] = self._service.base_url
+            self._config["target"]["base_url"] = self._service.base_url
         if plan.fill:
             self._open_disk(plan.fill, stack, keep)
-        config = {**plan.config, "target": target}
         if plan.kind is Kind.EMBEDDED:
-            config["simulator"] = plan.settings
-        (self._directory / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
+            self._config["simulator"] = plan.settings
+        self._write_config()
         (self._directory / "input.jsonl").write_bytes(plan.input)
+
+    def _write_config(self) -> None:
+        (self._directory / "config.yaml").write_text(json.dumps(self._config))  # JSON is YAML
 
     def _open_disk(self, fill: Fill, stack: ExitStack, keep: bool) -> None:
         tmpfs = Tmpfs.mount(self._runs) if fill.by == "disk" else None
@@ -130,33 +111,40 @@ class Trial:
             if self._disk:
                 self._fill_up(self._disk, act.fill)
             return
-        with self._started() as process:
+        if act.batch:
+            self._config["batch"] = {**self._config["batch"], **act.batch}
+            self._write_config()
+        with self._started(*(("--limit", str(act.limit)) if act.limit else ())) as process:
             if act.restart:
                 self._restart_service_at(act.restart, process)
             if act.worker_kill and process.has_workers:
-                self._wait(process, self._reached(act.worker_kill))
+                self._wait(process, self._traces.reached(act.worker_kill))
                 self._tally.worker_kills += process.kill_a_worker()
-            self._wait(process, self._reached(act.kill))
-            age_s = process.age_s
-            if process.end_with_kill():
-                self._note(f"killed after {age_s:.2f} s")
-                self._tally.kills += 1
-                self._tally.early_kills += age_s < STARTING_S
-            else:
-                self._ended = self._came_to_its_end(process)
-        for how in () if self._is_told else act.tears:
-            files = self._files(how.file)
+            self._wait(process, self._traces.reached(act.kill))
+            if not self._killed(process, *act.signals) and self._came_to_its_end(process):
+                self._ended = not act.limit
+        for how in () if self._traces.is_told else act.tears:
+            files = self._traces.files(how.file)
             if files and tear(files[int(how.amount * (len(files) - 1))], how):
                 self._note(f"torn: {how}")
                 self._tally.torn += 1
 
-    @property
-    def _is_told(self) -> bool:
-        """The summary of a complete run is written when all else is on the disk, where nothing tears it."""
-        try:
-            return bool(json.loads((self._run / "summary.json").read_bytes())["run"]["status"] == "complete")
-        except FileNotFoundError:
-            return False
+    def _killed(self, process: Process, *signals: str) -> bool:
+        """Whether it did not come to its end before, or in spite of that. Raises `Broken`."""
+        age_s = process.age_s
+        if process.end_with(*signals):
+            in_doubt = self._traces.in_doubt()
+            self._note(f"killed after {age_s:.2f} s, with {in_doubt} batches in doubt")
+            self._tally.in_doubt += in_doubt
+            self._tally.kills += 1
+            self._tally.early_kills += age_s < STARTING_S
+            return True
+        if process.returncode in ASKED_TO_END:
+            self._note(f"ended with {process.returncode} by {signals} after {age_s:.2f} s")
+            self._tally.signals += 1
+            self._look_for_what_is_left(process)
+            return True
+        return False
 
     def _fill_up(self, disk: Tmpfs | FileLimit, fill: Fill) -> None:
         """The run must stop by itself, as often as it is started without room; then there is room again."""
@@ -169,6 +157,7 @@ class Trial:
                 if process.returncode == 3 and process.said(*NO_ROOM):
                     self._note("stopped: no room")
                     self._tally.disks += 1
+                    self._look_for_what_is_left(process)
                 else:
                     self._ended = self._came_to_its_end(process)
                     break
@@ -179,34 +168,17 @@ class Trial:
         kills = list(self._plan.retry_kills)
         exit_code = 1
         for _ in range(MOST_RETRIES):
-            if self._count("failed") == 0:
+            if self._traces.count_ended("failed") == 0:
                 return exit_code
             self._tally.retries += 1
             kill = kills.pop() if kills else None
             with self._started("--retry", "failed") as process:
-                self._wait(process, self._reached(kill) if kill else lambda: False)
-                age_s = process.age_s
-                if process.end_with_kill():
-                    self._note(f"killed after {age_s:.2f} s of a retry")
-                    self._tally.kills += 1
-                    self._tally.early_kills += age_s < STARTING_S
-                elif self._came_to_its_end(process):
+                self._wait(process, self._traces.reached(kill) if kill else lambda: False)
+                if not self._killed(process, "SIGKILL") and self._came_to_its_end(process):
                     exit_code = process.returncode
                     continue
             exit_code = self._finish()
         raise Broken(f"rows still fail after {MOST_RETRIES} retries")
-
-    def _count(self, status: str) -> int:
-        return self._content("results").count(b'"status":"%b","response"' % status.encode())
-
-    def _files(self, log: str) -> list[Path]:
-        """Those of all workers that the run ever had."""
-        return sorted(self._run.glob(f"{log}*.jsonl"))
-
-    def _content(self, log: str) -> bytes:
-        """Of all its files; what is torn comes last, where it shows."""
-        contents = [path.read_bytes() for path in self._files(log)]
-        return b"".join(sorted(contents, key=lambda content: bool(content) and not content.endswith(b"\n")))
 
     def _finish(self) -> int:
         """Let it run to its end, and say with what exit code."""
@@ -223,6 +195,7 @@ class Trial:
     def _came_to_its_end(self, process: Process) -> bool:
         """Whether all is done; False where it stopped because the service was away. Raises `Broken`."""
         self._note(f"ended with {process.returncode}")
+        self._look_for_what_is_left(process)
         if process.returncode == 3 and self._restarted and process.said(*AWAY):
             return False
         if process.returncode not in (0, 1) or process.said("Traceback"):
@@ -245,27 +218,12 @@ class Trial:
 
     def _restart_service_at(self, moment: Moment, process: Process) -> None:
         assert self._service
-        self._wait(process, self._reached(moment))
+        self._wait(process, self._traces.reached(moment))
         self._service.kill()
         self._service.launch()
         self._note(f"service restarted after {process.age_s:.2f} s")
         self._restarted = True
         self._tally.restarts += 1
-
-    def _reached(self, moment: Moment) -> Callable[[], bool]:
-        """Tells whether the moment has come; counts from now."""
-        if moment.of == "time":
-            at = time.monotonic() + moment.amount
-            return lambda: time.monotonic() >= at
-
-        def count() -> int:
-            if moment.of == "results":
-                return self._content("results").count(b"\n")
-            return self._state.read_bytes().count(b'{"event":"accepted"') if self._state.exists() else 0
-
-        before = count()
-        least = before + 1 + int(moment.amount * (len(self._plan.rows) - before))
-        return lambda: count() >= least
 
     def _wait(self, process: Process, reached: Callable[[], bool]) -> None:
         """Return when `reached` says so, or the process has ended. Raises `Broken` where it hangs."""
@@ -282,26 +240,55 @@ class Trial:
         report = subprocess.run(command, env=self._env, capture_output=True, check=False)
         if report.returncode:
             raise Broken(f"runner report ended with {report.returncode}: {report.stderr.decode()[-500:]}")
-        self._tally.uncertain = self._count("uncertain")
+        self._tally.uncertain = self._traces.count_ended("uncertain")
         superseded = self._run / "superseded.jsonl"
         return Evidence(
             rows=self._plan.rows,
-            is_keyed=self._plan.kind is not Kind.UNKEYED,
-            most_in_doubt=self._plan.config["submit"]["concurrency"] * self._deaths,
+            may_doubt=self._may_doubt,
+            most_in_doubt=self._most_in_doubt,
             exit_code=exit_code,
-            results=self._content("results"),
+            results=self._traces.content("results"),
             superseded=superseded.read_bytes() if superseded.exists() else b"",
-            journal=self._content("journal"),
+            journal=self._traces.content("journal"),
             summary=json.loads((self._run / "summary.json").read_bytes()),
             report=json.loads(report.stdout),
-            jobs=self._service.jobs() if self._service else remembered(self._state),
+            jobs=self._service.jobs() if self._service else remembered(self._traces.state),
             account=self._service.account() if self._service else None,
+            left_behind=self._left_behind,
         )
+
+    @property
+    def _may_doubt(self) -> bool:
+        """Whether a lost acknowledgement may leave the fate of a row in doubt."""
+        batches = self._plan.settings.get("batches", {"labels": False})
+        can_find = batches.get("labels", True) and batches.get("listing", True)
+        return self._plan.kind is Kind.UNKEYED and not can_find
+
+    @property
+    def _most_in_doubt(self) -> int:
+        """Rows that all processes can have left so."""
+        if self._plan.mode == "batch":
+            return len(self._plan.rows)
+        return int(self._plan.config["submit"]["concurrency"] * self._deaths)
+
+    def _run_again(self, exit_code: int) -> Iterator[Violation]:
+        """A run that is complete: nothing is sent, nothing changes, and it says the same."""
+        before = self._traces.all_content()
+        with self._started() as process:
+            self._wait(process, lambda: False)
+        if process.returncode != exit_code:
+            said = f"run again it ended with {process.returncode}: {process.last_words}"
+            yield Violation("otherwise wrong", said)
+        if self._traces.all_content() != before:
+            yield Violation("otherwise wrong", "run again when it was complete, it did something")
 
     @property
     def _deaths(self) -> int:
         """Of processes that may have left requests without an acknowledgement."""
         return self._processes - 1 + self._tally.worker_kills
+
+    def _look_for_what_is_left(self, process: Process) -> None:
+        self._left_behind += [f"{name} after process {process.number}" for name in self._traces.spooled()]
 
     def _note(self, what: str) -> None:
         """For whoever looks into a directory that was kept."""
