@@ -63,6 +63,8 @@ class Uploader:
         """By the service, of this run, ever: a refusal is one batch's then, and not that of all to come."""
         self._refusals = 0
         """In a row."""
+        self._here: dict[int, Draft] = {}
+        """By number, those that are waiting and those that are under way."""
         self._waiting: list[tuple[float, int, Draft]] = []
         self._under_way = 0
         self._gate = Gate()
@@ -73,10 +75,11 @@ class Uploader:
 
     def __len__(self) -> int:
         """Batches that are here."""
-        return len(self._waiting) + self._under_way
+        return len(self._here)
 
     def add(self, draft: Draft) -> None:
         """Send it, or look for it, as soon as there is room."""
+        self._here[draft.number] = draft
         self._push(draft, self._parts.clock.now())
 
     async def meet(self) -> None:
@@ -120,11 +123,11 @@ class Uploader:
 
     def close(self) -> None:
         """All workers have ended. What is not accepted can be made again."""
-        for _, _, draft in self._waiting:
+        for draft in self._here.values():
             self._planner.sent(draft)
 
     def _take(self, now: float) -> tuple[Draft | None, float | None]:
-        if not self._waiting or (self._under_way and not self._parts.contact.made):
+        if not self._waiting or (self._under_way and self._is_on_trial):
             return None, None
         ready_at = max(self._waiting[0][0], self._gate.opens_at(now), self._circuit.opens_at())
         if ready_at > now:
@@ -134,6 +137,11 @@ class Uploader:
         self._under_way += 1
         self._meter.posting += 1
         return heapq.heappop(self._waiting)[2], None
+
+    @property
+    def _is_on_trial(self) -> bool:
+        """One after the other: the next may be the last that such a service is sent."""
+        return not self._parts.contact.made or (self._refusals > 0 and not self._any_accepted)
 
     async def _search(self, draft: Draft) -> None:
         sight = await find(self._parts.transport, draft)
@@ -327,6 +335,7 @@ class Uploader:
     def _let_go(self, draft: Draft) -> None:
         """It is no longer on its way."""
         self._meter.unacknowledged -= draft.count if draft.intended else 0
+        del self._here[draft.number]
         self._planner.sent(draft)
 
     def _push(self, draft: Draft, due: float) -> None:
