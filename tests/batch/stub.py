@@ -30,14 +30,15 @@ class Stub:
         """Their bodies."""
         self.fetched: dict[str, set[str]] = {}
         self.gets: list[str] = []
-        self.posts_now = self.peak_posts = self.peak_open = 0
+        self.accepted = self.posts_now = self.peak_posts = self.peak_open = 0
         self.lock = Lock()
         self.create: Callable[[Any], tuple[int, Any]] = self.accept
         self.look: Callable[[str], tuple[int, Any]] = self.all_done
         self.result: Callable[[str, str], tuple[int, Any]] = self.answer
 
     def accept(self, body: Any) -> tuple[int, Any]:
-        batch_id = f"batch_{len(self.batches)}"
+        batch_id = f"batch_{self.accepted}"
+        self.accepted += 1
         self.batches[batch_id], self.fetched[batch_id] = body["requests"], set()
         self.peak_open = max(self.peak_open, self.open)
         return 200, {"id": batch_id, "request_counts": len(body["requests"]), "created_at": time.time()}
@@ -89,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._say(*answer)
 
     def _say(self, status: int, body: Any) -> None:
-        content = json.dumps(body).encode()
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
