@@ -26,7 +26,7 @@ def culprit_of(param: str | None, message: str, wire_ids: Collection[str]) -> st
         if places:
             return None
         for pattern in (_NAMED, _QUOTED):
-            named = {found[1] for found in pattern.finditer(text) if found[1] in wire_ids}
-            if len(named) == 1:
-                return str(named.pop())
+            named = {str(found[1]) for found in pattern.finditer(text) if found[1] in wire_ids}
+            if named:
+                return named.pop() if len(named) == 1 else None
     return None

@@ -24,7 +24,7 @@ class Sight(Enum):
     ABSENT = auto()
     """All batches since its first POST were looked through."""
     BLURRED = auto()
-    """There is one that may be it: as large, and listed without a label."""
+    """There is one that may be it: listed without a label, and as large as far as is told."""
     IMPOSSIBLE = auto()
     """The service does not list its batches."""
 
@@ -55,8 +55,9 @@ async def find(transport: Transport, draft: Draft) -> Search:
         for entry in outcome.batches:
             if entry.label == draft.label:
                 return Found(entry.id, entry.created_at)
+            is_like = entry.label is None and entry.count in (None, draft.count)
             is_recent = entry.created_at is None or entry.created_at >= since
-            is_blurred = is_blurred or (entry.label is None and is_recent and entry.count == draft.count)
+            is_blurred = is_blurred or (is_like and is_recent)
         new = [entry for entry in outcome.batches if entry.id not in seen]
         oldest = outcome.batches[-1].created_at if outcome.batches else None
         # A service that knows no pages says the same again; one that says no times is read to the end.

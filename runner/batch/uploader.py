@@ -127,9 +127,8 @@ class Uploader:
             self._planner.sent(draft)
 
     def _take(self, now: float) -> tuple[Draft | None, float | None]:
-        is_tried = self._parts.contact.made and self._any_accepted
-        if not self._waiting or (self._under_way and not is_tried):
-            return None, None  # what the service says to the first decides whether there will be a second
+        if not self._waiting or (self._under_way and self._is_on_trial):
+            return None, None
         ready_at = max(self._waiting[0][0], self._gate.opens_at(now), self._circuit.opens_at())
         if ready_at > now:
             return None, ready_at
@@ -138,6 +137,11 @@ class Uploader:
         self._under_way += 1
         self._meter.posting += 1
         return heapq.heappop(self._waiting)[2], None
+
+    @property
+    def _is_on_trial(self) -> bool:
+        """What the service says to the first batch decides whether there will be a second."""
+        return not (self._parts.contact.made and self._any_accepted)
 
     async def _search(self, draft: Draft) -> None:
         sight = await find(self._parts.transport, draft)

@@ -52,9 +52,9 @@ class Watcher(Follower[OpenBatch]):
         watched = was_watched(batch, started)
         try:
             for piece in ended_in(outcome.status_map):
-                fresh = [it for it in piece if it[0] in batch.names.rows]
+                fresh = dict(it for it in piece if it[0] in batch.names.rows)  # a map may tell one twice
                 if fresh:
-                    self.on_ended(batch, fresh, batch.pending)
+                    self.on_ended(batch, list(fresh.items()), batch.pending)
                 await asyncio.sleep(0)
         except msgspec.DecodeError as error:
             failure = Failure("not_object", f"the answer has no map of statuses: {error}")

@@ -1,0 +1,133 @@
+"""The map of statuses: what is read of it is what a plain reading of its JSON tells, in whatever form."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from runner.batch import statuses
+from runner.batch.statuses import ended_in
+from runner.records import done_status
+
+ID = re.compile(r"[a-z0-9][a-z0-9_-]*")
+ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789_-"
+IDS = st.text(ALPHABET, max_size=12).map(lambda rest: f"r{rest}") | st.integers(0, 99).map(str)
+DONE = ["COMPLETED", "FAILED", "CANCELLED", "CANCELED", "EXPIRED", "INCOMPLETE"]
+WORDS = st.sampled_from([
+    *DONE, *map(str.lower, DONE), *map(str.title, DONE), "PENDING", "RUNNING", "queued", "in_progress",
+    "WARMING_UP", "COMPLETED2", "NOT COMPLETED", 'COMPLETED"', "", "COMPLETED}",
+    'a":{"status":"COMPLETED"}', "\\", "é",
+])  # fmt: skip
+EXTRA = st.dictionaries(
+    st.sampled_from(["response_id", "x", "error", "at"]),
+    st.none()
+    | st.integers()
+    | st.text(max_size=5)
+    | st.lists(st.integers(), max_size=2)
+    | st.just({"status": "FAILED"}),
+    max_size=2,
+)
+ENTRIES = st.builds(lambda word, extra: {"status": word, **extra}, WORDS, st.just({}) | EXTRA)
+MAPS = st.dictionaries(IDS | st.text(max_size=6), ENTRIES, max_size=8)
+PLAIN_MAPS = st.dictionaries(IDS, st.builds(lambda word: {"status": word}, WORDS), max_size=8)
+
+
+def compact(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def spaced(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def indented(value: Any) -> bytes:
+    return json.dumps(value, indent=2, ensure_ascii=False).encode()
+
+
+def status_last(value: Any) -> bytes:
+    return compact({name: dict(reversed(entry.items())) for name, entry in value.items()})
+
+
+def escaped_ids(value: Any) -> bytes:
+    keys = {name: "".join(f"\\u{ord(char):04x}" for char in name if ord(char) < 0x10000) for name in value}
+    return b"{%b}" % ",".join(f'"{keys[name]}":{json.dumps(it)}' for name, it in value.items()).encode()
+
+
+def escaped_ids_compact(value: Any) -> bytes:
+    return escaped_ids(value).replace(b'{"status": "', b'{"status":"')
+
+
+def escaped_words(value: Any) -> bytes:
+    return compact(value).replace(b'"COMPLETED"', b'"\\u0043OMPLETED"')
+
+
+def airy(value: Any) -> bytes:
+    return compact(value).replace(b'"}', b'" }').replace(b"},", b"},\n ")
+
+
+FORMS = [compact, spaced, indented, status_last, escaped_ids, escaped_ids_compact, escaped_words, airy]
+
+
+def read(text: bytes) -> list[tuple[str, str]]:
+    """Of ids that can be ours."""
+    return [it for piece in ended_in(msgspec.Raw(text)) for it in piece if ID.fullmatch(it[0])]
+
+
+def plainly(text: bytes) -> list[tuple[str, str]]:
+    found = ((name, done_status(entry["status"])) for name, entry in json.loads(text).items())
+    return [(name, ended) for name, ended in found if ended is not None and ID.fullmatch(name)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=40)
+@given(MAPS | PLAIN_MAPS)
+@example({})
+@example({"a": {"status": "COMPLETED"}, "b": {"status": "completed"}, "c": {"status": "Completed"}})
+@example({"a": {"status": "COMPLETED", "response_id": "resp_1"}, "b": {"status": "FAILED", "error": None}})
+@example({"a": {"status": 'x":{"status":"COMPLETED"}', "x": "y"}, "b": {"status": "COMPLETED"}})
+def test_it_reads_what_a_plain_reading_of_the_json_tells(form, value):
+    text = form(value)
+    assert read(text) == plainly(text)
+
+
+@settings(max_examples=60)
+@given(PLAIN_MAPS, st.integers(1, 60))
+def test_pieces_cut_anywhere_lose_nothing(value, piece_bytes):
+    text = compact(value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statuses, "PIECE_BYTES", piece_bytes)
+        assert read(text) == plainly(text)
+
+
+def test_a_large_map_comes_in_pieces_and_only_what_is_done_is_told():
+    value = {f"row-{n}": {"status": "COMPLETED" if n % 3 == 0 else "RUNNING"} for n in range(20_000)}
+    pieces = list(ended_in(msgspec.Raw(compact(value))))
+    assert len(pieces) > 3
+    assert [it for piece in pieces for it in piece] == [
+        (f"row-{n}", "completed") for n in range(0, 20_000, 3)
+    ]
+
+
+def test_an_entry_without_a_status_is_not_done():
+    assert read(b'{"a":{},"b":{"status":"COMPLETED"}}') == [("b", "completed")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"[]", b"null", b'"COMPLETED"', b"7", b"{", b'{"a":"COMPLETED"}', b'{"a":["COMPLETED"]}',
+     b'{"a":{"status":3}}', b'{"a":{"status":{"status":"COMPLETED"}}}', b'{"a":{"status":"FAILED"}',
+     b'{"a":{"b":{"status":"COMPLETED"}},"c":3}', b'["a":{"status":"FAILED"}]'],
+)  # fmt: skip
+def test_what_is_no_map_of_statuses_is_told(text):
+    with pytest.raises(msgspec.DecodeError):
+        read(text)
+
+
+def test_statuses_that_are_nested_are_nobodys():
+    assert read(b'{"a":{"b":{"status":"COMPLETED"}}}') == []
