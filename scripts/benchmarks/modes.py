@@ -19,6 +19,7 @@ MODES: Final[tuple[Mode, ...]] = ("background", "batch")
 
 def modes(sizes: tuple[int, int], rounds: int) -> Measured:
     """Batches as large as they may be by default; each row's result is fetched by a GET of its own."""
+    right: dict[Mode, list[int]] = {mode: [] for mode in MODES}
     with serving(service(LATENCY_S)) as simulator:
 
         def measure(mode: Mode) -> Pair:
@@ -36,6 +37,7 @@ def modes(sizes: tuple[int, int], rounds: int) -> Measured:
                     },
                 ) as ours:
                     trials.append(trial(simulator, ours.command, rows, client_cores()))
+                    right[mode].append(len(ours.completed()))
             pair = Pair(*trials)
             tell(f"{mode}: {pair.cpu_us_per_job:,.0f} µs of CPU per row")
             return pair
@@ -46,6 +48,14 @@ def modes(sizes: tuple[int, int], rounds: int) -> Measured:
     over = {mode: ratio(us[mode], us["background"]) for mode in MODES}
     return Measured(
         how=f"slope between {sizes[0]:,} and {plural(sizes[1], 'row')}, {plural(rounds, 'round')} in turns",
-        rows=[{"mode": mode, **costs(of), "over_first": over[mode]} for mode, of in pairs.items()],
+        rows=[
+            {
+                "mode": mode,
+                "completed_once_and_right": f"{min(right[mode]):,} – {max(right[mode]):,}",
+                **costs(of),
+                "over_first": over[mode],
+            }
+            for mode, of in pairs.items()
+        ],
         figures={"batch ÷ background": over["batch"], f"peak MB of {sizes[1]} rows in batches": peaks},
     )

@@ -10,7 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from processes import KEY_ENV
+
+from runner.config import RunConfig
+from runner.simulator.answers import answer_to
+from runner.source import Source
 
 NAME = "benchmark"
 OUTPUT_TOKENS = 300
@@ -22,15 +27,31 @@ class Run:
 
     def __init__(self, directory: Path, config: dict[str, Any]) -> None:
         self._run_dir = directory / NAME
-        path = directory / "config.yaml"
-        path.write_text(json.dumps(config))  # JSON is YAML
-        self.command = [sys.executable, "-m", "runner", "run", str(path), "--quiet"]
+        self._config = directory / "config.yaml"
+        self._config.write_text(json.dumps(config))  # JSON is YAML
+        self.command = [sys.executable, "-m", "runner", "run", str(self._config), "--quiet"]
 
     def in_flight(self) -> list[int]:
         """Places taken of `submit.max_in_flight`, once a second: jobs not yet done, and POSTs under way."""
         with (self._run_dir / "metrics.jsonl").open() as lines:
             samples = [json.loads(line) for line in lines]
         return [sample["in_flight"] + sample["posting"] for sample in samples]
+
+    def completed(self) -> set[int]:
+        """Rows with one line that says completed; raises SystemExit where a row has two, or another's answer."""
+        rows = set[int]()
+        source = Source(RunConfig.model_validate_json(self._config.read_bytes()))
+        requests = (source.request(line) for block in source.blocks() for line in block)
+        prompts = {request.row: msgspec.json.decode(request.body)["input"] for request in requests}
+        with (self._run_dir / "results.jsonl").open("rb") as lines:
+            for line in map(msgspec.json.decode, lines):
+                row, body = line["row"], line["response"]["body"]
+                answer = body["output"][0]["content"][0]["text"]
+                if row in rows or answer != answer_to(prompts[row], body["usage"]["output_tokens"]):
+                    raise SystemExit(f"row {row} has two lines, or the answer to another")
+                if line["status"] == "completed":
+                    rows.add(row)
+        return rows
 
 
 @contextmanager
