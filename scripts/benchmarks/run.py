@@ -38,7 +38,7 @@ class Run:
         return [sample["in_flight"] + sample["posting"] for sample in samples]
 
     def completed(self) -> set[int]:
-        """Rows with one line that says completed; raises SystemExit where a row has two, or another's answer."""
+        """Rows that completed. Raises SystemExit where one has two lines, or the answer to another."""
         rows = set[int]()
         source = Source(RunConfig.model_validate_json(self._config.read_bytes()))
         requests = (source.request(line) for block in source.blocks() for line in block)
