@@ -135,7 +135,6 @@ def test_what_does_not_go_together_is_said_in_words(problems, text, said):
     ("text", "said"),
     [
         ("request: {stream: true}", "request: stream cannot be used: a batch is polled"),
-        ("request: {background: true}", "request: background cannot be used with target.mode: batch"),
         ("engine: {workers: 2}", "engine.workers (2) must be 1: mode: batch is worked on by one process"),
     ],
 )

@@ -49,8 +49,9 @@ def test_the_defaults_are_those_of_the_contract(read):
     }
 
 
-def test_a_batch_needs_no_background_and_may_say_so(read):
-    for request in ("{model: m}", "{model: m, background: false, stream: false}"):
+def test_a_batch_needs_no_background_and_whatever_is_said_of_it_is_no_error(read):
+    for background in ("null", "false", "true"):
+        request = f"{{model: m, background: {background}, stream: false}}"
         assert read(f"name: a\ntarget: {{mode: batch}}\nrequest: {request}\n").target.mode == "batch"
 
 
