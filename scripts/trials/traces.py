@@ -48,9 +48,11 @@ class Traces:
         journal = self.content("journal")
         return journal.count(BATCH) - sum(map(journal.count, known))
 
-    def spooled(self) -> list[str]:
-        """Bodies of batches that lie on the disk."""
-        return [path.name for path in self._run.glob(".batch-*")]
+    def spooled(self, since: float = 0.0) -> list[str]:
+        """Bodies of batches that lie on the disk, written at `since` or later, in Unix seconds."""
+        return [
+            path.name for path in self._run.glob(".batch-*") if not since or path.stat().st_mtime >= since
+        ]
 
     @property
     def is_told(self) -> bool:
