@@ -46,6 +46,7 @@ class Traces:
         """Batches whose fate is not on record."""
         known = (b'{"event":"batch_accepted",', b'{"event":"batch_refused",')
         journal = self.content("journal")
+        journal = journal[: journal.rfind(b"\n") + 1]
         return journal.count(BATCH) - sum(map(journal.count, known))
 
     def spooled(self, since: float = 0.0) -> list[str]:
