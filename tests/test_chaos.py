@@ -25,8 +25,8 @@ sys.path.remove(str(TRIALS))
 
 SEED = 1
 KILLS = 12
-BATCH_SEED = 1
-BATCH_KILLS = 4
+BATCH_SEED = 3
+BATCH_KILLS = 3
 
 
 def cells(line):

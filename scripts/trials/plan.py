@@ -220,7 +220,7 @@ def _draw_batches(
     config["batch"] = {"timeout_s": rng.choice((1.5, 4)), **_draw_section(rng, count, config["request"])}
     config["limits"]["max_outage_s"] = LOST_FOR_S * 6
     settings["batches"] = {
-        "create_s": rng.choice((0.0, 0.0, 0.3, 0.8)),
+        "create_s": rng.choice((0.0, 0.0, 0.3, 0.8, 1.5)),
         "names_item": rng.choice(("index", "custom_id")),
     }
     if kind is Kind.UNKEYED and rng.random() < 0.2:  # what is in doubt cannot be found, and stays so

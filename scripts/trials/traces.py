@@ -46,11 +46,14 @@ class Traces:
         """Batches whose fate is not on record."""
         known = (b'{"event":"batch_accepted",', b'{"event":"batch_refused",')
         journal = self.content("journal")
+        journal = journal[: journal.rfind(b"\n") + 1]
         return journal.count(BATCH) - sum(map(journal.count, known))
 
-    def spooled(self) -> list[str]:
-        """Bodies of batches that lie on the disk."""
-        return [path.name for path in self._run.glob(".batch-*")]
+    def spooled(self, since: float = 0.0) -> list[str]:
+        """Bodies of batches that lie on the disk, written at `since` or later, in Unix seconds."""
+        return [
+            path.name for path in self._run.glob(".batch-*") if not since or path.stat().st_mtime >= since
+        ]
 
     @property
     def is_told(self) -> bool:

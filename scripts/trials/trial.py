@@ -288,7 +288,9 @@ class Trial:
         return self._processes - 1 + self._tally.worker_kills
 
     def _look_for_what_is_left(self, process: Process) -> None:
-        self._left_behind += [f"{name} after process {process.number}" for name in self._traces.spooled()]
+        # It may have ended before it came to sweep away what one that was killed had left.
+        left = self._traces.spooled(time.time() - process.age_s)
+        self._left_behind += [f"{name} after process {process.number}" for name in left]
 
     def _note(self, what: str) -> None:
         """For whoever looks into a directory that was kept."""
