@@ -82,19 +82,19 @@ class Batches:
         return drafts + len(self._collector) < self._section.max_open and drafts <= self._section.concurrency
 
     def _follow(self, draft: Draft, batch_id: str, accepted: float) -> None:
-        self._parts.meter.open += draft.count
+        self._parts.meter.open += draft.left_count
         self._collector.follow(
             OpenBatch(
                 id=batch_id,
                 label=draft.label,
                 number=draft.number,
                 kind=draft.kind,
-                names=draft.names,
+                names=draft.left,
                 due=draft.due,
                 sent=draft.sent or accepted,
                 accepted=accepted,
                 attempts=draft.attempts,
-                without_result=draft.count,
+                without_result=draft.left_count,
                 inherited=False,
                 row=draft.first_row,
             )
@@ -116,9 +116,7 @@ class Batches:
 
     def _collect_again(self, left: LeftBatch, accepted: BatchAcceptance, names: Names) -> None:
         intent = left.intent
-        undone = set(left.rows)
-        for name in [name for name, row in names.rows.items() if row not in undone]:
-            del names.rows[name]
+        names = names.only(set(left.rows))
         now = self._parts.clock.unix(self._parts.clock.now())
         self._collector.follow(
             OpenBatch(
@@ -138,7 +136,7 @@ class Batches:
         )
 
     def _look_for(self, left: LeftBatch, names: Names) -> None:
-        intent = left.intent
+        intent, undone = left.intent, set(left.rows)
         draft = Draft(
             number=intent.batch,
             label=intent.label,
@@ -152,6 +150,7 @@ class Batches:
             sent=intent.at,
             intended=True,
             in_doubt=True,
+            ended=frozenset(name for name, row in names.rows.items() if row not in undone),
         )
         self._planner.expect(draft)
         self._uploader.add(draft)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import msgspec
@@ -28,6 +28,10 @@ class Names(msgspec.Struct):
     def custom_id(self, wire_id: str) -> str:
         """The row's own id."""
         return self.own.get(wire_id, wire_id)
+
+    def only(self, rows: Container[int]) -> Names:
+        """Those of these rows."""
+        return Names({name: row for name, row in self.rows.items() if row in rows}, self.own)
 
 
 class Draft(msgspec.Struct):
@@ -64,11 +68,24 @@ class Draft(msgspec.Struct):
     missed_since: float = 0.0
     """Monotonic time of the first of them."""
     last: Failure | None = None
+    ended: frozenset[str] = frozenset()
+    """Those of its requests that an earlier session wrote a result of: they are not to have another."""
 
     @property
     def count(self) -> int:
-        """How many rows."""
+        """How many requests are in its body."""
         return len(self.names.rows)
+
+    @property
+    def left(self) -> Names:
+        """Its requests that have no result."""
+        if not self.ended:
+            return self.names
+        return self.names.only({row for name, row in self.names.rows.items() if name not in self.ended})
+
+    @property
+    def left_count(self) -> int:
+        return len(self.names.rows) - len(self.ended)
 
     @property
     def first_row(self) -> int:

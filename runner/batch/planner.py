@@ -76,11 +76,11 @@ class Planner:
 
     def expect(self, draft: Draft) -> None:
         """A batch of an earlier session is on its way, too."""
-        self._waiting_rows += draft.count
+        self._waiting_rows += draft.left_count
 
     def sent(self, draft: Draft) -> None:
         """The batch is accepted, or its rows have ended or will be cut anew."""
-        self._waiting_rows -= draft.count
+        self._waiting_rows -= draft.left_count
         if draft.body is not None:
             with suppress(OSError):
                 draft.body.unlink()
@@ -92,7 +92,7 @@ class Planner:
             if self.has_place() and (self._held or not self._feed.is_dry):
                 draft = await self._cut()
                 if draft is not None:
-                    self._waiting_rows += draft.count
+                    self._waiting_rows += draft.left_count
                     self.on_cut(draft)
             else:
                 await self._wait()
@@ -105,6 +105,8 @@ class Planner:
                 writer.add(self._source.request(line))
             again = writer.finish(draft.due)
         if again.key != draft.key:
+            with suppress(OSError):
+                path.unlink()
             where = f"batch {draft.label}, rows {draft.first_row:,} to {draft.ranges[-1].stop - 1:,}"
             hint = "was this tool or a library under it changed? use the old one, or --new"
             raise StoppedEarly(Problem("makes other bytes now than when it was first sent", where, hint))

@@ -201,7 +201,7 @@ class Uploader:
         if not draft.intended:
             self._parts.journal.write(draft.intent(), is_owed=False)
             draft.intended = True
-            self._meter.unacknowledged += draft.count
+            self._meter.unacknowledged += draft.left_count
         draft.attempts += 1
         draft.may_send = False
         outcome = await self._parts.transport.create_batch(Upload(body, draft.size_bytes), draft.key)
@@ -246,7 +246,7 @@ class Uploader:
             accepted = min(max(made_at, draft.sent or accepted), accepted)
         self._refusals = 0
         self._any_accepted = True
-        self._meter.accept(now, draft.count)
+        self._meter.accept(now, draft.left_count)
         self._let_go(draft)
         self._planner.grow()
         acceptance = BatchAcceptance(batch=draft.number, id=batch_id, attempts=draft.attempts, at=accepted)
@@ -263,8 +263,7 @@ class Uploader:
             return
         self._retract(draft, str(failure.status_code), now)
         self._refusals += 1
-        rows = draft.names.rows
-        culprit = culprit_of(outcome.param, failure.message, rows)
+        culprit = culprit_of(outcome.param, failure.message, draft.names.rows)
         if not self._any_accepted and (culprit is None or self._refusals >= MOST_REFUSALS):
             raise self._nothing_accepted(failure)
         if culprit is None:
@@ -278,9 +277,10 @@ class Uploader:
             )
         else:
             self._planner.shrink(draft.count)
-        self._endings.end(draft, culprit, "rejected", failure, outcome.reply)
+        if culprit not in draft.ended:
+            self._endings.end(draft, culprit, "rejected", failure, outcome.reply)
         self._let_go(draft)
-        self._planner.again(row for name, row in rows.items() if name != culprit)
+        self._planner.again(row for name, row in draft.left.rows.items() if name != culprit)
 
     def _nothing_accepted(self, failure: Failure) -> NothingAccepted:
         what = f"the first batch was refused: {failure.message}"
@@ -324,17 +324,17 @@ class Uploader:
             at = self._parts.clock.unix(now)
             self._parts.journal.write(BatchRetraction(batch=draft.number, cause=cause, at=at))
             draft.intended = draft.in_doubt = False
-            self._meter.unacknowledged -= draft.count
+            self._meter.unacknowledged -= draft.left_count
 
     def _end(self, draft: Draft, status: ResultStatus, failure: Failure) -> None:
-        """All of its rows."""
-        for wire_id in draft.names.rows:
+        """All of its rows that have no result."""
+        for wire_id in draft.left.rows:
             self._endings.end(draft, wire_id, status, failure)
         self._let_go(draft)
 
     def _let_go(self, draft: Draft) -> None:
         """It is no longer on its way."""
-        self._meter.unacknowledged -= draft.count if draft.intended else 0
+        self._meter.unacknowledged -= draft.left_count if draft.intended else 0
         del self._here[draft.number]
         self._planner.sent(draft)
 

@@ -52,7 +52,7 @@ def recall(run_dir: RunDir, manifest: Manifest, limit: int) -> History:
     meter.recall_counters(sample)
     meter.accepted += recovery.open_count
     done_beyond = recovery.done.count - recovery.done.count_below(limit)
-    meter.total = limit + done_beyond + sum(row >= limit for row in recovery.open_rows())
+    meter.total = limit + done_beyond + sum(row >= limit for row in recovery.rows_under_way())
     session = Session(manifest.name, manifest.created, _number(sample, "wall_s"), _number(sample, "cpu_s"))
     session.rows = manifest.rows
     session.continued = max(len(marks.sessions) - 1, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import chain
 
 import msgspec
 
@@ -56,18 +55,17 @@ class Recovery:
         """Results of earlier epochs stand in `results.jsonl`: a kill came before they were set aside."""
 
     def need_no_post(self) -> Rows:
-        """Rows that are done, or accepted and to be polled, or in a batch whose fate is to be found out."""
+        """Rows that are done or under way."""
         rows = self.done.copy()
-        for row in chain(self.open, *(batch.rows for batch in self.batches.values())):
+        for row in self.rows_under_way():
             rows.add(row)
         return rows
 
-    def open_rows(self) -> Iterator[int]:
-        """Rows that the service works on, as far as is known."""
+    def rows_under_way(self) -> Iterator[int]:
+        """Rows that the service works on, and those in a batch whose fate is to be found out."""
         yield from self.open
         for batch in self.batches.values():
-            if batch.accepted:
-                yield from batch.rows
+            yield from batch.rows
 
     @property
     def open_count(self) -> int:
