@@ -27,6 +27,7 @@ class Batches:
         self._section = parts.config.batch
         self._source = source
         self._left = list(recovery.batches.values())
+        """Batches of earlier sessions, until all of them are taken over."""
         endings = Endings(parts, recovery.epochs)
         self._planner = Planner(parts, source, feed, endings, recovery.next_batch)
         self._collector = Collector(parts, recovery.epochs)
@@ -79,7 +80,8 @@ class Batches:
     def _has_place(self) -> bool:
         """For one batch more; those whose bodies are on the disk are few, however many may be open."""
         drafts = len(self._uploader)
-        return drafts + len(self._collector) < self._section.max_open and drafts <= self._section.concurrency
+        taken = len(self._left) + drafts + len(self._collector)
+        return taken < self._section.max_open and drafts <= self._section.concurrency
 
     def _follow(self, draft: Draft, batch_id: str, accepted: float) -> None:
         self._parts.meter.open += draft.left_count
@@ -113,6 +115,7 @@ class Batches:
             else:
                 self._look_for(left, known)
         self._left.clear()
+        self._planner.wake()
 
     def _collect_again(self, left: LeftBatch, accepted: BatchAcceptance, names: Names) -> None:
         intent = left.intent
