@@ -27,6 +27,7 @@ class Batches:
         self._section = parts.config.batch
         self._source = source
         self._left = list(recovery.batches.values())
+        """Batches of earlier sessions, until all of them are taken over."""
         endings = Endings(parts, recovery.epochs)
         self._planner = Planner(parts, source, feed, endings, recovery.next_batch)
         self._collector = Collector(parts, recovery.epochs)
@@ -138,7 +139,7 @@ class Batches:
         )
 
     def _look_for(self, left: LeftBatch, names: Names) -> None:
-        intent = left.intent
+        intent, undone = left.intent, set(left.rows)
         draft = Draft(
             number=intent.batch,
             label=intent.label,

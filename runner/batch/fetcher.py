@@ -99,6 +99,9 @@ class Fetcher(Follower[Item]):
         if isinstance(outcome, Done):
             self._parts.sink.finish(item, clock.unix(ended), outcome)
             self._ended(item)
+        elif item.said in UNSUCCESSFUL and item.polls >= LOOKS_BEFORE_GONE:
+            message = f"the batch says that it ended {item.said}, and its response does not say why"
+            self._lose(item, item.said, Failure(item.said, message), ended)
         else:  # the batch is ahead of its parts
             self._wait_on(item, clock.unix(started), ended)
 

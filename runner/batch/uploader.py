@@ -277,8 +277,7 @@ class Uploader:
             return
         self._retract(draft, str(failure.status_code), now)
         self._refusals += 1
-        rows = draft.names.rows
-        culprit = culprit_of(outcome.param, failure.message, rows)
+        culprit = culprit_of(outcome.param, failure.message, draft.names.rows)
         if not self._any_accepted and (culprit is None or self._refusals >= MOST_REFUSALS):
             raise self._nothing_accepted(failure)
         if culprit is None:

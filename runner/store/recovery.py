@@ -56,7 +56,7 @@ class Recovery:
         """Results of earlier epochs stand in `results.jsonl`: a kill came before they were set aside."""
 
     def need_no_post(self) -> Rows:
-        """Rows that are done, or accepted and to be polled, or in a batch whose fate is to be found out."""
+        """Rows that are done or under way."""
         rows = self.done.copy()
         for row in self.claimed_rows():
             rows.add(row)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -42,6 +43,13 @@ class _Head(msgspec.Struct, gc=False):
     incomplete_details: msgspec.Raw = msgspec.Raw()
 
 
+class _Result(_Head, gc=False):
+    output: msgspec.Raw = msgspec.Raw()
+
+
+_H = TypeVar("_H", bound=_Head)
+
+
 class _Details(msgspec.Struct, gc=False):
     cached_tokens: int | None = 0
     reasoning_tokens: int | None = 0
@@ -55,6 +63,7 @@ class _Tokens(msgspec.Struct, gc=False):
 
 
 _decode_head = msgspec.json.Decoder(_Head).decode
+_decode_result = msgspec.json.Decoder(_Result).decode
 _decode_tokens = msgspec.json.Decoder(_Tokens, strict=False).decode
 
 
@@ -62,7 +71,7 @@ def read_submit(status: int, headers: Headers, body: bytes, now: float, _: str =
     """The meaning of an answer to a POST; `now` in Unix seconds, for a `Retry-After` that is a date."""
     if 200 <= status < 300:
         try:
-            head, body = _read(body)
+            head, body = _read(body, _decode_head)
         except Unreadable as error:
             return unreadable(error, status, ambiguous=True)
         ended = _done(status, headers, head, body)
@@ -80,18 +89,36 @@ def read_retrieve(
     """
     if 200 <= status < 300:
         try:
-            head, body = _read(body, job_id)
+            head, body = _read(body, _decode_head, job_id)
         except Unreadable as error:
             return unreadable(error, status, ambiguous=False)
         return _done(status, headers, head, body) or PENDING
     return refusal(status, headers, body, now) or gone(status, body)
 
 
+def read_result(status: int, headers: Headers, body: bytes, now: float, _: str = "") -> RetrieveOutcome:
+    """As `read_retrieve`, for a request of a batch, which has an id that nobody was told before.
+
+    An object that does not say how it stands is done by what it holds: the batch has said that it is.
+    """
+    if not 200 <= status < 300:
+        return read_retrieve(status, headers, body, now)
+    try:
+        head, body = _read(body, _decode_result)
+    except Unreadable as error:
+        return unreadable(error, status, ambiguous=False)
+    if head.status is None and lenient(head.error):
+        head.status = "failed"
+    elif head.status is None and lenient(head.output) is not None:
+        head.status = "completed"
+    return _done(status, headers, head, body) or PENDING
+
+
 def read_cancel(status: int, headers: Headers, body: bytes, now: float, job_id: str = "") -> CancelOutcome:
     """The meaning of an answer to a cancellation; what became of the job, a GET tells where this does not."""
     if 200 <= status < 300:
         try:
-            head, body = _read(body, job_id)
+            head, body = _read(body, _decode_head, job_id)
         except Unreadable:
             return PENDING
         return _done(status, headers, head, body) or PENDING
@@ -100,9 +127,9 @@ def read_cancel(status: int, headers: Headers, body: bytes, now: float, job_id: 
     return refusal(status, headers, body, now) or rejected(status, headers, body)
 
 
-def _read(body: bytes, job_id: str = "") -> tuple[_Head, bytes]:
+def _read(body: bytes, decode: Callable[[bytes], _H], job_id: str = "") -> tuple[_H, bytes]:
     """The head of a response object, and the object as JSON on one line. Raises `Unreadable`."""
-    head, body = decoded(body, _decode_head, "a response object")
+    head, body = decoded(body, decode, "a response object")
     check_id(head.id, job_id, body)
     if b"\n" in body or b"\r" in body:
         body = msgspec.json.format(body, indent=-1)

@@ -27,7 +27,7 @@ from runner.transport.outcomes import (
 )
 from runner.transport.patience import Patience
 from runner.transport.proxies import proxy_for
-from runner.transport.reading import Reader, read_cancel, read_retrieve, read_submit
+from runner.transport.reading import Reader, read_cancel, read_result, read_retrieve, read_submit
 from runner.transport.reading_batches import read_create, read_list, read_statuses
 from runner.transport.scrub import Headers, Scrubber
 from runner.transport.uploads import Upload
@@ -101,7 +101,7 @@ class Sdk:
         return await self._exchange(self._look(batch_path(batch_id)), read_statuses, batch_id)
 
     async def batch_result(self, batch_id: str, custom_id: str) -> RetrieveOutcome:
-        return await self._exchange(self._look(batch_path(batch_id, custom_id)), read_retrieve)
+        return await self._exchange(self._look(batch_path(batch_id, custom_id)), read_result)
 
     async def list_batches(self, before_id: str | None, limit: int) -> ListOutcome:
         return await self._exchange(self._look(list_query(before_id, limit)), read_list)
