@@ -139,7 +139,7 @@ class Batches:
         )
 
     def _look_for(self, left: LeftBatch, names: Names) -> None:
-        intent, undone = left.intent, set(left.rows)
+        intent = left.intent
         draft = Draft(
             number=intent.batch,
             label=intent.label,

@@ -33,10 +33,6 @@ class Names(msgspec.Struct):
         """The row's own id."""
         return self.own.get(wire_id, wire_id)
 
-    def only(self, rows: Container[int]) -> Names:
-        """Those of these rows."""
-        return Names({name: row for name, row in self.rows.items() if row in rows}, self.own)
-
 
 class Draft(msgspec.Struct):
     """Rows that were cut into one batch, which has no id yet. Times in Unix seconds."""

@@ -92,7 +92,7 @@ class Planner:
             if self.has_place() and (self._held or not self._feed.is_dry):
                 draft = await self._cut()
                 if draft is not None:
-                    self._waiting_rows += draft.left_count
+                    self._waiting_rows += draft.count
                     self.on_cut(draft)
             else:
                 await self._wait()

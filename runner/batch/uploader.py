@@ -291,7 +291,7 @@ class Uploader:
             )
         else:
             self._planner.shrink(draft.count)
-        if rows[culprit] not in draft.settled:
+        if draft.names.rows[culprit] not in draft.settled:
             self._endings.end(draft, culprit, "rejected", failure, outcome.reply)
         self._let_go(draft)
         self._planner.again(row for name, row in draft.own_names.rows.items() if name != culprit)

@@ -135,9 +135,7 @@ def test_the_files_of_a_run_tell_which_rows_are_in_which_batch(history):
     left = told.left().values()
     assert recovery.open_count == sum(len(rows) for is_accepted, rows in left if is_accepted)
     assert recovery.unacknowledged_count == sum(len(rows) for is_accepted, rows in left if not is_accepted)
-    assert sorted(recovery.claimed_rows()) == sorted(
-        row for _, rows in left for row in rows
-    )
+    assert sorted(recovery.claimed_rows()) == sorted(row for _, rows in left for row in rows)
     needed = recovery.need_no_post()
     assert {row for row in range(ROWS) if row in needed} == told.done | set(told.rows)
     for number, batch in recovery.batches.items():
