@@ -7,6 +7,7 @@ from typing import Any
 
 from runner.batch.collector import Collector
 from runner.batch.draft import Draft, Names
+from runner.batch.drafts import Drafts
 from runner.batch.ending import Endings
 from runner.batch.names import wire_id
 from runner.batch.open_batch import OpenBatch
@@ -31,15 +32,12 @@ class Batches:
         endings = Endings(parts, recovery.epochs)
         self._planner = Planner(parts, source, feed, endings, recovery.next_batch)
         self._collector = Collector(parts, recovery.epochs)
-        self._uploader = Uploader(
-            parts,
-            self._planner,
-            endings,
-            self._follow,
-            any_accepted=recovery.any_batch_accepted,
+        self._drafts = Drafts(
+            parts, self._planner, endings, self._follow, any_accepted=recovery.any_batch_accepted
         )
+        self._uploader = Uploader(parts, self._planner, self._drafts)
         self._planner.has_place = self._has_place
-        self._planner.on_cut = self._uploader.add
+        self._planner.on_cut = self._drafts.add
         self._collector.on_collected = self._planner.wake
         self._collector.on_forgotten = self._planner.again
         parts.meter.unacknowledged = recovery.unacknowledged_count
@@ -71,7 +69,7 @@ class Batches:
 
     def close(self) -> None:
         """Bodies that were not sent can be made again."""
-        self._uploader.close()
+        self._drafts.close()
 
     async def _plan(self) -> None:
         await self._uploader.meet()
@@ -79,7 +77,7 @@ class Batches:
 
     def _has_place(self) -> bool:
         """For one batch more; those whose bodies are on the disk are few, however many may be open."""
-        drafts = len(self._uploader)
+        drafts = len(self._drafts)
         batches = drafts + len(self._collector) + len(self._left)
         return batches < self._section.max_open and drafts <= self._section.concurrency
 
@@ -156,7 +154,7 @@ class Batches:
             settled=_settled(left, names),
         )
         self._planner.expect(draft)
-        self._uploader.add(draft)
+        self._drafts.add(draft)
 
 
 def _settled(left: LeftBatch, names: Names) -> frozenset[int]:

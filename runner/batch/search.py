@@ -1,0 +1,98 @@
+"""Questions that are asked before a body is sent: is there a service, and does it have this batch already?"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from runner.batch.draft import Draft
+from runner.batch.drafts import Drafts
+from runner.batch.finder import NOT_FOUND, Found, Sight, find
+from runner.pipeline.follower import GONE_SHARE, LOOKS_BEFORE_GONE
+from runner.pipeline.parts import Parts
+from runner.transport.outcomes import Listing, Throttled, Transient, Unauthorised
+
+
+async def meet(parts: Parts, stopped: asyncio.Event) -> None:
+    """Before megabytes are sent, a small question: is there a service, and does it take the key?
+
+    Returns once it has answered. Raises what ends the run.
+    """
+    contact, failures = parts.contact, 0
+    while not contact.made and not stopped.is_set():
+        outcome = await parts.transport.list_batches(None, 1)
+        if not isinstance(outcome, Listing | Throttled | Transient | Unauthorised):
+            return  # it lists none: the first batch will tell
+        end_of_run = contact.note(outcome, parts.clock.now())
+        if end_of_run:
+            raise end_of_run
+        if isinstance(outcome, Throttled | Transient):
+            failures += 1
+            parts.meter.submit_retries[outcome.cause] += 1
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopped.wait(), parts.retry_wait_s(failures, outcome.wait_s))
+
+
+class Search:
+    """Looks for a batch whose POST brought no answer, and decides what follows from what it sees."""
+
+    def __init__(self, parts: Parts, drafts: Drafts) -> None:
+        self._parts = parts
+        self._drafts = drafts
+
+    async def look_for(self, draft: Draft) -> None:
+        """Once. Raises what ends the run."""
+        sight = await find(self._parts.transport, draft)
+        now = self._parts.clock.now()
+        if not isinstance(sight, Found | Sight):
+            self._look_again(draft, sight, now)
+            return
+        drafts = self._drafts
+        drafts.circuit.ended(now, answered=True)
+        self._parts.contact.hear_of_an_answer(now)
+        if isinstance(sight, Found):
+            drafts.accept(draft, sight.id, now, sight.at)
+            return
+        is_protected = drafts.is_protected(draft)
+        if is_protected and sight is not Sight.ABSENT:
+            self._allow(draft, now)
+        elif self._may_yet_come(draft, now):  # a service that ignores keys would run it twice
+            drafts.push(draft, now + self._parts.retry_wait_s(draft.missed, None))
+        elif sight is not Sight.ABSENT and self._parts.config.submit.on_uncertain != "resend":
+            drafts.end(draft, "uncertain", NOT_FOUND)
+        elif draft.settled:  # in its body are rows that must not be sent again
+            drafts.retract(draft, "absent", now)
+            drafts.cut_anew(draft)
+        else:
+            draft.in_doubt = is_protected
+            self._allow(draft, now)
+
+    def _allow(self, draft: Draft, now: float) -> None:
+        """It may be sent again, unless that was tried often enough."""
+        if draft.last is not None and self._drafts.is_spent(draft):
+            self._drafts.end(draft, "uncertain" if draft.in_doubt else "rejected", draft.last)
+            return
+        draft.may_send = True
+        self._drafts.push(draft, now)
+
+    def _may_yet_come(self, draft: Draft, now: float) -> bool:
+        """It was not found, and may have been on its way when the list was made."""
+        draft.missed += 1
+        if draft.missed == 1:
+            draft.missed_since = now
+        is_early = now - draft.missed_since < GONE_SHARE * self._parts.config.limits.max_outage_s
+        return is_early or draft.missed < LOOKS_BEFORE_GONE
+
+    def _look_again(self, draft: Draft, outcome: Throttled | Transient | Unauthorised, now: float) -> None:
+        end_of_run = self._parts.contact.note(outcome, now)
+        self._drafts.circuit.ended(now, answered=not isinstance(outcome, Transient))
+        wait_s = None
+        if isinstance(outcome, Throttled):
+            self._parts.throttled(self._drafts.gate, outcome, now, now)
+        if not isinstance(outcome, Unauthorised):
+            self._parts.meter.submit_retries[outcome.cause] += 1
+            wait_s = outcome.wait_s
+        draft.failures += 1
+        self._drafts.push(draft, now + self._parts.retry_wait_s(draft.failures, wait_s))
+        if end_of_run:
+            raise end_of_run
