@@ -83,8 +83,8 @@ class Drafts:
     async def announce(self, draft: Draft) -> None:
         """Its POST may be made from now on. Raises `StorageError`.
 
-        So much is paid for at once that a power cut must not make its number, or its rows, free again: this is
-        on the disk, too.
+        This is on the disk, too: so much is paid for at once that a power cut must not make its number, or its
+        rows, free again.
         """
         if draft.intended:
             return
