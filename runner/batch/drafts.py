@@ -77,14 +77,17 @@ class Drafts:
         """What was to be done with one that was handed out is done, or failed."""
         self._under_way -= 1
         self._meter.posting -= 1
+
+    def places_are_free(self) -> None:
+        """After that, unless the run ends by it."""
         self._planner.wake()
         self.turnstile.wake()
 
     async def announce(self, draft: Draft) -> None:
         """Its POST may be made from now on. Raises `StorageError`.
 
-        This is on the disk, too: so much is paid for at once that a power cut must not make its number, or its
-        rows, free again.
+        This is on the disk, too: so much is paid for at once that a power cut must not make its number, or
+        its rows, free again.
         """
         if draft.intended:
             return

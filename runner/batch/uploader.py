@@ -58,6 +58,7 @@ class Uploader:
                     await self._send(draft)
             finally:
                 self._drafts.over()
+            self._drafts.places_are_free()
 
     def stop(self) -> None:
         """Send nothing more."""
