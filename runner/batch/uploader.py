@@ -10,10 +10,9 @@ from typing import Final
 
 from runner.batch.culprit import culprit_of
 from runner.batch.draft import Draft
-from runner.batch.ending import Endings
+from runner.batch.ending import Endings, nothing_accepted
 from runner.batch.finder import NOT_FOUND, Found, Sight, find
 from runner.batch.planner import Planner
-from runner.errors import NothingAccepted, Problem
 from runner.pipeline.follower import GONE_SHARE, LOOKS_BEFORE_GONE
 from runner.pipeline.parts import Parts
 from runner.pipeline.submitter import is_protected
@@ -35,7 +34,6 @@ from runner.transport.uploads import Upload
 
 MOST_REFUSALS: Final = 10
 """Batches that are sent to a service that has refused each one before."""
-_NO_BATCHES: Final = (404, 405, 501)
 
 
 class Uploader:
@@ -274,7 +272,7 @@ class Uploader:
         rows = draft.names.rows
         culprit = culprit_of(outcome.param, failure.message, rows)
         if not self._any_accepted and (culprit is None or self._refusals >= MOST_REFUSALS):
-            raise self._nothing_accepted(failure)
+            raise nothing_accepted(failure, self._refusals)
         if culprit is None:
             self._end(draft, "rejected", failure)
             return
@@ -290,17 +288,6 @@ class Uploader:
             self._endings.end(draft, culprit, "rejected", failure, outcome.reply)
         self._let_go(draft)
         self._planner.again(row for name, row in draft.own_names.rows.items() if name != culprit)
-
-    def _nothing_accepted(self, failure: Failure) -> NothingAccepted:
-        what = f"the first batch was refused: {failure.message}"
-        hint = "no more were sent; mend the request or the config, then start afresh with --new"
-        if self._refusals > 1:
-            what = f"the first {self._refusals} batches were all refused: {failure.message}"
-        if failure.status_code in _NO_BATCHES:
-            hint = "does the service have a Batch API? with target.mode: background it needs none"
-        elif failure.status_code == 413:
-            hint = "lower batch.max_bytes, then run the same command again"
-        return NothingAccepted(Problem(what, f"HTTP {failure.status_code}", hint))
 
     def _try_again(self, draft: Draft, outcome: Throttled | Transient, now: float) -> None:
         draft.last = None if outcome.cause == "connect" else outcome.failure
