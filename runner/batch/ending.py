@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from runner.batch.draft import Draft
+from runner.errors import NothingAccepted, Problem
 from runner.pipeline.parts import Parts
 from runner.records import Failure, Reply, Request, Result, ResultStatus, Timing, Usage
+
+_NO_BATCHES: Final = (404, 405, 501)
 
 
 class Endings:
@@ -48,3 +52,16 @@ class Endings:
 
     def _now(self) -> float:
         return self._parts.clock.unix(self._parts.clock.now())
+
+
+def nothing_accepted(failure: Failure, refusals: int) -> NothingAccepted:
+    """The end of a run whose first batches, so many, were all refused."""
+    what = f"the first batch was refused: {failure.message}"
+    hint = "no more were sent; mend the request or the config, then start afresh with --new"
+    if refusals > 1:
+        what = f"the first {refusals} batches were all refused: {failure.message}"
+    if failure.status_code in _NO_BATCHES:
+        hint = "does the service have a Batch API? with target.mode: background it needs none"
+    elif failure.status_code == 413:
+        hint = "lower batch.max_bytes, then run the same command again"
+    return NothingAccepted(Problem(what, f"HTTP {failure.status_code}", hint))

@@ -38,6 +38,7 @@ class Planner:
         self._endings = endings
         self._number = first_number
         self._most_requests = self._section.max_requests
+        self._most_bytes = self._section.max_bytes
         self._held: Request | None = None
         """The first of the next batch: there was no room for it in the last."""
         self._news = asyncio.Event()
@@ -69,6 +70,10 @@ class Planner:
         So the good ones get through, and a bad one costs the logarithm of what its batch weighs.
         """
         self._most_requests = max(min(self._most_requests, refused) // 2, 1)
+
+    def lower(self, refused_bytes: int) -> None:
+        """A batch was refused for its size alone: none is to be larger than half of it from now on."""
+        self._most_bytes = min(self._most_bytes, max(refused_bytes // 2, 1))
 
     def grow(self) -> None:
         """A batch was accepted."""
@@ -117,7 +122,7 @@ class Planner:
         number, run_id = self._number, self._parts.run_id
         label = label_of(self._section.label or self._parts.config.name, run_id, number)
         path = self._parts.files.spool(number)
-        with BatchWriter(path, run_id, number, label, self._section.max_bytes) as writer:
+        with BatchWriter(path, run_id, number, label, self._most_bytes) as writer:
             await self._fill(writer)
             if self._closed or not writer.count:
                 return None
@@ -164,6 +169,6 @@ class Planner:
         """No batch is large enough for it."""
         message = (
             f"the request of {len(request.body):,} bytes fits into no batch "
-            f"(batch.max_bytes {self._section.max_bytes:,})"
+            f"(at most {self._most_bytes:,} bytes; see batch.max_bytes)"
         )
         self._endings.end_unsent(request, Failure(type="too_large", message=message))

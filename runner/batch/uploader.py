@@ -8,9 +8,9 @@ from typing import Final
 from runner.batch.culprit import culprit_of
 from runner.batch.draft import Draft
 from runner.batch.drafts import Drafts
+from runner.batch.ending import nothing_accepted
 from runner.batch.planner import Planner
 from runner.batch.search import Search, meet
-from runner.errors import NothingAccepted, Problem
 from runner.pipeline.parts import Parts
 from runner.records import Failure
 from runner.transport.outcomes import (
@@ -25,7 +25,7 @@ from runner.transport.uploads import Upload
 
 MOST_REFUSALS: Final = 10
 """Batches that are sent to a service that has refused each one before."""
-_NO_BATCHES: Final = (404, 405, 501)
+TOO_LARGE: Final = 413
 
 
 class Uploader:
@@ -123,12 +123,34 @@ class Uploader:
             return
         drafts.retract(draft, str(failure.status_code), now)
         self._refusals += 1
-        culprit = culprit_of(outcome.param, failure.message, draft.names.rows)
-        if not drafts.any_accepted and (culprit is None or self._refusals >= MOST_REFUSALS):
-            raise self._nothing_accepted(failure)
-        if culprit is None:
+        rows = draft.names.rows
+        is_too_large = failure.status_code == TOO_LARGE and draft.count > 1
+        culprit = None if is_too_large else culprit_of(outcome.param, failure.message, rows)
+        if failure.status_code == TOO_LARGE and draft.count == 1:
+            culprit = next(iter(rows))
+        if not drafts.any_accepted and (
+            self._refusals >= MOST_REFUSALS or not (is_too_large or culprit is not None)
+        ):
+            raise nothing_accepted(failure, self._refusals)
+        if is_too_large:
+            self._cut_smaller(draft, failure)
+        elif culprit is None:
             drafts.end(draft, "rejected", failure)
-            return
+        else:
+            self._cut_without(draft, culprit, outcome)
+
+    def _cut_smaller(self, draft: Draft, failure: Failure) -> None:
+        """The service takes less at once than the config says."""
+        self._planner.lower(draft.size_bytes)
+        self._parts.warn(
+            f"the service takes no batch of {draft.size_bytes:,} bytes ({failure.message}): "
+            "the next ones are half as large; a lower batch.max_bytes saves the upload"
+        )
+        self._drafts.cut_anew(draft)
+
+    def _cut_without(self, draft: Draft, culprit: str, outcome: Rejected) -> None:
+        """One of its requests is to blame."""
+        failure = outcome.failure
         if self._refusals == 1:
             named = draft.names.custom_id(culprit)
             self._parts.warn(
@@ -137,18 +159,7 @@ class Uploader:
             )
         else:
             self._planner.shrink(draft.count)
-        drafts.cut_anew_without(draft, culprit, failure, outcome.reply)
-
-    def _nothing_accepted(self, failure: Failure) -> NothingAccepted:
-        what = f"the first batch was refused: {failure.message}"
-        hint = "no more were sent; mend the request or the config, then start afresh with --new"
-        if self._refusals > 1:
-            what = f"the first {self._refusals} batches were all refused: {failure.message}"
-        if failure.status_code in _NO_BATCHES:
-            hint = "does the service have a Batch API? with target.mode: background it needs none"
-        elif failure.status_code == 413:
-            hint = "lower batch.max_bytes, then run the same command again"
-        return NothingAccepted(Problem(what, f"HTTP {failure.status_code}", hint))
+        self._drafts.cut_anew_without(draft, culprit, failure, outcome.reply)
 
     def _try_again(self, draft: Draft, outcome: Throttled | Transient, now: float) -> None:
         drafts = self._drafts

@@ -165,15 +165,23 @@ def test_a_refused_label_is_told(stub_batches, go):
     assert not told.results
 
 
-def test_a_batch_too_large_for_the_service_says_which_number_to_lower(serve, go):
+def test_batches_too_large_for_the_service_become_smaller_until_they_fit(serve, go):
     service = serve(batches={"max_bytes": 1500})
     told = go(go.config(service, rows=60, batch={"max_requests": 30}))
-    assert told.exit_code == 3, told.errors
-    assert "HTTP 413" in told.errors
-    assert "lower batch.max_bytes" in told.errors
-    assert not told.results
-    told = go(go.config(service, rows=60, batch={"max_requests": 30, "max_bytes": 1500}))
     assert (told.exit_code, told.statuses) == (0, {"completed": 60}), told.errors
+    assert "a lower batch.max_bytes saves the upload" in told.errors
+    assert "Traceback" not in told.errors
+    refused = [event for event in go.journal() if event["event"] == "batch_refused"]
+    assert {event["cause"] for event in refused} == {"413"}
+    assert len(refused) < 10, "what was too large once is not tried again"
+
+
+def test_a_row_too_large_for_the_service_alone_is_rejected(serve, go):
+    service = serve(batches={"max_bytes": 1500})
+    rows = [{"input": "a"}, {"input": "b" * 2000}, {"input": "c"}]
+    told = go(go.config(service, source=go.lines(rows)))
+    assert told.exit_code == 1, told.errors
+    assert told.statuses == {"completed": 2, "rejected": 1}, told.errors
 
 
 def test_a_service_without_a_batch_api_is_told_of(serve, go):
