@@ -61,6 +61,8 @@ class Stub:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    """An answer is written in two pieces, and the second would wait for an acknowledgement of the first."""
 
     def do_POST(self) -> None:
         stub: Stub = self.server.stub  # type: ignore[attr-defined]

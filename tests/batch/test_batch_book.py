@@ -118,7 +118,7 @@ def as_told(left):
     return {number: (it.accepted is not None, list(it.rows)) for number, it in left.items()}
 
 
-@settings(max_examples=80)
+@settings(max_examples=60)
 @given(histories())
 def test_the_files_of_a_run_tell_which_rows_are_in_which_batch(history):
     written, results, told = history
@@ -163,8 +163,8 @@ def test_cut_off_at_any_entry_a_row_is_in_one_batch_at_most(history, data):
     assert not any(row in done for row in rows)
 
 
+@settings(max_examples=10)
 @given(histories())
-@settings(max_examples=30)
 def test_entries_of_batches_come_back_as_they_were_written(history):
     written, _, _ = history
     for entry in written:

@@ -31,8 +31,10 @@ OBJECTS = {
 }
 
 
-@pytest.mark.parametrize("transport", ["aiohttp", "openai"])
-@pytest.mark.parametrize("more", OBJECTS)
+BOTH = [*((more, "aiohttp") for more in OBJECTS), ("without a status", "openai")]
+
+
+@pytest.mark.parametrize(("more", "transport"), BOTH)
 def test_the_three_steps_of_the_guide_bring_a_hundred_rows_home(stub_batches, go, more, transport):
     with stub_batches() as stub:
         stub.result = lambda batch_id, name: (

@@ -53,8 +53,10 @@ def assert_retries(told, service, table, kind, transport):
     assert account["executed"] == account["delivered"] == len(told.results)
 
 
-@pytest.mark.parametrize("transport", ["aiohttp", "openai"])
-@pytest.mark.parametrize("kind", CAUSES)
+BOTH = [*((kind, "aiohttp") for kind in CAUSES), *((kind, "openai") for kind in ("500", "lost", "cut"))]
+
+
+@pytest.mark.parametrize(("kind", "transport"), BOTH)
 def test_a_result_that_does_not_come_is_fetched_again(serve, go, kind, transport):
     service = serve(faults={"result": {kind: 0.3}})
     told = go(go.config(service, rows=40, target={"transport": transport}))
