@@ -168,7 +168,7 @@ class Planner:
     def _reject(self, request: Request) -> None:
         """No batch is large enough for it."""
         message = (
-            f"the request of {len(request.body):,} bytes fits into no batch "
-            f"(at most {self._most_bytes:,} bytes; see batch.max_bytes)"
+            f"the request of {len(request.body):,} bytes fits into no batch of {self._most_bytes:,} bytes "
+            "(batch.max_bytes)"
         )
         self._endings.end_unsent(request, Failure(type="too_large", message=message))

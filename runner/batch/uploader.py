@@ -16,6 +16,7 @@ from runner.records import Failure
 from runner.transport.outcomes import (
     Created,
     CreateOutcome,
+    Listing,
     Rejected,
     Throttled,
     Transient,
@@ -75,7 +76,20 @@ class Uploader:
         draft.attempts += 1
         draft.may_send, draft.missed = False, 0
         outcome = await self._parts.transport.create_batch(Upload(body, draft.size_bytes), draft.key)
+        if isinstance(outcome, Transient) and outcome.is_spoken:
+            await self._ask_for_others(started)
         self._settle(draft, outcome, started, clock.now())
+
+    async def _ask_for_others(self, since: float) -> None:
+        """A batch that the service cannot digest is no outage: does it answer other questions?
+
+        Without this the last batch would never use up its tries, and end the run each time.
+        """
+        contact = self._parts.contact
+        if not contact.answered_since(since):
+            outcome = await self._parts.transport.list_batches(None, 1)
+            if isinstance(outcome, Listing):
+                contact.hear_of_an_answer(self._parts.clock.now())
 
     def _settle(self, draft: Draft, outcome: CreateOutcome, started: float, ended: float) -> None:
         end_of_run = self._parts.contact.note(outcome, ended)

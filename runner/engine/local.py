@@ -196,7 +196,9 @@ class _Local:
         messages = [str(ended_by)]
         if meter.open:
             said = f"{meter.open:,} jobs are still open at the service, and billable"
-            messages.append(f"{said}; `runner cancel {self._run_dir.path}` asks it to end them")
+            ask = f"`runner cancel {self._run_dir.path}` asks it to end them"
+            is_batch = self._config.target.mode == "batch"
+            messages.append(f"{said}; {'a batch cannot be cancelled' if is_batch else ask}")
         if meter.unacknowledged:
             messages.append(
                 f"{meter.unacknowledged:,} requests were sent without an acknowledgement: perhaps billable"

@@ -97,21 +97,21 @@ def read_retrieve(
 
 
 def read_result(status: int, headers: Headers, body: bytes, now: float, _: str = "") -> RetrieveOutcome:
-    """As `read_retrieve`, for a request of a batch, which has an id that nobody was told before.
+    """As `read_retrieve`, for a request of a batch: its id, if it has one, was told to nobody before.
 
     An object that does not say how it stands is done by what it holds: the batch has said that it is.
     """
     if not 200 <= status < 300:
         return read_retrieve(status, headers, body, now)
     try:
-        head, body = _read(body, _decode_result)
+        head, body = decoded(body, _decode_result, "a response object")
     except Unreadable as error:
         return unreadable(error, status, ambiguous=False)
     if head.status is None and lenient(head.error):
         head.status = "failed"
     elif head.status is None and lenient(head.output) is not None:
         head.status = "completed"
-    return _done(status, headers, head, body) or PENDING
+    return _done(status, headers, head, _one_line(body)) or PENDING
 
 
 def read_cancel(status: int, headers: Headers, body: bytes, now: float, job_id: str = "") -> CancelOutcome:
@@ -131,9 +131,11 @@ def _read(body: bytes, decode: Callable[[bytes], _H], job_id: str = "") -> tuple
     """The head of a response object, and the object as JSON on one line. Raises `Unreadable`."""
     head, body = decoded(body, decode, "a response object")
     check_id(head.id, job_id, body)
-    if b"\n" in body or b"\r" in body:
-        body = msgspec.json.format(body, indent=-1)
-    return head, body
+    return head, _one_line(body)
+
+
+def _one_line(body: bytes) -> bytes:
+    return msgspec.json.format(body, indent=-1) if b"\n" in body or b"\r" in body else body
 
 
 def check_id(found: str | int | None, asked: str, body: bytes, what: str = "job") -> None:

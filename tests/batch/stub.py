@@ -18,7 +18,8 @@ NOT_FOUND = {
 class Stub:
     """Only POST /batches and the two GETs. Every request is done at once; it lists none and knows no keys.
 
-    A test changes its habits by replacing `create`, `look` or `result`; each returns a status and a body.
+    A test changes its habits by replacing `create`, `look`, `result` or `list`, which return a status and a
+    body.
     """
 
     def __init__(self, base_url: str, create_s: float) -> None:
@@ -35,6 +36,7 @@ class Stub:
         self.create: Callable[[Any], tuple[int, Any]] = self.accept
         self.look: Callable[[str], tuple[int, Any]] = self.all_done
         self.result: Callable[[str, str], tuple[int, Any]] = self.answer
+        self.list: Callable[[], tuple[int, Any]] = lambda: (404, NOT_FOUND)
 
     def accept(self, body: Any) -> tuple[int, Any]:
         batch_id = f"batch_{self.accepted}"
@@ -83,6 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
         with stub.lock:
             stub.gets.append(self.path)
             match path:
+                case ["", "v1", "batches"]:
+                    answer = stub.list()
                 case ["", "v1", "batches", batch_id]:
                     answer = stub.look(batch_id)
                 case ["", "v1", "batches", batch_id, custom_id]:

@@ -120,7 +120,7 @@ def test_open_batches_cannot_be_cancelled_and_are_told(simulate, runner):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "30 jobs are still open at the service" in errors
+    assert "30 jobs are still open at the service, and billable; a batch cannot be cancelled" in errors
     said = runner("cancel", "runs/t")
     assert said.returncode == 1
     assert said.stdout == "30 requests in 2 batches are open\n"

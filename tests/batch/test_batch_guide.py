@@ -27,6 +27,7 @@ OBJECTS = {
     "with a status": {"status": "completed"},
     "without a status": {},
     "with a status of null": {"status": None},
+    "without an id": {"id": None},
     "with a usage": {"usage": {"input_tokens": 3, "output_tokens": 4}},
 }
 
@@ -38,7 +39,7 @@ BOTH = [*((more, "aiohttp") for more in OBJECTS), ("without a status", "openai")
 def test_the_three_steps_of_the_guide_bring_a_hundred_rows_home(stub_batches, go, more, transport):
     with stub_batches() as stub:
         stub.result = lambda batch_id, name: (
-            200, {"id": f"resp_{name}", "output": text(f"fact {name}"), **OBJECTS[more]},
+            200, {"id": f"resp_{name}", "output": text(f"fact {name}")} | OBJECTS[more],
         )  # fmt: skip
         lines = guide_lines()
         config = go.config(

@@ -33,7 +33,7 @@ def test_a_row_too_large_for_any_batch_is_rejected_and_the_others_complete(serve
     assert told.rows("rejected") == {0, 7, 29}
     for line in told.ended("rejected"):
         assert line["error"]["type"] == "too_large"
-        assert "batch.max_bytes 2,000" in line["error"]["message"]
+        assert "no batch of 2,000 bytes (batch.max_bytes)" in line["error"]["message"]
         assert (line["attempts"], line["timing"]["sent"]) == (0, None)
     assert service.account()["rejected"] == 0
 
@@ -171,7 +171,7 @@ def test_batches_too_large_for_the_service_become_smaller_until_they_fit(serve, 
     assert (told.exit_code, told.statuses) == (0, {"completed": 60}), told.errors
     assert "a lower batch.max_bytes saves the upload" in told.errors
     assert "Traceback" not in told.errors
-    refused = [event for event in go.journal() if event["event"] == "batch_refused"]
+    refused = told.entries("batch_refused")
     assert {event["cause"] for event in refused} == {"413"}
     assert len(refused) < 10, "what was too large once is not tried again"
 
@@ -231,3 +231,22 @@ def test_a_key_that_is_refused_later_ends_the_run_and_the_same_command_goes_on(s
         told = go(config)
     assert (told.exit_code, told.statuses) == (0, {"completed": 60}), told.errors
     assert sum(map(len, stub.batches.values())) == 60
+
+
+ERROR = {"message": "cannot be digested", "type": "server_error", "param": None, "code": None}
+
+
+def test_a_batch_that_always_fails_while_the_service_answers_otherwise_is_no_outage(stub_batches, go):
+    with stub_batches() as stub:
+        stub.list = lambda: (200, [])
+        accept = stub.accept
+        stub.create = lambda body: accept(body) if body["label"].endswith("-0") else (503, {"error": ERROR})
+        retry = {"max_attempts": 3, "base_s": 0.01, "cap_s": 0.01}
+        limits = {"max_outage_s": 0.5}
+        config = go.config(
+            stub.base_url, rows=20, batch={"max_requests": 10}, submit={"retry": retry}, limits=limits
+        )
+        told = go(config)
+    assert (told.exit_code, told.statuses) == (1, {"completed": 10, "rejected": 10}), told.errors
+    assert {line["error"]["message"] for line in told.ended("rejected")} == {"cannot be digested"}
+    assert len(stub.posts) == 4

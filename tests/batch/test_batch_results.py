@@ -31,7 +31,7 @@ def test_requests_that_end_otherwise_keep_the_services_error_and_what_they_cost(
 
 CAUSES = {
     "500": "500", "lost": "reset", "reset": "reset", "cut": "cut", "html": "502", "404": "gone",
-    "empty": "empty", "not_json": "not_json", "not_object": "not_object", "no_id": "no_id", "502": "502",
+    "empty": "empty", "not_json": "not_json", "not_object": "not_object", "502": "502",
 }  # fmt: skip
 MENDED_BY_THE_LIBRARY = ("lost", "reset")
 """The SDK's client repeats a GET that lost a kept connection, uncounted."""

@@ -101,7 +101,7 @@ def test_killed_in_the_middle_of_uploads_each_batch_is_at_the_service_once(serve
     runner.wait_for(process, lambda: service.account()["batch_posts_now"] == 2)
     process.kill()
     process.communicate()
-    assert not go.told(-9, "").entries("batch_accepted")
+    assert len(go.told(-9, "").entries("batch_accepted")) == 1, "the second is sent after it"
     told = assert_it_goes_on(go, config, service, 60, 6)
     assert "20 to be confirmed" in told.errors
 
@@ -125,7 +125,7 @@ def test_a_limit_is_kept_and_what_is_left_is_sent_later(serve, go):
     config = go.config(service, rows=60)
     told = go(config, "--limit", "25")
     assert (told.exit_code, told.statuses) == (0, {"completed": 25}), told.errors
-    assert [it["request_counts"] for it in service.batches()] == [10, 10, 5]
+    assert sorted(it["request_counts"] for it in service.batches()) == [5, 10, 10]
     assert "is complete: nothing was sent" in go(config, "--limit", "25").errors
     assert_it_goes_on(go, config, service, 60, 7)
 
