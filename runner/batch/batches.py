@@ -86,7 +86,6 @@ class Batches:
         self._collector.follow(
             OpenBatch(
                 id=batch_id,
-                label=draft.label,
                 number=draft.number,
                 kind=draft.kind,
                 names=draft.own_names,
@@ -96,7 +95,6 @@ class Batches:
                 attempts=draft.attempts,
                 without_result=draft.own_count,
                 inherited=False,
-                row=draft.first_row,
             )
         )
 
@@ -122,7 +120,6 @@ class Batches:
         self._collector.follow(
             OpenBatch(
                 id=accepted.id,
-                label=intent.label,
                 number=intent.batch,
                 kind=intent.kind,
                 names=names,
@@ -132,7 +129,6 @@ class Batches:
                 attempts=accepted.attempts,
                 without_result=len(names.rows),
                 inherited=True,
-                row=left.rows[0],
             )
         )
 

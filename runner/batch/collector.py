@@ -20,7 +20,7 @@ ENOUGH_TO_FETCH: Final = 8
 
 
 class Collector:
-    """Owns the open batches. Looks come before fetches, as long as there is not enough to fetch."""
+    """Owns the open batches. No batch is looked at while there is enough to fetch."""
 
     def __init__(self, parts: Parts, epochs: Mapping[int, int]) -> None:
         self._parts = parts
@@ -31,11 +31,13 @@ class Collector:
         self._fetcher = Fetcher(parts, gate, circuit, self.turnstile.wake, epochs)
         self._watcher.on_ended = self._fetcher.fetch
         self._watcher.on_lost = self._fetcher.lose
+        self._watcher.on_late = self._fetcher.ask_each
         self._watcher.on_forgotten = self._forget
         self._fetcher.on_fetched = self._fetched
         self._fetcher.on_forgotten = self._forget_one
         self._enough = ENOUGH_TO_FETCH * parts.config.poll.concurrency
         self._open: set[int] = set()
+        self._looked_last = False
         self.on_collected: Callable[[], None] = lambda: None
         """Told when a batch has no rows left that are open."""
         self.on_forgotten: Callable[[list[int]], None] = lambda _: None
@@ -59,16 +61,20 @@ class Collector:
                 await self._watcher.look(work)
 
     def _take(self, now: float) -> tuple[OpenBatch | Item | None, float | None]:
-        batch, look_at = None, None
-        if self._fetcher.backlog < self._enough:
-            batch, look_at = self._watcher.take(now)
-        if batch is not None:
-            return batch, None
-        item, fetch_at = self._fetcher.take(now)
-        if item is not None:
-            return item, None
-        times = [at for at in (look_at, fetch_at) if at is not None]
-        return None, min(times, default=math.inf)
+        """Looks and fetches take turns where both are due: neither has to wait for all of the other."""
+        ask_at = math.inf
+        for is_look in (not self._looked_last, self._looked_last):
+            work: OpenBatch | Item | None = None
+            at: float | None = None
+            if not is_look:
+                work, at = self._fetcher.take(now)
+            elif self._fetcher.backlog < self._enough:
+                work, at = self._watcher.take(now)
+            if work is not None:
+                self._looked_last = is_look
+                return work, None
+            ask_at = min(ask_at, math.inf if at is None else at)
+        return None, ask_at
 
     def _fetched(self, batch: OpenBatch) -> None:
         if not batch.without_result:

@@ -7,8 +7,12 @@ from collections.abc import Collection
 from itertools import islice
 from typing import Final
 
-_INDEX: Final = re.compile(r"\brequests?(?:\[|\.|/)(\d{1,6})(?:\]|\.|/|\b)")
+_PATH: Final = re.compile(r"\brequests?(?:\[|\.|/)(\d{1,6})(?:\]|\.|/|$)")
 """`requests[17].params.model`, `requests.17`, `/requests/17`: a path, as validators write it."""
+_PATH_IN_WORDS: Final = re.compile(
+    r"(?:\brequests?\[(?=\d+\])|/requests?/|\brequests?\.(?=\d+\.(?:params|custom_id)))(\d{1,6})\b"
+)
+"""The same where it cannot be prose: \"a limit of 5 requests.3 more\" names none."""
 _QUOTED: Final = re.compile(r"""['"`‘“]([a-z0-9][a-z0-9_-]{0,63})['"`’”]""")
 _NAMED: Final = re.compile(r"custom[_ ]id\W{0,4}([a-z0-9][a-z0-9_-]{0,63})", re.IGNORECASE)
 
@@ -19,8 +23,8 @@ def culprit_of(param: str | None, message: str, wire_ids: Collection[str]) -> st
     By its place in the body (`wire_ids` are in that order, quick to look in), or by its id. One that stands
     in a message by chance ("model") is only believed in quotes or beside the word custom_id, and alone.
     """
-    for text in (param or "", message):
-        places = {int(place) for place in _INDEX.findall(text)}
+    for text, path in ((param or "", _PATH), (message, _PATH_IN_WORDS)):
+        places = {int(place) for place in path.findall(text)}
         if len(places) == 1 and (place := places.pop()) < len(wire_ids):
             return next(islice(wire_ids, place, None))
         if places:

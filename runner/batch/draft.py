@@ -55,6 +55,8 @@ class Draft(msgspec.Struct):
     """Of the attempts, those that found nobody, or tried in an outage."""
     failures: int = 0
     """Of exchanges about it, in a row."""
+    failing_since: float = 0.0
+    """Monotonic time of the first of them."""
     failed_at: float | None = None
     """Monotonic time of the last of them."""
     intended: bool = False

@@ -41,6 +41,7 @@ class Drafts:
         """By number: those that wait, and those under way."""
         self._waiting: list[tuple[float, int, Draft]] = []
         self._under_way = 0
+        self._began = parts.clock.now()
         self.gate = Gate()
         self.circuit = Circuit(parts.config.limits.max_outage_s)
         self.turnstile: Turnstile[Draft] = Turnstile(self._take, parts.clock.now)
@@ -83,6 +84,11 @@ class Drafts:
         self._planner.wake()
         self.turnstile.wake()
 
+    def not_now(self, draft: Draft) -> None:
+        """It was handed out to be sent, and nothing more is to be sent."""
+        self.circuit.dropped()
+        self.push(draft, self._parts.clock.now())
+
     async def announce(self, draft: Draft) -> None:
         """Its POST may be made from now on. Raises `StorageError`.
 
@@ -102,8 +108,8 @@ class Drafts:
         if made_at is not None:
             accepted = min(max(made_at, draft.sent or accepted), accepted)
         self.any_accepted = True
-        since = None if draft.sent is None else self._parts.clock.monotonic(draft.sent)
-        self._meter.accept(now, draft.own_count, since)
+        sent = now if draft.sent is None else self._parts.clock.monotonic(draft.sent)
+        self._meter.accept(now, draft.own_count, since=max(sent, self._began))
         self._meter.milestones.accept(accepted)
         self._let_go(draft)
         acceptance = BatchAcceptance(batch=draft.number, id=batch_id, attempts=draft.attempts, at=accepted)
@@ -143,9 +149,11 @@ class Drafts:
         now_unix = self._parts.clock.unix(self._parts.clock.now())
         return is_protected(self._parts.config, draft.sent, now_unix)
 
-    def is_spent(self, draft: Draft) -> bool:
-        """Whether it was tried often enough."""
-        return draft.attempts - draft.excused >= self._parts.config.submit.retry.max_attempts
+    def is_spent(self, draft: Draft, now: float) -> bool:
+        """Whether it was tried often enough, and for as long as an outage may last: many rows hang on it."""
+        attempts = draft.attempts - draft.excused
+        is_over = now - draft.failing_since >= self._parts.config.limits.max_outage_s
+        return is_over and attempts >= self._parts.config.submit.retry.max_attempts
 
     def close(self) -> None:
         """All workers have ended. What is not accepted can be made again."""

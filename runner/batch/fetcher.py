@@ -19,11 +19,15 @@ from runner.transport.outcomes import SILENT, AnyOutcome, Done, RetrieveOutcome
 
 UNSUCCESSFUL: Final = ("failed", "cancelled", "expired")
 """Said of a request that has no result to wait for."""
+GONE_SHARE: Final = 5.0
+"""A result that is there, by the batch, is paid for: it may take its time to be found by its own name."""
 THROTTLED: Final = ("429", "503", "529")
 
 
 class Fetcher(Follower[Item]):
     """Owns what is done and not fetched. A request becomes an object of its own only when its turn comes."""
+
+    gone_share = GONE_SHARE
 
     def __init__(
         self,
@@ -37,7 +41,7 @@ class Fetcher(Follower[Item]):
         section = parts.config.poll
         self._backoff = Exponential(section.interval_s, section.factor, section.max_interval_s)
         self._epochs = epochs
-        self._ready: deque[tuple[OpenBatch, str, int, ResultStatus, float | None]] = deque()
+        self._ready: deque[tuple[OpenBatch, str, int, ResultStatus, float | None, Failure | None]] = deque()
         self.on_fetched: Callable[[OpenBatch], None] = lambda _: None
         """Told when a request of a batch has ended."""
 
@@ -49,7 +53,15 @@ class Fetcher(Follower[Item]):
     def fetch(self, batch: OpenBatch, ended: list[Ended], pending: float | None) -> None:
         """Take over requests that are done; the batch saw them unfinished last at `pending`."""
         rows = batch.names.rows
-        self._ready.extend((batch, name, rows.pop(name), status, pending) for name, status in ended)
+        self._ready.extend((batch, name, rows.pop(name), status, pending, None) for name, status in ended)
+        self._wake()
+
+    def ask_each(self, batch: OpenBatch, status: ResultStatus, failure: Failure) -> None:
+        """A last question about each request that its batch never called done; `failure` where that is no."""
+        rows = batch.names.rows
+        while rows:
+            name, row = rows.popitem()
+            self._ready.append((batch, name, row, status, batch.pending, failure))
         self._wake()
 
     def lose(self, batch: OpenBatch, status: ResultStatus, failure: Failure, now: float) -> None:
@@ -57,7 +69,7 @@ class Fetcher(Follower[Item]):
         rows = batch.names.rows
         while rows:
             name, row = rows.popitem()
-            self._lose(self._item(batch, name, row, status, batch.pending), status, failure, now)
+            self._lose(self._item(batch, name, row, status, batch.pending, failure), status, failure, now)
 
     def take(self, now: float) -> tuple[Item | None, float | None]:
         """As for any follower: those that are tried again go first."""
@@ -72,7 +84,13 @@ class Fetcher(Follower[Item]):
         return self._item(*self._ready.popleft()), None
 
     def _item(
-        self, batch: OpenBatch, wire_id: str, row: int, said: ResultStatus, pending: float | None
+        self,
+        batch: OpenBatch,
+        wire_id: str,
+        row: int,
+        said: ResultStatus,
+        pending: float | None,
+        otherwise: Failure | None,
     ) -> Item:
         return Item(
             row=row,
@@ -89,6 +107,8 @@ class Fetcher(Follower[Item]):
             batch=batch,
             wire_id=wire_id,
             said=said,
+            asked_since=self._parts.clock.unix(self._parts.clock.now()),
+            otherwise=otherwise,
         )
 
     async def _ask(self, item: Item) -> RetrieveOutcome:
@@ -99,6 +119,8 @@ class Fetcher(Follower[Item]):
         if isinstance(outcome, Done):
             self._parts.sink.finish(item, clock.unix(ended), outcome)
             self._ended(item)
+        elif item.otherwise is not None:
+            self._lose(item, item.said, item.otherwise, ended)
         elif item.said in UNSUCCESSFUL and item.polls >= LOOKS_BEFORE_GONE:
             message = f"the batch says that it ended {item.said}, and its response does not say why"
             self._lose(item, item.said, Failure(item.said, message), ended)
@@ -107,19 +129,25 @@ class Fetcher(Follower[Item]):
 
     def _miss(self, item: Item, failure: Failure, now: float) -> None:
         """A request that came to no good end may have nothing to show."""
-        if item.said in UNSUCCESSFUL:
-            self._lose(item, item.said, failure, now)
-        else:
+        if item.said not in UNSUCCESSFUL:
             super()._miss(item, failure, now)
+        elif item.missing + 1 < LOOKS_BEFORE_GONE:
+            item.missing += 1
+            self._push_back(item, "gone", None, now)
+        else:
+            self._lose(item, item.said, item.otherwise or failure, now)
 
     def _look_again(self, item: Item, cause: str, failure: Failure, wait_s: float | None, now: float) -> None:
         """Nor is it asked about for as long as one that succeeded."""
         is_about_it = cause not in SILENT and cause not in THROTTLED
         if item.said in UNSUCCESSFUL and is_about_it and item.failed_polls + 1 >= LOOKS_BEFORE_GONE:
             self._meter.poll_retries[cause] += 1
-            self._lose(item, item.said, failure, now)
+            self._lose(item, item.said, item.otherwise or failure, now)
         else:
             super()._look_again(item, cause, failure, wait_s, now)
+
+    def _since(self, item: Item) -> float:
+        return item.asked_since
 
     def _next_look(self, item: Item, now: float) -> float:
         return self._backoff.next_look(item, now)
@@ -129,6 +157,5 @@ class Fetcher(Follower[Item]):
         self._ended(item)
 
     def _ended(self, item: Item) -> None:
-        self._meter.open -= 1
         item.batch.without_result -= 1
         self.on_fetched(item.batch)

@@ -53,15 +53,15 @@ async def find(transport: Transport, draft: Draft) -> Search:
         if not isinstance(outcome, Listing):
             return outcome
         for entry in outcome.batches:
-            if entry.label == draft.label:
+            if entry.label is not None and entry.label.lower() == draft.label.lower():
                 return Found(entry.id, entry.created_at)
             is_like = entry.label is None and entry.count in (None, draft.count)
             is_recent = entry.created_at is None or entry.created_at >= since
             is_blurred = is_blurred or (is_like and is_recent)
         new = [entry for entry in outcome.batches if entry.id not in seen]
-        oldest = outcome.batches[-1].created_at if outcome.batches else None
+        times = [entry.created_at for entry in outcome.batches if entry.created_at is not None]
         # A service that knows no pages says the same again; one that says no times is read to the end.
-        if not new or (oldest is not None and oldest < since):
+        if not new or (times and max(times) < since):
             return Sight.BLURRED if is_blurred else Sight.ABSENT
         seen.update(entry.id for entry in new)
         before = outcome.batches[-1].id

@@ -10,7 +10,7 @@ from typing import Final
 LONGEST_ID: Final = 64
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _NOT_IN_IDS: Final = re.compile(r"[^a-z0-9_-]+")
-_NOT_IN_LABELS: Final = re.compile(r"[^a-zA-Z0-9_-]+")
+_NOT_IN_LABELS: Final = re.compile(r"[^a-z0-9_-]+")
 _LEGIBLE: Final = 40
 _DIGEST_BYTES: Final = 8
 _RUN_DIGITS: Final = 10
@@ -37,8 +37,11 @@ def wire_id(custom_id: str, taken: Container[str] = ()) -> str:
 
 
 def label_of(begins: str, run_id: str, number: int) -> str:
-    """The label of a batch: found again by it in the service's list, so no other run may ever have it."""
-    return f"{_NOT_IN_LABELS.sub('-', begins)[:64]}{run_mark(run_id)}{number}"
+    """The label of a batch: found again by it in the service's list, so no other run may ever have it.
+
+    In lower case, which no service changes.
+    """
+    return f"{_NOT_IN_LABELS.sub('-', begins.lower())[:64]}{run_mark(run_id)}{number}"
 
 
 def run_mark(run_id: str) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from runner.batch.draft import Names
-from runner.records import Job, ResultStatus
+from runner.records import Failure, Job, ResultStatus
 
 MOST_SAMPLED: Final = 64
 """Requests of a batch from which the polling strategy learns; it needs no more."""
@@ -28,7 +28,6 @@ class OpenBatch(msgspec.Struct):
     """An accepted batch with rows that have no result yet. Owned by the collector; times in Unix seconds."""
 
     id: str
-    label: str
     number: int
     kind: str
     names: Names
@@ -41,8 +40,6 @@ class OpenBatch(msgspec.Struct):
     """Requests that have no result: those not done, and those to be fetched."""
     inherited: bool
     """Accepted in an earlier session."""
-    row: int
-    """One of its rows, to tell it from other batches."""
     sampled: list[Sampled] = []
     order: int = 0
     """Where it stands among all batches of this session."""
@@ -54,6 +51,11 @@ class OpenBatch(msgspec.Struct):
     failing_since: float = 0.0
     missing: int = 0
     missing_since: float = 0.0
+
+    @property
+    def row(self) -> int:
+        """What tells it from all others; see `Watched`."""
+        return self.number
 
     def sample(self) -> None:
         """Choose requests to learn from, evenly over the batch."""
@@ -71,3 +73,7 @@ class Item(Job, kw_only=True, gc=False):
     wire_id: str
     said: ResultStatus
     """How the batch says that it ended."""
+    asked_since: float
+    """Unix seconds; its deadline counts from then, since the batch says that it is done."""
+    otherwise: Failure | None = None
+    """What it ends with unless it is done: nobody has said that it is."""

@@ -21,6 +21,8 @@ from runner.source import Source
 
 ROWS_AT_ONCE: Final = 100
 """Between which the event loop may do other things: some milliseconds of work."""
+BYTES_PER_ROW: Final = 10_000
+"""A large row is as much work as so many of them."""
 
 
 class Planner:
@@ -122,7 +124,7 @@ class Planner:
         number, run_id = self._number, self._parts.run_id
         label = label_of(self._section.label or self._parts.config.name, run_id, number)
         path = self._parts.files.spool(number)
-        with BatchWriter(path, run_id, number, label, self._most_bytes) as writer:
+        with BatchWriter(path, run_id, number, label, self._most_bytes, self._section.max_bytes) as writer:
             await self._fill(writer)
             if self._closed or not writer.count:
                 return None
@@ -132,7 +134,7 @@ class Planner:
 
     async def _fill(self, writer: BatchWriter) -> None:
         """Add rows until the batch is full, or there are no more for now."""
-        tried = 0
+        done = 0
         while not self._closed and writer.count < self._most_requests:
             if not self._allows_another(writer.count):
                 if writer.count:
@@ -149,8 +151,9 @@ class Planner:
                     self._held = request
                     return
                 self._reject(request)
-            tried += 1
-            if tried % ROWS_AT_ONCE == 0:
+            done += 1 if request is None else 1 + len(request.body) // BYTES_PER_ROW
+            if done >= ROWS_AT_ONCE:
+                done = 0
                 await asyncio.sleep(0)
 
     def _allows_another(self, count: int) -> bool:
@@ -168,7 +171,7 @@ class Planner:
     def _reject(self, request: Request) -> None:
         """No batch is large enough for it."""
         message = (
-            f"the request of {len(request.body):,} bytes fits into no batch of {self._most_bytes:,} bytes "
-            "(batch.max_bytes)"
+            f"the request of {len(request.body):,} bytes fits into no batch of "
+            f"{self._section.max_bytes:,} bytes (batch.max_bytes)"
         )
         self._endings.end_unsent(request, Failure(type="too_large", message=message))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import AsyncIterator, Sequence
 from itertools import chain
 from typing import Final
@@ -20,7 +21,8 @@ async def lines_in(source: Source, wanted: Sequence[Sequence[range]]) -> AsyncIt
     The ranges of each member rise; a row may be in several. Raises `StoppedEarly` where rows are missing.
     """
     rows = [chain.from_iterable(ranges) for ranges in wanted]
-    following = {index: first for index, row in enumerate(rows) if (first := next(row, None)) is not None}
+    following = [(first, index) for index, row in enumerate(rows) if (first := next(row, None)) is not None]
+    heapq.heapify(following)
     blocks = source.blocks()
     seen = 0
     while following:
@@ -32,15 +34,13 @@ async def lines_in(source: Source, wanted: Sequence[Sequence[range]]) -> AsyncIt
             last = max(ranges[-1].stop for ranges in wanted if ranges)
             raise StoppedEarly(f"the input changed while it was being sent: it had {last} rows, now {seen}")
         seen = block[-1].i + 1
-        if min(following.values()) >= seen:
-            continue
-        for line in block:
-            for index in [index for index, row in following.items() if row == line.i]:
-                yield index, line
-                after = next(rows[index], None)
-                if after is None:
-                    del following[index]
-                else:
-                    following[index] = after
-            if line.i % LINES_AT_ONCE == 0:
+        while following and following[0][0] < seen:
+            row, index = following[0]
+            yield index, block[row - block[0].i]
+            after = next(rows[index], None)
+            if after is None:
+                heapq.heappop(following)
+            else:
+                heapq.heapreplace(following, (after, index))
+            if row % LINES_AT_ONCE == 0:
                 await asyncio.sleep(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Final
 
 from runner.batch.draft import Draft
 from runner.batch.drafts import Drafts
@@ -11,6 +12,9 @@ from runner.batch.finder import NOT_FOUND, Found, Sight, find
 from runner.pipeline.follower import GONE_SHARE, LOOKS_BEFORE_GONE
 from runner.pipeline.parts import Parts
 from runner.transport.outcomes import Listing, Throttled, Transient, Unauthorised
+
+LAST_LOOKS_S: Final = 1.0
+"""Between looks once the time is over, if there were too few."""
 
 
 async def meet(parts: Parts, stopped: asyncio.Event) -> None:
@@ -39,6 +43,7 @@ class Search:
     def __init__(self, parts: Parts, drafts: Drafts) -> None:
         self._parts = parts
         self._drafts = drafts
+        self._patience_s = GONE_SHARE * parts.config.limits.max_outage_s
 
     async def look_for(self, draft: Draft) -> None:
         """Once. Raises what ends the run."""
@@ -57,7 +62,7 @@ class Search:
         if is_protected and sight is not Sight.ABSENT:
             self._allow(draft, now)
         elif self._may_yet_come(draft, now):  # a service that ignores keys would run it twice
-            drafts.push(draft, now + self._parts.retry_wait_s(draft.missed, None))
+            self._look_soon(draft, now)
         elif sight is not Sight.ABSENT and self._parts.config.submit.on_uncertain != "resend":
             drafts.end(draft, "uncertain", NOT_FOUND)
         elif draft.settled:  # in its body are rows that must not be sent again
@@ -69,19 +74,23 @@ class Search:
 
     def _allow(self, draft: Draft, now: float) -> None:
         """It may be sent again, unless that was tried often enough."""
-        if draft.last is not None and self._drafts.is_spent(draft):
+        if draft.last is not None and self._drafts.is_spent(draft, now):
             self._drafts.end(draft, "uncertain" if draft.in_doubt else "rejected", draft.last)
             return
         draft.may_send = True
         self._drafts.push(draft, now)
+
+    def _look_soon(self, draft: Draft, now: float) -> None:
+        """Again, ever further apart, but not later than the time is over."""
+        left_s = max(draft.missed_since + self._patience_s - now, LAST_LOOKS_S)
+        self._drafts.push(draft, now + min(self._parts.retry_wait_s(draft.missed, None), left_s))
 
     def _may_yet_come(self, draft: Draft, now: float) -> bool:
         """It was not found, and may have been on its way when the list was made."""
         draft.missed += 1
         if draft.missed == 1:
             draft.missed_since = now
-        is_early = now - draft.missed_since < GONE_SHARE * self._parts.config.limits.max_outage_s
-        return is_early or draft.missed < LOOKS_BEFORE_GONE
+        return now - draft.missed_since < self._patience_s or draft.missed < LOOKS_BEFORE_GONE
 
     def _look_again(self, draft: Draft, outcome: Throttled | Transient | Unauthorised, now: float) -> None:
         end_of_run = self._parts.contact.note(outcome, now)
@@ -93,6 +102,10 @@ class Search:
             self._parts.meter.submit_retries[outcome.cause] += 1
             wait_s = outcome.wait_s
         draft.failures += 1
-        self._drafts.push(draft, now + self._parts.retry_wait_s(draft.failures, wait_s))
+        is_enough = isinstance(outcome, Transient) and self._drafts.is_protected(draft)
+        if is_enough and not self._may_yet_come(draft, now):  # the list may never come, and the key will do
+            self._allow(draft, now)
+        else:
+            self._drafts.push(draft, now + self._parts.retry_wait_s(draft.failures, wait_s))
         if end_of_run:
             raise end_of_run

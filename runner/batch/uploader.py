@@ -69,6 +69,9 @@ class Uploader:
     async def _send(self, draft: Draft) -> None:
         clock = self._parts.clock
         body = draft.body or await self._planner.make_again(draft)
+        if self._stopped.is_set():  # that took its time
+            self._drafts.not_now(draft)
+            return
         started = clock.now()
         if draft.sent is None:
             draft.sent = clock.unix(started)
@@ -101,6 +104,7 @@ class Uploader:
                 drafts.gate.accepted()
                 self._accept(draft, outcome, ended)
             case Throttled():
+                draft.excused += 1  # the gate has its own pace, and the batch has done nothing
                 self._parts.throttled(drafts.gate, outcome, started, ended)
                 self._try_again(draft, outcome, ended)
             case Transient():
@@ -178,6 +182,8 @@ class Uploader:
     def _try_again(self, draft: Draft, outcome: Throttled | Transient, now: float) -> None:
         drafts = self._drafts
         draft.last = None if outcome.cause == "connect" else outcome.failure
+        if not draft.failures:
+            draft.failing_since = now
         draft.failures += 1
         self._parts.meter.submit_retries[outcome.cause] += 1
         if not draft.in_doubt:
@@ -185,9 +191,9 @@ class Uploader:
             if draft.settled:
                 drafts.cut_anew(draft)
                 return
-            if drafts.is_spent(draft):
-                if not self._parts.contact.made:
-                    raise self._parts.contact.unreachable(outcome.failure)
+            if drafts.is_spent(draft, now):
+                if not drafts.any_accepted:
+                    raise self._parts.contact.unreachable(outcome.failure, now - draft.failing_since)
                 drafts.end(draft, "rejected", outcome.failure)
                 return
         drafts.push(draft, now + self._parts.retry_wait_s(draft.failures, outcome.wait_s))

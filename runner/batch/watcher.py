@@ -25,6 +25,9 @@ class Watcher(Follower[OpenBatch]):
     of each), and so does a second of lag while they come to their ends; the two cancel out.
     """
 
+    gone_share = 1.0
+    """So much is in a batch that all of `limits.max_outage_s` passes before it is unknown."""
+
     def __init__(self, parts: Parts, gate: Gate, circuit: Circuit, wake: Callable[[], None]) -> None:
         super().__init__(parts, gate, circuit, wake)
         self._policy = polling(parts.config.poll)
@@ -33,6 +36,9 @@ class Watcher(Follower[OpenBatch]):
         """Told of requests that are done, and when the batch was last seen before; their names are the
         listener's from then on."""
         self.on_lost: Callable[[OpenBatch, ResultStatus, Failure, float], None] = lambda *_: None
+        """Told of a batch that the service does not know."""
+        self.on_late: Callable[[OpenBatch, ResultStatus, Failure], None] = lambda *_: None
+        """Told of a batch that is past its deadline, with requests that it never called done."""
 
     def watch(self, batch: OpenBatch) -> None:
         """Take over a batch that was just accepted, or in an earlier session."""
@@ -63,8 +69,6 @@ class Watcher(Follower[OpenBatch]):
         self._learn(batch, clock.unix(started), clock.unix(ended), watched=watched)
         if batch.names.rows:
             self._wait_on(batch, clock.unix(started), ended)
-        else:
-            batch.pending = clock.unix(started)
 
     def _learn(self, batch: OpenBatch, seen: float, by: float, *, watched: bool) -> None:
         """What the look tells of the requests that stand for all."""
@@ -84,6 +88,9 @@ class Watcher(Follower[OpenBatch]):
 
     def _starts(self, batch: OpenBatch, late_s: float) -> None:
         self._policy.started(batch, late_s)
+
+    def _give_up(self, batch: OpenBatch, failure: Failure, now: float) -> None:
+        self.on_late(batch, "expired", failure)
 
     def _lose(self, batch: OpenBatch, status: ResultStatus, failure: Failure, now: float) -> None:
         self.on_lost(batch, status, failure, now)

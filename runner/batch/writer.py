@@ -21,11 +21,15 @@ class BatchWriter:
     The same requests in the same order make the same bytes, and so does a continued run.
     """
 
-    def __init__(self, path: Path, run_id: str, number: int, label: str, max_bytes: int) -> None:
+    def __init__(
+        self, path: Path, run_id: str, number: int, label: str, max_bytes: int, hard_bytes: int | None = None
+    ) -> None:
+        """`hard_bytes` is what a single request may fill, where batches are kept smaller than they may be."""
         self._run_id = run_id
         self._number = number
         self._label = label
         self._max_bytes = max_bytes
+        self._hard_bytes = max_bytes if hard_bytes is None else hard_bytes
         self._spool = Spool(path)
         self._body = Body(label)
         self._names = Names()
@@ -57,7 +61,7 @@ class BatchWriter:
             return False
         name = wire_id(request.custom_id, self._names.rows)
         item = item_of(name, request.body)
-        if self._body.size_with(item) > self._max_bytes:
+        if self._body.size_with(item) > (self._max_bytes if self._body.count else self._hard_bytes):
             return False
         self._spool.write(self._body.add(item))
         self._names.add(name, request.custom_id, request.row)

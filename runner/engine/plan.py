@@ -104,6 +104,8 @@ def _batches(config: RunConfig, source: Source, rows: int) -> str:
     if found.counts:
         counts, sizes = _span(found.counts, "{:,}"), _span([n / 1e6 for n in found.sizes_bytes], "{:,.3g}")
         said = f"{len(found.counts):,}, of {counts} requests and {sizes} MB"
+    if config.limits.max_cost_usd is not None:
+        said += "; smaller ones first, because of limits.max_cost_usd"
     if found.too_large:
         said += f"; {found.too_large:,} rows fit into none (batch.max_bytes): they would end rejected"
     if found.renamed:

@@ -69,6 +69,7 @@ class Meter:
         self.polls = 0
         self.posting = 0
         self.open = 0
+        """Accepted requests without a result on record."""
         self.unacknowledged = 0
         """Requests that the service may know of without our having heard so."""
         self.restarts: list[float] = []

@@ -143,7 +143,6 @@ class Canceller:
             self.tally.cancelled += 1
         else:
             self.tally.ended += 1
-        self._parts.meter.open -= 1
         self._parts.sink.finish(job, self._parts.clock.unix(ended), outcome)
 
     def _ask_again_or_leave(self, case: _Case, refusal: Failure, now: float) -> None:

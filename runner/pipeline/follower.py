@@ -37,7 +37,10 @@ _PERHAPS_DELIVERED: Final = "(accepted in an earlier session; perhaps done, and 
 class Watched(Protocol):
     """What is looked at until it has ended; see `records.Job` for the meaning of each."""
 
-    row: int
+    @property
+    def row(self) -> int:
+        """Tells it from all others."""
+
     accepted: float
     polls: int
     pending: float | None
@@ -57,6 +60,8 @@ class Follower(ABC, Generic[Looked]):
 
     What is being asked, and what an answer means, is said by the classes below it.
     """
+
+    gone_share = GONE_SHARE
 
     def __init__(self, parts: Parts, gate: Gate, circuit: Circuit, wake: Callable[[], None]) -> None:
         self._parts = parts
@@ -84,6 +89,10 @@ class Follower(ABC, Generic[Looked]):
     @abstractmethod
     def _lose(self, watched: Looked, status: ResultStatus, failure: Failure, now: float) -> None:
         """It is given up."""
+
+    def _since(self, watched: Looked) -> float:
+        """The time from which its deadline counts, in Unix seconds."""
+        return watched.accepted
 
     def _starts(self, watched: Looked, late_s: float) -> None:
         """A look starts, so much later than it was due."""
@@ -126,9 +135,9 @@ class Follower(ABC, Generic[Looked]):
         if self._circuit.ended(ended, answered=not isinstance(outcome, Transient)):
             self._wake()
         match outcome:
-            case Throttled():
+            case Throttled():  # which says nothing of what was asked about, however late it is
                 self._parts.throttled(self._gate, outcome, started, ended)
-                self._look_again(watched, outcome.cause, outcome.failure, outcome.wait_s, ended)
+                self._push_back(watched, outcome.cause, outcome.wait_s, ended)
             case Transient():
                 self._look_again(watched, outcome.cause, outcome.failure, outcome.wait_s, ended)
             case Gone():
@@ -148,16 +157,20 @@ class Follower(ABC, Generic[Looked]):
         watched.failed_polls = watched.missing = 0
         if self._age_s(watched, ended) >= self._section.deadline_s:
             said = f"not done {self._section.deadline_s:g} s after it was accepted (poll.deadline_s)"
-            self._lose(watched, "expired", Failure(type="deadline", message=said), ended)
+            self._give_up(watched, Failure(type="deadline", message=said), ended)
         else:
             self._push(watched, self._due_at(watched, ended))
+
+    def _give_up(self, watched: Looked, failure: Failure, now: float) -> None:
+        """It is past its deadline."""
+        self._lose(watched, "expired", failure, now)
 
     def _miss(self, watched: Looked, failure: Failure, now: float) -> None:
         """The service does not know it: perhaps only not yet, or a replica that is behind."""
         watched.missing += 1
         if watched.missing == 1:
             watched.missing_since = now
-        gone_after_s = GONE_SHARE * self._parts.config.limits.max_outage_s
+        gone_after_s = self.gone_share * self._parts.config.limits.max_outage_s
         if watched.missing < LOOKS_BEFORE_GONE or now - watched.missing_since < gone_after_s:
             self._push_back(watched, "gone", None, now)
         elif watched.inherited and self._parts.config.submit.on_uncertain == "resend":
@@ -181,7 +194,7 @@ class Follower(ABC, Generic[Looked]):
         is_late = self._age_s(watched, now) >= self._section.deadline_s
         if is_late and is_its_own and watched.failed_polls + 1 >= LOOKS_BEFORE_GONE:
             self._meter.poll_retries[cause] += 1
-            self._lose(watched, "expired", failure, now)
+            self._give_up(watched, failure, now)
         else:
             self._push_back(watched, cause, wait_s, now)
 
@@ -193,13 +206,13 @@ class Follower(ABC, Generic[Looked]):
         self._push(watched, now + self._parts.retry_wait_s(watched.failed_polls, wait_s))
 
     def _age_s(self, watched: Looked, now: float) -> float:
-        return self._parts.clock.unix(now) - watched.accepted
+        return self._parts.clock.unix(now) - self._since(watched)
 
     def _due_at(self, watched: Looked, now: float) -> float:
         """When to look at it, as far as is known now; at its deadline at the latest."""
         clock = self._parts.clock
         look = self._next_look(watched, clock.unix(now))
-        return clock.monotonic(min(look, watched.accepted + self._section.deadline_s))
+        return clock.monotonic(min(look, self._since(watched) + self._section.deadline_s))
 
     def _push(self, watched: Looked, due: float) -> None:
         watched.look_due = due

@@ -53,7 +53,6 @@ class Poller(Follower[Job]):
         if isinstance(outcome, Done):
             if was_watched(job, started):
                 self._policy.saw_done(job, clock.unix(ended))
-            self._meter.open -= 1
             self._parts.sink.finish(job, clock.unix(ended), outcome)
         else:  # it was not done when the poll began, at the latest
             seen = clock.unix(started)
@@ -67,5 +66,4 @@ class Poller(Follower[Job]):
         self._policy.started(job, late_s)
 
     def _lose(self, job: Job, status: ResultStatus, failure: Failure, now: float) -> None:
-        self._meter.open -= 1
         self._parts.sink.lose(job, self._parts.clock.unix(now), status, failure)

@@ -155,8 +155,6 @@ class Sink:
                         await asyncio.wait_for(hurried.wait(), RESCUE_EVERY_S)
                     if self._is_rescued():
                         return
-        # Their jobs count as open again.
-        self._meter.open += sum(result.timing.accepted is not None for result, _ in self._unwritten)
         count = len(self._unwritten)
         say(f"{count:,} results that were received could not be written: a continued run asks again")
 
@@ -171,6 +169,7 @@ class Sink:
 
     def _count(self, ended: list[tuple[Result, Usage]]) -> None:
         for result, usage in ended:
+            self._meter.open -= result.timing.accepted is not None
             self._meter.finished(result.status, result.timing, usage)
 
     def _end_job(

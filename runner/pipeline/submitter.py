@@ -140,6 +140,7 @@ class Submitter:
                 self._outstanding -= 1
                 self._meter.unacknowledged -= 1
                 self._meter.accept(ended)
+                self._meter.open += 1  # until that is written
                 self._parts.sink.finish(submission.job("", done), done, outcome)
             case Throttled():
                 self._parts.throttled(self.gate, outcome, started, ended)

@@ -93,7 +93,6 @@ class Statuses(msgspec.Struct, frozen=True, gc=False):
     """
 
     status_map: msgspec.Raw
-    count: int | None
 
 
 class BatchEntry(msgspec.Struct, frozen=True, gc=False):

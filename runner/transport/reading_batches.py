@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from runner.records import Failure
 from runner.transport.bodies import Unreadable, decoded, lenient, snippet
 from runner.transport.outcomes import (
     BatchEntry,
@@ -40,11 +41,11 @@ class _Entry(msgspec.Struct, gc=False):
 
 
 class _Page(msgspec.Struct):
-    data: list[_Entry]
+    data: list[_Entry] | None
 
 
 _decode_batch = msgspec.json.Decoder(_Batch).decode
-_decode_page = msgspec.json.Decoder(list[_Entry] | _Page).decode
+_decode_page = msgspec.json.Decoder(list[_Entry] | _Page | None).decode
 
 
 def read_create(status: int, headers: Headers, body: bytes, now: float, _: str = "") -> CreateOutcome:
@@ -65,23 +66,27 @@ def read_statuses(status: int, headers: Headers, body: bytes, now: float, batch_
         try:
             batch, body = decoded(body, _decode_batch, "a batch")
             check_id(batch.id, batch_id, body, "batch")
-            _check_map(batch.request_status, body)
+            status_map = _map(batch.request_status, body)
         except Unreadable as error:
             return unreadable(error, status, ambiguous=False)
-        return Statuses(status_map=batch.request_status, count=_count(batch.request_counts))
+        return Statuses(status_map)
     return refusal(status, headers, body, now) or gone(status, body)
 
 
 def read_list(status: int, headers: Headers, body: bytes, now: float, _: str = "") -> ListOutcome:
     """The meaning of an answer to the GET of all batches, which is a convenience that not all services have.
 
-    A no of another kind, in the service's own words, is as good as not having it.
+    A no of another kind, in the service's own words, is as good as not having it, and so is JSON of another
+    shape. No batches may be said as an empty list or as null.
     """
     if 200 <= status < 300:
         try:
             page, _body = decoded(body, _decode_page, "a list of batches")
-            return Listing(tuple(map(_entry, page.data if isinstance(page, _Page) else page)))
+            entries = page.data if isinstance(page, _Page) else page
+            return Listing(tuple(map(_entry, entries or ())))
         except Unreadable as error:
+            if error.cause == "not_object":
+                return Unsupported(Failure(type=error.cause, message=str(error), status_code=status))
             return unreadable(error, status, ambiguous=False)
     failure, has_envelope = read_failure(status, body)
     if status in (404, 405, 501):
@@ -92,9 +97,14 @@ def read_list(status: int, headers: Headers, body: bytes, now: float, _: str = "
     return Unsupported(failure) if has_envelope else Transient(str(status), failure, ambiguous=False)
 
 
-def _check_map(found: msgspec.Raw, body: bytes) -> None:
-    if bytes(memoryview(found)[:1]) != b"{":
-        raise Unreadable("not_object", "the answer has no request_status: " + snippet(body))
+def _map(found: msgspec.Raw, body: bytes) -> msgspec.Raw:
+    """Nothing is done yet where there is none, or null."""
+    begins = bytes(memoryview(found)[:1])
+    if begins in (b"", b"n"):
+        return msgspec.Raw(b"{}")
+    if begins != b"{":
+        raise Unreadable("not_object", "the answer has no map in request_status: " + snippet(body))
+    return found
 
 
 def _entry(entry: _Entry) -> BatchEntry:

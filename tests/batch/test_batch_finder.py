@@ -72,7 +72,17 @@ def test_batches_that_are_older_than_its_post_are_not_looked_through():
     old = [entry(n, at=SENT - CLOCK_SKEW_S - 1) for n in range(50)]
     service = Service([entry(100), *old], page=10)
     assert search(service) is Sight.ABSENT
-    assert service.asked == 1
+    assert service.asked == 2, "a page with nothing but old ones is the last"
+
+
+def test_a_service_that_writes_labels_in_another_case_has_it_all_the_same():
+    assert search(Service([BatchEntry("batch_x", "OURS", SENT, 3)], page=2)) == Found("batch_x", SENT)
+
+
+def test_a_list_that_is_not_strictly_in_order_is_read_on():
+    mixed = [entry(1, at=SENT), entry(2, at=SENT - CLOCK_SKEW_S - 9)]
+    service = Service([*mixed, BatchEntry("batch_x", "ours", SENT, 3)], page=2)
+    assert search(service) == Found("batch_x", SENT)
 
 
 def test_a_service_whose_clock_is_behind_by_less_than_the_skew_has_it_all_the_same():

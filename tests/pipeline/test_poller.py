@@ -10,7 +10,8 @@ from runner.config.sections import Limits, Poll
 from runner.measure.meter import Meter
 from runner.pipeline.follower import MOST_ASKED
 from runner.pipeline.poller import Poller
-from runner.records import Job
+from runner.records import Failure, Job
+from runner.transport.outcomes import Throttled
 
 
 class Clock:
@@ -55,5 +56,28 @@ def test_jobs_that_are_put_off_all_at_once_are_asked_about_a_bounded_number_at_a
             assert poller.take(clock.at) == (None, 1.0 if turn < 3 else 100.0)
             assert policy.asked == turn * MOST_ASKED
         assert poller.take(clock.at) == (None, 100.0)
+
+    uvloop.run(scenario())
+
+
+def test_a_job_past_its_deadline_is_not_given_up_because_the_service_wants_fewer_questions():
+    async def scenario():
+        lost = []
+        contact = SimpleNamespace(note=lambda *_: None, answered_since=lambda _: True)
+        parts = SimpleNamespace(
+            meter=Meter(1),
+            config=SimpleNamespace(poll=Poll(deadline_s=1.0), limits=Limits()),
+            clock=Clock(),
+            contact=contact,
+            throttled=lambda *_: None,
+            retry_wait_s=lambda *_: 0.5,
+            sink=SimpleNamespace(lose=lambda *it: lost.append(it)),
+        )
+        poller = Poller(parts)
+        job = Job(0, "row-0", "job-0", "m", 0.0, 0.0, 0.0, 1)
+        for at in range(10, 20):
+            poller._circuit.started()
+            await poller._settle(job, Throttled("429", 0.5, Failure("busy", "too many")), at - 0.1, at)
+        assert (job.failed_polls, lost) == (10, [])
 
     uvloop.run(scenario())

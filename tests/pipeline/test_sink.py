@@ -146,6 +146,7 @@ def test_what_cannot_be_written_counts_nowhere_is_told_and_is_kept_for_room(at_d
     async def main(desk):
         broken: list[StorageError] = []
         desk.sink.on_broken = broken.append
+        desk.meter.open = 1
         desk.sink.accept(job_of(1))
         desk.sink.finish(job_of(2), 9.0, DONE)
         await end_of_turn()

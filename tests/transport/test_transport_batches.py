@@ -94,7 +94,6 @@ COUNTS = {"2": 2, "0": 0, '{"total":3,"completed":1}': 3, "null": None, '"2"': N
 def test_a_count_is_a_number_or_a_total_and_else_unknown(ask, http, counts):
     body = batch(counts.encode())
     assert ask("CREATE", http.raw(body)) == Created(id="batch_1", count=COUNTS[counts])
-    assert ask("LOOK", http.raw(body)).count == COUNTS[counts]
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])
@@ -108,7 +107,12 @@ def test_a_batch_is_created_whatever_else_the_answer_lacks(ask, http, status, bo
 def test_the_map_of_statuses_is_handed_on_as_received(ask, http):
     outcome = ask("LOOK", http.raw(b"\n" + batch() + b"\n"))
     assert isinstance(outcome, Statuses)
-    assert (bytes(outcome.status_map), outcome.count) == (MAP, 2)
+    assert bytes(outcome.status_map) == MAP
+
+
+@pytest.mark.parametrize("body", [b'{"id":"batch_1","request_counts":2}', batch(status_map=b"null")])
+def test_without_a_map_nothing_is_done_yet(ask, http, body):
+    assert bytes(ask("LOOK", http.raw(body)).status_map) == b"{}"
 
 
 def test_a_map_of_100_000_requests_is_read(ask, http):
@@ -120,8 +124,6 @@ def test_a_map_of_100_000_requests_is_read(ask, http):
 @pytest.mark.parametrize(
     ("body", "cause"),
     [
-        (b'{"id":"batch_1","request_counts":2}', "not_object"),
-        (batch(status_map=b"null"), "not_object"),
         (batch(status_map=b'["row-1"]'), "not_object"),
         (batch(status_map=b'"PENDING"'), "not_object"),
         (batch(batch_id=b'"batch_2"'), "other_job"),
@@ -178,20 +180,20 @@ def test_a_time_that_is_none_is_unknown(ask, http, created):
     assert entry.created_at is None
 
 
-@pytest.mark.parametrize("empty", [[], {"data": []}])
+@pytest.mark.parametrize("empty", [[], {"data": []}, None, {"data": None}])
 def test_a_list_may_be_empty(ask, http, empty):
     assert ask("LIST", http.json(empty)) == Listing(())
 
 
 @pytest.mark.parametrize(
     "body",
-    [{}, {"data": None}, {"data": {}}, {"data": [3]}, ["batch_1"], [{"id": None}], [{"id": ""}],
-     [{"id": ".."}], [{"label": "x"}], [{"id": []}], [[]], 7, None, "batch_1"],
+    [{}, {"data": {}}, {"data": [3]}, ["batch_1"], [{"id": None}], [{"id": ""}],
+     [{"id": ".."}], [{"label": "x"}], [{"id": []}], [[]], 7, "batch_1"],
 )  # fmt: skip
-def test_what_is_no_list_of_batches_is_transient(ask, http, body):
+def test_json_of_another_shape_is_a_list_that_is_not_to_be_had(ask, http, body):
     outcome = ask("LIST", http.json(body))
-    assert isinstance(outcome, Transient)
-    assert (outcome.cause, outcome.failure.status_code) == ("not_object", 200)
+    assert isinstance(outcome, Unsupported)
+    assert (outcome.failure.type, outcome.failure.status_code) == ("not_object", 200)
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
@@ -318,6 +320,8 @@ BODIES = {
 def test_a_success_that_cannot_be_read_is_transient_and_leaves_a_batch_in_doubt(ask, http, verb, name):
     body, cause = BODIES[name]
     outcome = ask(verb, http.raw(body))
+    if verb == "LIST" and cause == "not_object":
+        return  # a test of its own
     assert isinstance(outcome, Transient)
     assert (outcome.cause, outcome.ambiguous) == (cause, verb == "CREATE")
     assert len(outcome.failure.message) < 500
