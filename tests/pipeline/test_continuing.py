@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import time
 from collections import Counter
 
 import pytest
@@ -230,6 +231,8 @@ def test_jobs_found_done_after_hours_do_not_teach_that_jobs_take_hours(simulate,
     runner.wait_for(process, runner.has_accepted(40))
     process.kill()
     process.communicate()
+    while simulator.account()["running"]:
+        time.sleep(0.02)
     for name in ("journal.jsonl", "results.jsonl"):
         path = runner.cwd / "runs/t" / name
         path.write_text("".join(earlier(line, hours * 3600) for line in path.read_text().splitlines()))
