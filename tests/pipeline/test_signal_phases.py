@@ -213,7 +213,7 @@ def test_while_a_service_that_went_away_is_tried_again_and_again(simulate, runne
         limits={"drain_s": 0.2},
     )
     process = runner.start("run", config)
-    runner.wait_for(process, lambda: len(runner.results()) > 5)
+    runner.wait_for(process, runner.has_results(6))
     first.stop()
     metrics = runner.cwd / "runs/t/metrics.jsonl"
     runner.wait_for(process, lambda: metrics.exists() and b'"connect":' in metrics.read_bytes())
@@ -304,7 +304,7 @@ def test_many_signals_at_once(simulate, runner, signum, code):
     for session in range(3):
         process = runner.start("run", config)
         done = len(runner.results())
-        runner.wait_for(process, lambda least=done + 5: len(runner.results()) >= least)
+        runner.wait_for(process, runner.has_results(done + 5))
         for _ in range(5):
             process.send_signal(signum)
         ended(process, code)
@@ -324,7 +324,7 @@ def test_signals_without_end(simulate, runner, signum, code):
         target={"base_url": simulator.base_url}, source={"count": 60}, submit={"max_in_flight": 5}
     )
     process = runner.start("run", config)
-    runner.wait_for(process, lambda: len(runner.results()) >= 5)
+    runner.wait_for(process, runner.has_results(5))
     while process.poll() is None:
         process.send_signal(signum)
     ended(process, code)
