@@ -103,7 +103,7 @@ def test_a_first_signal_drains_writes_the_summary_and_tells_how_to_continue(simu
 
 
 def test_what_is_open_when_the_drain_ends_is_told_and_continued_without_a_new_post(simulate, runner):
-    simulator = simulate(latency={"type": "bimodal", "fast_s": 0.05, "slow_s": 8, "slow_share": 0.3})
+    simulator = simulate(latency={"type": "bimodal", "fast_s": 0.05, "slow_s": 4, "slow_share": 0.3})
     config = slow_config(runner, simulator, limits={"drain_s": 0.2}, source={"count": 100})
     process = runner.start("run", config)
     runner.wait_for(process, runner.has_results(30))
@@ -120,7 +120,7 @@ def test_what_is_open_when_the_drain_ends_is_told_and_continued_without_a_new_po
 
 
 def test_a_second_signal_stops_at_once_and_loses_nothing(simulate, runner):
-    simulator = simulate(latency={"type": "bimodal", "fast_s": 0.05, "slow_s": 5, "slow_share": 0.3})
+    simulator = simulate(latency={"type": "bimodal", "fast_s": 0.05, "slow_s": 3, "slow_share": 0.3})
     config = slow_config(runner, simulator, limits={"drain_s": 1000}, source={"count": 100})
     process = runner.start("run", config)
     runner.wait_for(process, runner.has_results(30))
