@@ -19,6 +19,8 @@ import hypothesis
 import pytest
 import yaml
 
+from .forking import Forge, Forked
+
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
@@ -26,12 +28,21 @@ ROOT = Path(__file__).resolve().parents[1]
 KEY = "sk-test-3f9a1c7e5b"
 PATIENCE_S = 100
 
+Process = subprocess.Popen[str] | Forked
+
+
+@pytest.fixture(scope="session")
+def forge() -> Iterator[Forge]:
+    forge = Forge()
+    yield forge
+    forge.close()
+
 
 @dataclass
 class Simulator:
     """A simulator in another process."""
 
-    process: subprocess.Popen[str]
+    process: Process
     base_url: str
 
     def get(self, path: str) -> bytes:
@@ -60,17 +71,15 @@ class Simulator:
 
 
 @pytest.fixture
-def simulate() -> Iterator[Callable[..., Simulator]]:
+def simulate(forge: Forge) -> Iterator[Callable[..., Simulator]]:
     """`simulate(latency=…, state=…)` starts one with these settings; all are stopped at the end."""
     started: list[Simulator] = []
 
     def start(state: Path | None = None, port: int = 0, **settings: Any) -> Simulator:
         settings.setdefault("latency", {"type": "constant", "mean_s": 0.05})
-        command = [sys.executable, "-m", "runner", "simulate", "--port", str(port)]
-        command += ["--settings-json", json.dumps(settings)]
+        command = ["simulate", "--port", str(port), "--settings-json", json.dumps(settings)]
         command += ["--state", str(state)] if state else []
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout
+        process = forge.start(command, Path.cwd(), os.environ, with_stderr=False)
         line = process.stdout.readline()
         assert line.startswith("simulator listening on "), line
         simulator = Simulator(process, line.split()[-1])
@@ -87,7 +96,10 @@ class Runner:
     """The command, run in a directory of its own with a key in the environment."""
 
     cwd: Path
+    forge: Forge
     environ: dict[str, str] = field(default_factory=dict)
+    is_fresh: bool = "FRESH" in os.environ
+    """Whether each command is a new interpreter, and not forked from one that has imported everything."""
 
     def config(self, **sections: Any) -> Path:
         """Write a config with what is given, a name and a model; small limits where none are given."""
@@ -137,19 +149,18 @@ class Runner:
         return {**os.environ, "SAIL_API_KEY": KEY, "PYTHONPATH": str(ROOT), **self.environ}
 
     def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.command(*arguments),
-            cwd=self.cwd,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            stdin=subprocess.DEVNULL,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
+        process = self.start(*arguments)
+        try:
+            stdout, stderr = process.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        assert "Traceback" not in stderr, stderr
+        return subprocess.CompletedProcess(process.args, process.wait(), stdout, stderr)
 
-    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+    def start(self, *arguments: str | Path) -> Process:
+        if not self.is_fresh and not any(name.startswith("PYTHON") for name in self.environ):
+            return self.forge.start([*map(str, arguments)], self.cwd, self.env)
         return subprocess.Popen(
             self.command(*arguments),
             cwd=self.cwd,
@@ -160,13 +171,13 @@ class Runner:
             text=True,
         )
 
-    def workers_of(self, process: subprocess.Popen[str]) -> list[int]:
+    def workers_of(self, process: Process) -> list[int]:
         """The ids of its worker processes, the oldest first."""
         command = ["pgrep", "-P", str(process.pid), "-f", "engine.worker"]
         found = subprocess.run(command, capture_output=True, text=True)
         return sorted(map(int, found.stdout.split()))
 
-    def wait_for(self, process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    def wait_for(self, process: Process, condition: Callable[[], bool]) -> None:
         """Return once `condition()` holds; the process must not end before."""
         while not condition():
             assert process.poll() is None, process.communicate()
@@ -267,5 +278,5 @@ def stub() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def runner(tmp_path: Path) -> Runner:
-    return Runner(tmp_path)
+def runner(tmp_path: Path, forge: Forge) -> Runner:
+    return Runner(tmp_path, forge)

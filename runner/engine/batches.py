@@ -19,7 +19,7 @@ from runner.batch.names import run_mark
 from runner.batch.statuses import words_in
 from runner.config import RunConfig
 from runner.engine.surroundings import open_address, read_key
-from runner.errors import EndpointUnreachable, Problem, RunDirError, StoppedEarly
+from runner.errors import EndpointUnreachable, Interrupted, Problem, RunDirError, StoppedEarly
 from runner.pipeline.contact import refused
 from runner.pipeline.signals import Signals
 from runner.policy.retry import wait_s
@@ -44,7 +44,9 @@ Answer = TypeVar("Answer", bound=Listing | Unsupported | Statuses | Gone)
 
 def batches(config: RunConfig, most: int, signals: Signals, *, with_status: bool) -> str:
     """A table of the newest `most` batches. Raises `RunnerError`."""
-    return uvloop.run(_Listing(config, most, with_status).table(signals))
+    listing = _Listing(config, most, with_status)
+    signals.handler = Signals.ignore  # on record, and taken up once the loop runs
+    return uvloop.run(listing.table(signals))
 
 
 class _Listing:
@@ -60,11 +62,16 @@ class _Listing:
     async def table(self, signals: Signals) -> str:
         async with AsyncExitStack() as stack:
             address = await open_address(self._config, self._run_dir.simulator, signals, stack)
-            signals.handler = signals.interrupt
             transport = open_transport(self._config, address, self._key, Counter())
             stack.push_async_callback(transport.close)
-            entries = await self._entries(transport)
-            progress = [await self._progress(transport, it) for it in entries] if self._with_status else []
+            asked = asyncio.ensure_future(self._ask(transport))
+            signals.hand_to(asyncio.get_running_loop(), lambda _: asked.cancel())
+            if signals.received:
+                asked.cancel()
+            try:
+                entries, progress = await asked
+            except asyncio.CancelledError:
+                raise Interrupted(signals.received[0]) from None
         if not entries:
             return "the service has no batches"
         mine, now = self._mark(), time.time()
@@ -82,6 +89,11 @@ class _Listing:
                 ]
             )
         return markdown(rows, left=2)
+
+    async def _ask(self, transport: Transport) -> tuple[list[BatchEntry], list[str]]:
+        """The batches and, where it is wanted, the progress of each."""
+        entries = await self._entries(transport)
+        return entries, [await self._progress(transport, it) for it in entries] if self._with_status else []
 
     async def _entries(self, transport: Transport) -> list[BatchEntry]:
         found: dict[str, BatchEntry] = {}

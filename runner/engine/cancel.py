@@ -68,6 +68,7 @@ class _Cancellation:
             return Ending(0, tuple(_of_unknown_fate(history)), "no job is open")
         history.meter.open = jobs
         vitals = Vitals()
+        self._signals.handler = Signals.ignore  # on record, and taken up once the loop runs
         try:
             ended_by = uvloop.run(self._cancel_all(manifest, history))
         except RunnerError as error:

@@ -165,6 +165,7 @@ class _Local:
                 finally:
                     signals.handler = Signals.ignore
 
+        signals.handler = Signals.ignore  # an exception in the midst of its start would break the loop
         try:
             uvloop.run(session())
         except RunnerError as error:

@@ -68,6 +68,8 @@ async def open_address(
     simulator = Embedded(config.simulator, simulator_state)
     starting = asyncio.ensure_future(stack.enter_async_context(simulator))
     signals.hand_to(asyncio.get_running_loop(), lambda _: starting.cancel())
+    if signals.received:
+        starting.cancel()
     try:
         return (await starting).base_url
     except asyncio.CancelledError:

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import time
 from collections import Counter
 
 import pytest
@@ -102,7 +103,7 @@ def test_a_first_signal_drains_writes_the_summary_and_tells_how_to_continue(simu
 
 
 def test_what_is_open_when_the_drain_ends_is_told_and_continued_without_a_new_post(simulate, runner):
-    simulator = simulate(latency={"type": "bimodal", "fast_s": 0.05, "slow_s": 8, "slow_share": 0.3})
+    simulator = simulate(latency={"type": "bimodal", "fast_s": 0.05, "slow_s": 4, "slow_share": 0.3})
     config = slow_config(runner, simulator, limits={"drain_s": 0.2}, source={"count": 100})
     process = runner.start("run", config)
     runner.wait_for(process, runner.has_results(30))
@@ -119,7 +120,7 @@ def test_what_is_open_when_the_drain_ends_is_told_and_continued_without_a_new_po
 
 
 def test_a_second_signal_stops_at_once_and_loses_nothing(simulate, runner):
-    simulator = simulate(latency={"type": "bimodal", "fast_s": 0.05, "slow_s": 5, "slow_share": 0.3})
+    simulator = simulate(latency={"type": "bimodal", "fast_s": 0.05, "slow_s": 3, "slow_share": 0.3})
     config = slow_config(runner, simulator, limits={"drain_s": 1000}, source={"count": 100})
     process = runner.start("run", config)
     runner.wait_for(process, runner.has_results(30))
@@ -230,6 +231,8 @@ def test_jobs_found_done_after_hours_do_not_teach_that_jobs_take_hours(simulate,
     runner.wait_for(process, runner.has_accepted(40))
     process.kill()
     process.communicate()
+    while simulator.account()["running"]:
+        time.sleep(0.02)
     for name in ("journal.jsonl", "results.jsonl"):
         path = runner.cwd / "runs/t" / name
         path.write_text("".join(earlier(line, hours * 3600) for line in path.read_text().splitlines()))

@@ -114,7 +114,7 @@ def interrupted_service(simulate, runner, tmp_path):
 @pytest.mark.parametrize("how", ["gone", "500", "502", "html", "hang", "reset"])
 def test_an_outage_ends_the_run_and_uses_up_no_row(interrupted_service, runner, how):
     simulator, make_config, restart = interrupted_service
-    config = make_config(max_outage_s=3)
+    config = make_config(max_outage_s=1.5)
     process = runner.start("run", config)
     runner.wait_for(process, runner.has_results(30))
     simulator.kill()
@@ -128,7 +128,7 @@ def test_an_outage_ends_the_run_and_uses_up_no_row(interrupted_service, runner, 
     if how != "gone":
         simulator.kill()
     simulator = restart()
-    done = runner("run", config)
+    done = runner("run", config, "--set", "limits.max_outage_s=15")
     assert done.returncode == 0, done.stderr
     assert statuses(runner) == {"completed": 300}
     assert simulator.account()["executed"] == 300
@@ -183,7 +183,7 @@ def test_one_row_that_always_fails_is_rejected_and_does_not_hold_up_the_run(simu
 def test_refusals_as_too_many_end_the_run_too_when_nothing_else_comes_back(simulate, runner):
     simulator = simulate(faults={"post": {"429": 1.0}})
     config = runner.config(
-        target={"base_url": simulator.base_url}, source={"count": 50}, limits={"max_outage_s": 3}
+        target={"base_url": simulator.base_url}, source={"count": 50}, limits={"max_outage_s": 1}
     )
     done = runner("run", config)
     assert done.returncode == 3, done.stderr

@@ -80,6 +80,49 @@ def served(answer):
 COME_BACK = ("429 Too Many Requests\r\nRetry-After: 3000", '{"error": {"message": "come back later"}}')
 
 
+IN_THE_MIDST_OF_THE_LOOPS_START = """
+import os, signal, threading
+main_thread, signums = threading.main_thread, []
+def asked():  # by the loop when it has begun
+    if signums:
+        os.kill(os.getpid(), signums.pop())
+    return main_thread()
+threading.main_thread = asked
+import uvloop
+threading.main_thread = main_thread
+run = uvloop.run
+def run_and_be_told(*arguments):
+    signums.append({signum})
+    return run(*arguments)
+uvloop.run = run_and_be_told
+"""
+
+
+@SIGNALS
+@pytest.mark.parametrize("command", ["run", "cancel", "batches"])
+@pytest.mark.parametrize("embedded", [False, True])
+def test_while_the_event_loop_starts(simulate, runner, tmp_path, signum, code, command, embedded):
+    simulator = simulate(latency={"type": "constant", "mean_s": NEVER_S})
+    config = runner.config(
+        target={"base_url": "simulator" if embedded else simulator.base_url},
+        source={"count": 5},
+        simulator={"latency": {"type": "constant", "mean_s": NEVER_S}},
+    )
+    if command == "cancel":
+        process = runner.start("run", config)
+        runner.wait_for(process, runner.has_accepted(5))
+        process.kill()
+        process.communicate()
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(IN_THE_MIDST_OF_THE_LOOPS_START.format(signum=int(signum)))
+    runner.environ["PYTHONPATH"] = f"{site}:{runner.env['PYTHONPATH']}"
+    done = runner(command, runner.cwd / "runs/t" if command == "cancel" else config)
+    assert done.returncode == code, done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert simulator.account()["posts"] == (5 if command == "cancel" and not embedded else 0)
+
+
 @SIGNALS
 def test_while_a_long_retry_after_is_waited_out_before_anything_was_accepted(simulate, runner, signum, code):
     with served(lambda _: COME_BACK) as address:
@@ -170,7 +213,7 @@ def test_while_a_service_that_went_away_is_tried_again_and_again(simulate, runne
         limits={"drain_s": 0.2},
     )
     process = runner.start("run", config)
-    runner.wait_for(process, lambda: len(runner.results()) > 5)
+    runner.wait_for(process, runner.has_results(6))
     first.stop()
     metrics = runner.cwd / "runs/t/metrics.jsonl"
     runner.wait_for(process, lambda: metrics.exists() and b'"connect":' in metrics.read_bytes())
@@ -261,7 +304,7 @@ def test_many_signals_at_once(simulate, runner, signum, code):
     for session in range(3):
         process = runner.start("run", config)
         done = len(runner.results())
-        runner.wait_for(process, lambda least=done + 5: len(runner.results()) >= least)
+        runner.wait_for(process, runner.has_results(done + 5))
         for _ in range(5):
             process.send_signal(signum)
         ended(process, code)
@@ -281,7 +324,7 @@ def test_signals_without_end(simulate, runner, signum, code):
         target={"base_url": simulator.base_url}, source={"count": 60}, submit={"max_in_flight": 5}
     )
     process = runner.start("run", config)
-    runner.wait_for(process, lambda: len(runner.results()) >= 5)
+    runner.wait_for(process, runner.has_results(5))
     while process.poll() is None:
         process.send_signal(signum)
     ended(process, code)
