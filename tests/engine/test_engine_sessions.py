@@ -69,7 +69,9 @@ def run_until(runner, config, workers, condition, signum=signal.SIGKILL):
 def test_after_a_start_that_was_killed_before_its_mark(moody, runner):
     manifest = runner.cwd / "runs/t/manifest.json"
     with moody() as (service, config):
+        runner.is_fresh = True  # it imports what sends after it has written the manifest
         run_until(runner, config, 1, manifest.exists)
+        runner.is_fresh = False
         run_until(runner, config, 2, lambda: entries(runner, "refused") >= 2, signal.SIGINT)
         service.takes_all = True
         run_until(runner, config, 1, lambda: entries(runner, "accepted") >= 8)
