@@ -193,7 +193,8 @@ def draw(seed: int, number: int, modes: Sequence[Mode] = tuple(KINDS)) -> Plan:
         settings["faults"] = {
             "batch": _draw_faults(rng, (), factor=5),
             "status": _draw_faults(rng, ("404",), factor=2),
-            "result": _draw_faults(rng, more),
+            # A result without its id is taken in all the same, and could not be told from another's.
+            "result": _draw_faults(rng, more, but=("no_id",)),
         }
         _draw_batches(rng, kind, count, config, settings)
     return Plan(
@@ -267,8 +268,11 @@ def _draw_pace(rng: random.Random, count: int) -> _Pace:
     return _Pace(latency, None, at_once + 8)
 
 
-def _draw_faults(rng: random.Random, more: Sequence[str], factor: float = 1) -> dict[str, float]:
-    mild = rng.sample((*MILD_FAULTS, *more), rng.randint(0, 5))
+def _draw_faults(
+    rng: random.Random, more: Sequence[str], factor: float = 1, but: Sequence[str] = ()
+) -> dict[str, float]:
+    kinds = [kind for kind in (*MILD_FAULTS, *more) if kind not in but]
+    mild = rng.sample(kinds, rng.randint(0, 5))
     costly = rng.sample(COSTLY_FAULTS, rng.choice((0, 0, 1, 2)))
     return {
         **{kind: round(factor * rng.uniform(0.005, 0.04), 4) for kind in mild},
