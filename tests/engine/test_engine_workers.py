@@ -131,7 +131,11 @@ def test_a_worker_with_nothing_but_rows_that_always_fail_is_no_outage(stub, runn
         config = runner.config(
             target={"base_url": base_url},
             source={"count": 120},
-            submit={"concurrency": 2, "max_in_flight": 4, "retry": {"max_attempts": 4}},
+            submit={
+                "concurrency": 2,
+                "max_in_flight": 4,
+                "retry": {"max_attempts": 4, "base_s": 0.02, "cap_s": 0.2},
+            },
             engine={"workers": 2},
             limits={"max_outage_s": 1.0},
         )
