@@ -50,7 +50,7 @@ class Service:
         def run() -> None:
             try:
                 uvloop.run(work())
-            except BaseException as error:
+            except BaseException as error:  # whoever waits for the service must hear of it
                 if not ready.done():
                     ready.set_exception(error)
                 raise

@@ -67,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
     """An answer is written in two pieces, and the second would wait for an acknowledgement of the first."""
 
     def do_POST(self) -> None:
-        stub: Stub = self.server.stub  # type: ignore[attr-defined]
+        stub: Stub = self.server.stub  # type: ignore[attr-defined]  # put there by `serving`
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with stub.lock:
             stub.posts_now += 1
@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._say(*answer)
 
     def do_GET(self) -> None:
-        stub: Stub = self.server.stub  # type: ignore[attr-defined]
+        stub: Stub = self.server.stub  # type: ignore[attr-defined]  # put there by `serving`
         path = self.path.partition("?")[0].split("/")
         with stub.lock:
             stub.gets.append(self.path)
@@ -111,7 +111,7 @@ def serving(create_s: float = 0.0) -> Iterator[Stub]:
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
         server.daemon_threads = True
         stub = Stub(f"http://127.0.0.1:{server.server_port}/v1", create_s)
-        server.stub = stub  # type: ignore[attr-defined]
+        server.stub = stub  # type: ignore[attr-defined]  # put there by `serving`
         Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield stub
