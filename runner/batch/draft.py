@@ -67,8 +67,10 @@ class Draft(msgspec.Struct):
     """It was looked for, and may be sent again."""
     missed: int = 0
     """Searches that did not find it at the service."""
+    blind: int = 0
+    """Searches in a row that could not tell."""
     missed_since: float = 0.0
-    """Monotonic time of the first of them."""
+    """Monotonic time of the first search of either sort."""
     last: Failure | None = None
     settled: frozenset[int] = frozenset()
     """Rows that are in its body and not its own any more: they have a result, or are in another batch.

@@ -58,14 +58,14 @@ class Search:
         if isinstance(sight, Found):
             drafts.accept(draft, sight.id, now, sight.at)
             return
-        is_protected = drafts.is_protected(draft)
-        if is_protected and sight is not Sight.ABSENT:
-            self._allow(draft, now)
-        elif self._may_yet_come(draft, now):  # a service that ignores keys would run it twice
+        if self._may_yet_come(draft, sight, now):  # a service that ignores keys would run it twice
             self._look_soon(draft, now)
-        elif sight is not Sight.ABSENT and self._parts.config.submit.on_uncertain != "resend":
+            return
+        is_protected, is_absent = drafts.is_protected(draft), sight is Sight.ABSENT
+        may_resend = is_protected or self._parts.config.submit.on_uncertain == "resend"
+        if not is_absent and not may_resend:
             drafts.end(draft, "uncertain", NOT_FOUND)
-        elif draft.settled:  # in its body are rows that must not be sent again
+        elif draft.settled and (is_absent or not is_protected):  # in its body are rows not to be sent again
             drafts.retract(draft, "absent", now)
             drafts.cut_anew(draft)
         else:
@@ -83,14 +83,23 @@ class Search:
     def _look_soon(self, draft: Draft, now: float) -> None:
         """Again, ever further apart, but not later than the time is over."""
         left_s = max(draft.missed_since + self._patience_s - now, LAST_LOOKS_S)
-        self._drafts.push(draft, now + min(self._parts.retry_wait_s(draft.missed, None), left_s))
+        wait_s = self._parts.retry_wait_s(draft.missed + draft.blind, None)
+        self._drafts.push(draft, now + min(wait_s, left_s))
 
-    def _may_yet_come(self, draft: Draft, now: float) -> bool:
-        """It was not found, and may have been on its way when the list was made."""
-        draft.missed += 1
-        if draft.missed == 1:
+    def _may_yet_come(self, draft: Draft, sight: Sight, now: float) -> bool:
+        """It was not found, and may have been on its way when the list was made.
+
+        That there is no list, or that it does not tell, must be said as often, and without a break: a proxy
+        may say so of one question.
+        """
+        if not draft.missed and not draft.blind:
             draft.missed_since = now
-        return now - draft.missed_since < self._patience_s or draft.missed < LOOKS_BEFORE_GONE
+        if sight is Sight.ABSENT:
+            draft.missed, draft.blind = draft.missed + 1, 0
+        else:
+            draft.blind += 1
+        looks = draft.missed if sight is Sight.ABSENT else draft.blind
+        return now - draft.missed_since < self._patience_s or looks < LOOKS_BEFORE_GONE
 
     def _look_again(self, draft: Draft, outcome: Throttled | Transient | Unauthorised, now: float) -> None:
         end_of_run = self._parts.contact.note(outcome, now)
@@ -103,7 +112,7 @@ class Search:
             wait_s = outcome.wait_s
         draft.failures += 1
         is_enough = isinstance(outcome, Transient) and self._drafts.is_protected(draft)
-        if is_enough and not self._may_yet_come(draft, now):  # the list may never come, and the key will do
+        if is_enough and not self._may_yet_come(draft, Sight.IMPOSSIBLE, now):  # the key will do
             self._allow(draft, now)
         else:
             self._drafts.push(draft, now + self._parts.retry_wait_s(draft.failures, wait_s))

@@ -77,7 +77,7 @@ class Uploader:
             draft.sent = clock.unix(started)
         await self._drafts.announce(draft)
         draft.attempts += 1
-        draft.may_send, draft.missed = False, 0
+        draft.may_send, draft.missed, draft.blind = False, 0, 0
         outcome = await self._parts.transport.create_batch(Upload(body, draft.size_bytes), draft.key)
         if isinstance(outcome, Transient) and outcome.is_spoken:
             await self._ask_for_others(started)

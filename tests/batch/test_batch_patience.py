@@ -135,3 +135,29 @@ def test_an_unknown_batch_is_asked_about_for_as_long_as_an_outage_may_last(stub_
         stub.look = look
         told = go(go.config(stub.base_url, rows=10, submit={"retry": SOON}, limits={"max_outage_s": 3}))
     assert (told.exit_code, told.statuses) == (0, {"completed": 10}), told.errors
+
+
+def test_one_404_of_a_proxy_does_not_make_a_batch_uncertain(stub_batches, go):
+    """Four looks said that it is not there, and the last one that there is no list."""
+    listed = []
+
+    def list_batches():
+        listed.append(1)
+        return (404, NOT_FOUND) if len(listed) in (3, 6) else (200, [])
+
+    def create(body):
+        return (504, {"error": ERROR}) if len(stub.posts) == 1 else stub.accept(body)
+
+    with stub_batches() as stub:
+        stub.list, stub.create = list_batches, create
+        told = go(
+            go.config(
+                stub.base_url,
+                rows=10,
+                target={"idempotency_header": None},
+                submit={"retry": SOON},
+                limits={"max_outage_s": 0.5},
+            )
+        )
+    assert (told.exit_code, told.statuses) == (0, {"completed": 10}), told.errors
+    assert len(stub.posts) == 2
