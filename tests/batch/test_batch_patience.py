@@ -143,7 +143,7 @@ def test_one_404_of_a_proxy_does_not_make_a_batch_uncertain(stub_batches, go):
 
     def list_batches():
         listed.append(1)
-        return (404, NOT_FOUND) if len(listed) in (3, 6) else (200, [])
+        return (404, NOT_FOUND) if len(listed) in (4, 7) else (200, [])
 
     def create(body):
         return (504, {"error": ERROR}) if len(stub.posts) == 1 else stub.accept(body)
@@ -156,7 +156,7 @@ def test_one_404_of_a_proxy_does_not_make_a_batch_uncertain(stub_batches, go):
                 rows=10,
                 target={"idempotency_header": None},
                 submit={"retry": SOON},
-                limits={"max_outage_s": 0.5},
+                limits={"max_outage_s": 0.01},
             )
         )
     assert (told.exit_code, told.statuses) == (0, {"completed": 10}), told.errors
