@@ -29,7 +29,7 @@ AWAY: Final = ("nothing but failures for", "no Responses API answers there")
 MOST_RETRIES: Final = 12
 ASKED_TO_END: Final = (130, 143, -2, -15)
 """Exit codes after a signal; that of the system's own doing while Python is still starting."""
-HAD_NOT_BEGUN: Final = "Fatal Python error: init_import_site"
+HAD_NOT_BEGUN: Final = ("Fatal Python error: init_import_site", "Could not import runpy module")
 """Said by Python itself of a signal that comes in the midst of its own start."""
 
 
@@ -141,7 +141,7 @@ class Trial:
             self._tally.kills += 1
             self._tally.early_kills += age_s < STARTING_S
             return True
-        if process.returncode in ASKED_TO_END or process.said(HAD_NOT_BEGUN):
+        if process.returncode in ASKED_TO_END or process.said(*HAD_NOT_BEGUN):
             self._note(f"ended with {process.returncode} by {signals} after {age_s:.2f} s")
             self._tally.signals += 1
             self._look_for_what_is_left(process)
