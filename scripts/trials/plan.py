@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from rows import LONGEST_ID, MODEL, Row, draw_input
+from rows import LONGEST_ID, MODEL, Input, Row, draw_input
 
 MILD_FAULTS = (
     "500", "502", "504", "html", "empty", "cut", "not_utf8", "not_json", "not_object", "no_id", "odd_status",
@@ -143,8 +143,41 @@ def draw(seed: int, number: int, modes: Sequence[Mode] = tuple(KINDS)) -> Plan:
     given = draw_input(rng, number, count)
     pace = _draw_pace(rng, count)
     transport = rng.choices(("aiohttp", "openai"), weights=(4, 1))[0]
+    config = _draw_client(rng, mode, kind, transport, given, pace)
+    settings = _draw_service(rng, kind, pace)
+    acts, last_restart = _draw_acts(rng, mode, kind, count)
+    workers = tuple(rng.choices((1, 2, 3), weights=(3, 2, 1), k=5)) if mode == "background" else (1,)
+    retry_kills: tuple[Moment, ...] = ()
+    if rng.random() < 0.3:
+        settings["outcomes"] = {"failed": 0.15}
+        retry_kills = tuple(_draw_moment(rng, mode) for _ in range(rng.randint(1, 3)))
+    # A request that failed need not have anything to show, and then a 404 is its end.
+    more = () if retry_kills and mode == "batch" else ("404",)
+    settings["faults"] = _draw_tables(rng, mode, more)
+    if mode == "batch":
+        _draw_batches(rng, kind, count, config, settings)
+    return Plan(
+        number,
+        mode,
+        kind,
+        transport,
+        config,
+        settings,
+        given.rows,
+        given.lines,
+        acts,
+        workers,
+        last_restart,
+        retry_kills,
+    )
+
+
+def _draw_client(
+    rng: random.Random, mode: Mode, kind: Kind, transport: str, given: Input, pace: _Pace
+) -> dict[str, Any]:
+    """The run's config, but for what is told of batches."""
     has_keys = kind is not Kind.UNKEYED
-    config = {
+    return {
         "name": "t",
         "target": {
             "mode": mode,
@@ -169,7 +202,11 @@ def draw(seed: int, number: int, modes: Sequence[Mode] = tuple(KINDS)) -> Plan:
         "limits": {"drain_s": 1},
         "sink": {"fsync_s": round(rng.uniform(0.05, 1), 3), "store": rng.choice(("full", "text"))},
     }
-    settings = {
+
+
+def _draw_service(rng: random.Random, kind: Kind, pace: _Pace) -> dict[str, Any]:
+    """The simulator's settings, but for its faults and batches."""
+    return {
         "latency": pace.latency,
         "capacity": pace.capacity,
         "exchange_s": rng.choice((0.0, 0.0, 0.01, 0.04)),
@@ -179,38 +216,18 @@ def draw(seed: int, number: int, modes: Sequence[Mode] = tuple(KINDS)) -> Plan:
         "idempotency": kind in (Kind.KEYED, Kind.EMBEDDED),
         "seed": rng.randrange(1 << 31),
     }
-    acts, last_restart = _draw_acts(rng, mode, kind, count)
-    workers = tuple(rng.choices((1, 2, 3), weights=(3, 2, 1), k=5)) if mode == "background" else (1,)
-    retry_kills: tuple[Moment, ...] = ()
-    if rng.random() < 0.3:
-        settings["outcomes"] = {"failed": 0.15}
-        retry_kills = tuple(_draw_moment(rng, mode) for _ in range(rng.randint(1, 3)))
-    # A request that failed need not have anything to show, and then a 404 is its end.
-    more = () if retry_kills and mode == "batch" else ("404",)
+
+
+def _draw_tables(rng: random.Random, mode: Mode, more: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Faults by sort of exchange; `more` are kinds for what brings results."""
     if mode == "background":
-        settings["faults"] = {"post": _draw_faults(rng, ()), "get": _draw_faults(rng, more)}
-    else:
-        settings["faults"] = {
-            "batch": _draw_faults(rng, (), factor=5),
-            "status": _draw_faults(rng, ("404",), factor=2),
-            # A result without its id is taken in all the same, and could not be told from another's.
-            "result": _draw_faults(rng, more, but=("no_id",)),
-        }
-        _draw_batches(rng, kind, count, config, settings)
-    return Plan(
-        number,
-        mode,
-        kind,
-        transport,
-        config,
-        settings,
-        given.rows,
-        given.lines,
-        acts,
-        workers,
-        last_restart,
-        retry_kills,
-    )
+        return {"post": _draw_faults(rng, ()), "get": _draw_faults(rng, more)}
+    return {
+        "batch": _draw_faults(rng, (), factor=5),
+        "status": _draw_faults(rng, ("404",), factor=2),
+        # A result without its id is taken in all the same, and could not be told from another's.
+        "result": _draw_faults(rng, more, but=("no_id",)),
+    }
 
 
 def _draw_batches(
