@@ -140,8 +140,8 @@ def _run(arguments: argparse.Namespace) -> int:
     workers = [f"engine.workers={arguments.workers}"] if arguments.workers else []
     config = load(arguments.config, [*arguments.overrides, *workers])
 
-    from runner.engine.local import Options, execute
-    from runner.pipeline.signals import Signals
+    from runner.commands.run import Options, execute
+    from runner.commands.signals import Signals
 
     options = Options(new=arguments.new, limit=arguments.limit, retry=arguments.retry, quiet=arguments.quiet)
     with Signals() as signals:
@@ -171,7 +171,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     config = load(arguments.config, arguments.overrides)
 
-    from runner.engine.plan import plan
+    from runner.commands.check import plan
 
     print(plan(config, arguments.limit))
     return 0
@@ -187,8 +187,8 @@ def _report(arguments: argparse.Namespace) -> int:
 def _cancel(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from runner.engine.cancel import cancel
-    from runner.pipeline.signals import Signals
+    from runner.commands.cancel import cancel
+    from runner.commands.signals import Signals
 
     with Signals() as signals:
         ending = cancel(Path(arguments.run_dir), arguments.timeout, signals)
@@ -203,8 +203,8 @@ def _batches(arguments: argparse.Namespace) -> int:
 
     config = load(arguments.config, arguments.overrides)
 
-    from runner.engine.batches import batches
-    from runner.pipeline.signals import Signals
+    from runner.commands.list_batches import batches
+    from runner.commands.signals import Signals
 
     with Signals() as signals:
         print(batches(config, arguments.limit, signals, with_status=arguments.status))

@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from runner.batch.draft import Names
 from runner.batch.fetcher import Fetcher
 from runner.batch.open_batch import Item, OpenBatch
+from runner.batch.submission import Names
 from runner.batch.watcher import Watcher
-from runner.pipeline.parts import Parts
-from runner.pipeline.turnstile import Turnstile
 from runner.policy.circuit import Circuit
-from runner.policy.limiter import Gate
+from runner.policy.rate_gate import RateGate
+from runner.session.parts import Parts
+from runner.session.turnstile import Turnstile
 
 ENOUGH_TO_FETCH: Final = 8
 """Times `poll.concurrency`: while so many results wait, another look would only make the line longer."""
@@ -24,7 +24,7 @@ class Collector:
 
     def __init__(self, parts: Parts, epochs: Mapping[int, int]) -> None:
         self._parts = parts
-        gate = Gate(parts.config.poll.max_rate)
+        gate = RateGate(parts.config.poll.max_rate)
         circuit = Circuit(parts.config.limits.max_outage_s)
         self.turnstile: Turnstile[OpenBatch | Item] = Turnstile(self._take, parts.clock.now)
         self._watcher = Watcher(parts, gate, circuit, self.turnstile.wake)

@@ -9,12 +9,12 @@ from typing import Final
 
 from runner.batch.open_batch import Item, OpenBatch
 from runner.batch.statuses import Ended
-from runner.pipeline.follower import LOOKS_BEFORE_GONE, Follower
-from runner.pipeline.parts import Parts
 from runner.policy.circuit import Circuit
-from runner.policy.limiter import Gate
 from runner.policy.polling import Exponential
+from runner.policy.rate_gate import RateGate
 from runner.records import Failure, ResultStatus
+from runner.session.follower import LOOKS_BEFORE_GONE, Follower
+from runner.session.parts import Parts
 from runner.transport.outcomes import SILENT, AnyOutcome, Done, RetrieveOutcome
 
 UNSUCCESSFUL: Final = ("failed", "cancelled", "expired")
@@ -32,7 +32,7 @@ class Fetcher(Follower[Item]):
     def __init__(
         self,
         parts: Parts,
-        gate: Gate,
+        gate: RateGate,
         circuit: Circuit,
         wake: Callable[[], None],
         epochs: Mapping[int, int],

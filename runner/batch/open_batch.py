@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from runner.batch.draft import Names
+from runner.batch.submission import Names
 from runner.records import Failure, Job, ResultStatus
 
 MOST_SAMPLED: Final = 64

@@ -8,15 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from runner.batch.draft import Draft
-from runner.batch.ending import Endings
+from runner.batch.failed_rows import Endings
 from runner.batch.names import label_of
 from runner.batch.rereading import lines_in
+from runner.batch.submission import Draft
 from runner.batch.writer import BatchWriter
 from runner.errors import Problem, StoppedEarly
-from runner.pipeline.feed import Feed
-from runner.pipeline.parts import Parts
 from runner.records import Failure, Request
+from runner.session.feed import Feed
+from runner.session.parts import Parts
 from runner.source import Source
 
 ROWS_AT_ONCE: Final = 100

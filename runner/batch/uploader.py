@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from runner.batch.culprit import culprit_of
-from runner.batch.draft import Draft
-from runner.batch.drafts import Drafts
-from runner.batch.ending import nothing_accepted
+from runner.batch.failed_rows import nothing_accepted
+from runner.batch.offender import culprit_of
 from runner.batch.planner import Planner
-from runner.batch.search import Search, meet
-from runner.pipeline.parts import Parts
+from runner.batch.reconcile import Search, meet
+from runner.batch.submission import Draft
+from runner.batch.submissions import Drafts
 from runner.records import Failure
+from runner.session.parts import Parts
 from runner.transport.outcomes import (
     Created,
     CreateOutcome,

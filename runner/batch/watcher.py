@@ -9,12 +9,12 @@ import msgspec
 
 from runner.batch.open_batch import OpenBatch
 from runner.batch.statuses import Ended, ended_in
-from runner.pipeline.follower import Follower, was_watched
-from runner.pipeline.parts import Parts
 from runner.policy.circuit import Circuit
-from runner.policy.limiter import Gate
 from runner.policy.polling import polling
+from runner.policy.rate_gate import RateGate
 from runner.records import Failure, ResultStatus
+from runner.session.follower import Follower, was_watched
+from runner.session.parts import Parts
 from runner.transport.outcomes import AnyOutcome, BatchOutcome, Statuses
 
 
@@ -28,7 +28,7 @@ class Watcher(Follower[OpenBatch]):
     gone_share = 1.0
     """So much is in a batch that all of `limits.max_outage_s` passes before it is unknown."""
 
-    def __init__(self, parts: Parts, gate: Gate, circuit: Circuit, wake: Callable[[], None]) -> None:
+    def __init__(self, parts: Parts, gate: RateGate, circuit: Circuit, wake: Callable[[], None]) -> None:
         super().__init__(parts, gate, circuit, wake)
         self._policy = polling(parts.config.poll)
         self._watched = 0

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from runner.batch.body import Body, item_of
-from runner.batch.draft import Draft, Names, ranges_of
 from runner.batch.names import wire_id
+from runner.batch.submission import Draft, Names, ranges_of
 from runner.records import Request
 from runner.store.spool import Spool
 

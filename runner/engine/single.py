@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from runner.background.mode import Background
 from runner.config import RunConfig
 from runner.engine.task import Task, displayed, take_orders
 from runner.errors import RunnerError
-from runner.pipeline.background import Background
-from runner.pipeline.feed import AllBut, Feed
-from runner.pipeline.parts import Parts
-from runner.pipeline.run import Assignment, Middle, Run, run
+from runner.session.feed import AllBut, Feed
+from runner.session.parts import Parts
+from runner.session.session import Assignment, Middle, Run, run
 from runner.source import Source
 from runner.store import Recovery
 
@@ -51,7 +51,7 @@ async def work(task: Task) -> RunnerError | None:
 def _middle_of(config: RunConfig) -> Callable[[Parts, Source, Feed, Recovery], Middle]:
     """The mode of the run."""
     if config.target.mode == "batch":
-        from runner.batch.batches import Batches
+        from runner.batch.mode import Batches
 
         return Batches
     return Background

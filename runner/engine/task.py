@@ -9,15 +9,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
+from runner.commands.signals import Signals
 from runner.config import RunConfig
 from runner.errors import LimitReached, Problem, StorageError
 from runner.measure.history import History
 from runner.measure.progress import REDRAW_S, Progress
 from runner.measure.series import Series
 from runner.measure.vitals import Vitals
-from runner.pipeline.clock import Clock
-from runner.pipeline.closing import Closing
-from runner.pipeline.signals import Signals
+from runner.session.clock import Clock
+from runner.session.shutdown import Closing
 from runner.source import Source
 from runner.store import Manifest, RunDir
 

@@ -13,6 +13,8 @@ from typing import Final
 
 import uvloop
 
+from runner.background.mode import Background
+from runner.commands.signals import SIGNALS
 from runner.config import RunConfig
 from runner.engine.messages import (
     AllGranted,
@@ -33,17 +35,15 @@ from runner.engine.messages import (
     Want,
     problems_of,
 )
-from runner.engine.surroundings import allow_connections, read_key
+from runner.engine.preflight import allow_connections, read_key
 from runner.engine.task import tune_gc
 from runner.errors import RunnerError, StoppedEarly
 from runner.measure.merging import take_latencies, totals_of
 from runner.measure.meter import Meter
 from runner.measure.vitals import Vitals, max_rss_bytes
-from runner.pipeline.background import Background
-from runner.pipeline.closing import Closing
-from runner.pipeline.feed import These
-from runner.pipeline.run import Assignment, Run, run
-from runner.pipeline.signals import SIGNALS
+from runner.session.feed import These
+from runner.session.session import Assignment, Run, run
+from runner.session.shutdown import Closing
 from runner.source import Source
 from runner.store import Recovery, RunDir
 

@@ -1,8 +1,7 @@
 """The run directory: identity, journal, results, and what they say after a crash."""
 
-from runner.store.batches import LeftBatch
+from runner.store.batch_replay import LeftBatch
 from runner.store.files import AppendLog, Reserve, replace_atomically
-from runner.store.identity import Manifest, check_unchanged
 from runner.store.journal import (
     Acceptance,
     BatchAcceptance,
@@ -15,11 +14,12 @@ from runner.store.journal import (
     SessionStart,
     read_marks,
 )
+from runner.store.manifest import Manifest, check_unchanged
 from runner.store.recovery import Recovery, Unacknowledged, recover
+from runner.store.reopen import reopen, set_superseded_aside
 from runner.store.results import Line, Results, read_results
-from runner.store.rows import Rows
+from runner.store.row_set import RowSet
 from runner.store.rundir import Files, RunDir
-from runner.store.superseding import reopen, set_superseded_aside
 
 __all__ = [
     "Acceptance",
@@ -38,7 +38,7 @@ __all__ = [
     "Reserve",
     "Results",
     "Retraction",
-    "Rows",
+    "RowSet",
     "RunDir",
     "SessionStart",
     "Unacknowledged",

@@ -13,7 +13,7 @@ import msgspec
 from runner.errors import Problem, RunDirError
 from runner.records import ResultStatus
 from runner.store.files import read_lines
-from runner.store.values import ValueLog
+from runner.store.json_log import JsonLog
 
 
 class Intent(msgspec.Struct, frozen=True, gc=False, tag="intent", tag_field="event", omit_defaults=True):
@@ -120,7 +120,7 @@ Entry = Intent | Acceptance | Retraction | Reopened | SessionStart | BatchEntry
 _decode = msgspec.json.Decoder(Entry).decode
 
 
-class Journal(ValueLog[Entry]):
+class Journal(JsonLog[Entry]):
     """Entries, one line each."""
 
     def intend(self, intents: Iterable[Intent]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from runner.records import Job
-from runner.store.batches import BatchBook, LeftBatch
+from runner.store.batch_replay import BatchReplay, LeftBatch
 from runner.store.journal import (
     Acceptance,
     BatchAcceptance,
@@ -22,7 +22,7 @@ from runner.store.journal import (
     read_marks,
 )
 from runner.store.results import Line, is_superseded, read_results
-from runner.store.rows import Rows
+from runner.store.row_set import RowSet
 from runner.store.rundir import RunDir
 
 
@@ -42,7 +42,7 @@ class Recovery:
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.done = Rows(total)
+        self.done = RowSet(total)
         self.open: dict[int, Job] = {}
         self.unacknowledged: dict[int, Unacknowledged] = {}
         self.batches: dict[int, LeftBatch] = {}
@@ -55,15 +55,15 @@ class Recovery:
         self.has_superseded = False
         """Results of earlier epochs stand in `results.jsonl`: a kill came before they were set aside."""
 
-    def need_no_post(self) -> Rows:
-        """Rows that are done or under way."""
+    def need_no_post(self) -> RowSet:
+        """RowSet that are done or under way."""
         rows = self.done.copy()
         for row in self.claimed_rows():
             rows.add(row)
         return rows
 
     def claimed_rows(self) -> Iterator[int]:
-        """Rows that will have a result whether they are granted or not: of open jobs, and of batches.
+        """RowSet that will have a result whether they are granted or not: of open jobs, and of batches.
 
         One whose fate is not known is found out as a whole, and sent again as a whole.
         """
@@ -116,7 +116,7 @@ def recover(
 def _read_journal(run_dir: RunDir, recovery: Recovery) -> None:
     """What the journals tell of rows without a result, in the current epoch of each."""
     intents: dict[int, Intent] = {}
-    book = BatchBook(recovery.total)
+    book = BatchReplay(recovery.total)
     for entry in read_journals(run_dir.journals):
         if isinstance(entry, BatchIntent | BatchAcceptance | BatchRetraction):
             book.read(entry)

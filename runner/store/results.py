@@ -10,7 +10,7 @@ import msgspec
 from runner.records import Failure, Result, ResultStatus, Timing
 from runner.store.files import read_lines
 from runner.store.journal import damaged
-from runner.store.values import ValueLog
+from runner.store.json_log import JsonLog
 
 
 class _Tokens(msgspec.Struct, gc=False):
@@ -44,7 +44,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 _decode = msgspec.json.Decoder(Line).decode
 
 
-class Results(ValueLog[Result]):
+class Results(JsonLog[Result]):
     """Results, one line each."""
 
 

@@ -17,7 +17,7 @@ from runner.config.sections import RunConfig
 from runner.errors import Problem, RunDirError, StorageError
 from runner.source import Survey
 from runner.store.files import cut_torn_tail, replace_atomically, sync_directory
-from runner.store.identity import AFRESH, FORMAT, Manifest
+from runner.store.manifest import AFRESH, FORMAT, Manifest
 
 LOCK_RETRY_S: Final = 0.02
 REPORT_LOOKS_S: Final = 0.05

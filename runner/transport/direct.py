@@ -16,7 +16,7 @@ from yarl import URL
 
 from runner import __version__
 from runner.config.sections import RunConfig
-from runner.transport.addresses import batch_path, list_query
+from runner.transport.batch_urls import batch_path, list_query
 from runner.transport.faults import CONNECT_SHARE
 from runner.transport.outcomes import (
     BatchOutcome,
@@ -28,11 +28,11 @@ from runner.transport.outcomes import (
     SubmitOutcome,
     Transient,
 )
-from runner.transport.patience import Patience
 from runner.transport.proxies import proxy_for
 from runner.transport.reading import Reader, read_cancel, read_result, read_retrieve, read_submit
 from runner.transport.reading_batches import read_create, read_list, read_statuses
 from runner.transport.scrub import Headers, Scrubber
+from runner.transport.timeout import Timeout
 from runner.transport.uploads import Sending, Upload
 from runner.transport.wire import CountingConnector, Wire
 
@@ -54,8 +54,8 @@ class Direct:
         target = config.target
         self._wire = wire
         self._scrub = Scrubber(key)
-        self._usual = Patience(self._scrub, target.timeout_s, "target.timeout_s")
-        self._long = Patience(self._scrub, config.batch.timeout_s, "batch.timeout_s")
+        self._usual = Timeout(self._scrub, target.timeout_s, "target.timeout_s")
+        self._long = Timeout(self._scrub, config.batch.timeout_s, "batch.timeout_s")
         self._connector = CountingConnector(wire, ttl_dns_cache=DNS_CACHE_S)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SHARE * target.timeout_s)
         self._route = _route(f"{base_url}/responses", key)

@@ -13,7 +13,7 @@ import openai
 
 from runner.config.sections import RunConfig
 from runner.errors import StorageError
-from runner.transport.addresses import batch_path, list_query
+from runner.transport.batch_urls import batch_path, list_query
 from runner.transport.faults import CONNECT_SHARE
 from runner.transport.outcomes import (
     BatchOutcome,
@@ -25,11 +25,11 @@ from runner.transport.outcomes import (
     SubmitOutcome,
     Transient,
 )
-from runner.transport.patience import Patience
 from runner.transport.proxies import proxy_for
 from runner.transport.reading import Reader, read_cancel, read_result, read_retrieve, read_submit
 from runner.transport.reading_batches import read_create, read_list, read_statuses
 from runner.transport.scrub import Headers, Scrubber
+from runner.transport.timeout import Timeout
 from runner.transport.uploads import Upload
 from runner.transport.wire import Wire
 
@@ -47,8 +47,8 @@ class Sdk:
         self._idempotency_header = target.idempotency_header
         proxy_for(base_url)  # only to refuse one that cannot be used; the SDK finds it by itself
         self._scrub = Scrubber(key)
-        self._usual = Patience(self._scrub, target.timeout_s, "target.timeout_s")
-        self._long = Patience(self._scrub, config.batch.timeout_s, "batch.timeout_s")
+        self._usual = Timeout(self._scrub, target.timeout_s, "target.timeout_s")
+        self._long = Timeout(self._scrub, config.batch.timeout_s, "batch.timeout_s")
         self._connect_s = CONNECT_SHARE * target.timeout_s
         # Given as a number: the SDK's default is 1000 connections, and no number becomes aiohttp's 100.
         connections = config.posts_at_once + config.poll.concurrency
@@ -122,7 +122,7 @@ class Sdk:
         call: Awaitable[httpx2.Response],
         read: Reader[Outcome],
         job_id: str = "",
-        patience: Patience | None = None,
+        patience: Timeout | None = None,
     ) -> Outcome | Transient:
         """Await one call within the whole deadline; the SDK's own timeouts are per read.
 

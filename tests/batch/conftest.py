@@ -23,8 +23,8 @@ import pytest
 import uvloop
 
 from runner.cli import main
+from runner.commands.signals import SIGNALS
 from runner.config import Simulator
-from runner.pipeline.signals import SIGNALS
 from runner.simulator.server import serve as serve_simulator
 
 from .stub import serving

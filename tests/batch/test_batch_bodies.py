@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.batch.body import Body, item_of
-from runner.batch.draft import Draft, Names, ranges_of
 from runner.batch.names import wire_id
+from runner.batch.submission import Draft, Names, ranges_of
 from runner.batch.writer import BatchWriter, batch_key
 from runner.records import Request
 

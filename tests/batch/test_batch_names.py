@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from runner.batch.culprit import culprit_of
 from runner.batch.names import label_of, wire_id
+from runner.batch.offender import culprit_of
 
 ID = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
 LABEL = re.compile(r"[a-zA-Z0-9_-]+\Z")

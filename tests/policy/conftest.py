@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from runner.policy.limiter import Gate
+from runner.policy.rate_gate import RateGate
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Traffic:
 
 
 def _through_gate(
-    gate: Gate,
+    gate: RateGate,
     *,
     rate: float | Callable[[float], float],
     burst: float,

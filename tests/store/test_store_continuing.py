@@ -20,7 +20,7 @@ from unittest import mock
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from runner.pipeline.submission import idempotency_key
+from runner.background.submission import idempotency_key
 from runner.records import Job, Request, Result, ResultStatus
 from runner.store import (
     Acceptance,

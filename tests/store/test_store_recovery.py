@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import RunDirError
-from runner.store import Journal, Results, Rows, RunDir, read_results, recover
+from runner.store import Journal, Results, RowSet, RunDir, read_results, recover
 from runner.store.journal import read_journal
 
 ROWS = 20
@@ -163,7 +163,7 @@ def test_entries_come_back_as_they_were_written_whatever_the_text(run_dir, entri
 @given(st.integers(1, 200), st.lists(st.integers(0, 250), max_size=60))
 @settings(deadline=None)
 def test_rows_is_a_set_of_the_rows_of_the_run(total, added):
-    rows, expected = Rows(total), set()
+    rows, expected = RowSet(total), set()
     for row in added:
         if row < total:
             rows.add(row)
@@ -174,7 +174,7 @@ def test_rows_is_a_set_of_the_rows_of_the_run(total, added):
 
 
 def test_a_million_rows_take_little_memory():
-    rows = Rows(1_000_000)
+    rows = RowSet(1_000_000)
 
     assert len(rows._bits) == 125_000
 

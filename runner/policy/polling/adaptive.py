@@ -7,8 +7,8 @@ from typing import Final
 
 from runner.policy.polling.front import Front
 from runner.policy.polling.hazard import Hazard, Interval
+from runner.policy.polling.lateness import LatenessFeedback
 from runner.policy.polling.schedule import Schedule, optimum
-from runner.policy.polling.strain import Strain
 from runner.policy.polling.strategy import Exponential, Followed, last_seen
 
 ENOUGH_COMPLETIONS: Final = 30
@@ -68,7 +68,7 @@ class Adaptive:
     def __init__(self, fallback: Exponential, lag_target: float = 0.05) -> None:
         self._fallback = fallback
         self._lag_target = lag_target
-        self._strain = Strain()
+        self._strain = LatenessFeedback()
         self._kinds: dict[str, _Kind] = {}
 
     def next_look(self, job: Followed, now: float) -> float:

@@ -1,0 +1,1 @@
+"""Background mode: one POST per request, then polling."""
