@@ -46,7 +46,9 @@ def tables(output):
     return found
 
 
-def test_candidates_and_jobs_in_flight_are_measured_over_the_same_exchanges_and_remembered(tmp_path):
+def test_candidates_and_jobs_in_flight_are_measured_over_the_same_exchanges_and_remembered(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "bench.json"
     small = ("--sizes", 50, 250, "--rounds", 1, "--json", file)
     output = bench("candidates", *small)
@@ -81,7 +83,7 @@ def test_candidates_and_jobs_in_flight_are_measured_over_the_same_exchanges_and_
     "arguments",
     ["speed", "--rounds 0", "candidates --sizes 9 9", "in-flight --levels 0", "report", "candidates polling"],
 )
-def test_what_makes_no_sense_is_refused_before_anything_is_measured(arguments):
+def test_what_makes_no_sense_is_refused_before_anything_is_measured(arguments: str) -> None:
     command = [sys.executable, str(BENCHMARKS / "bench.py"), *arguments.split()]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=20
@@ -91,7 +93,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_measured(arguments):
     assert "scripts/bench: error: " in done.stderr
 
 
-def test_turns_are_taken_forth_and_back():
+def test_turns_are_taken_forth_and_back() -> None:
     order = []
     assert take_turns("ab", 3, lambda name: order.append(name) or len(order)) == {
         "a": [1, 4, 5],
@@ -100,7 +102,7 @@ def test_turns_are_taken_forth_and_back():
     assert "".join(order) == "abbaab"
 
 
-def test_what_all_processes_of_a_client_use_is_counted():
+def test_what_all_processes_of_a_client_use_is_counted() -> None:
     work = "import time; held = bytearray(50_000_000); end = time.process_time() + 0.3\n"
     work += "while time.process_time() < end: pass"
     lead = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}])\n{work}"
@@ -109,7 +111,7 @@ def test_what_all_processes_of_a_client_use_is_counted():
     assert usage.peak_bytes > 100_000_000
 
 
-def test_a_client_that_fails_ends_the_benchmark_with_its_last_words():
+def test_a_client_that_fails_ends_the_benchmark_with_its_last_words() -> None:
     with pytest.raises(SystemExit, match=r"ended with 3:\nno key"):
         measured([sys.executable, "-c", "import sys; print('no key', file=sys.stderr); sys.exit(3)"], set())
 
@@ -118,11 +120,11 @@ def trial(jobs, cpu_s):
     return Trial(jobs=jobs, usage=Usage(cpu_s=cpu_s, wall_s=1.0, peak_bytes=1), posts=jobs, gets=jobs)
 
 
-def test_the_slope_leaves_out_what_starting_costs():
+def test_the_slope_leaves_out_what_starting_costs() -> None:
     assert Pair(trial(100, 2.01), trial(1_100, 2.11)).cpu_us_per_job == pytest.approx(100)
 
 
-def test_ratios_are_taken_within_a_round():
+def test_ratios_are_taken_within_a_round() -> None:
     assert ratio([2.0, 40.0, 9.0], [1.0, 10.0, 3.0]) == Spread(median=3.0, least=2.0, most=4.0)
     assert spread([5.0]) == Spread(5.0, 5.0, 5.0)
 
@@ -130,14 +132,14 @@ def test_ratios_are_taken_within_a_round():
 @pytest.mark.parametrize(
     ("found", "verdict"), [(0.24, "met"), (0.25, "met"), (0.26, "missed"), (None, "not measured")]
 )
-def test_a_goal_is_judged_by_its_median_and_bound(found, verdict):
+def test_a_goal_is_judged_by_its_median_and_bound(found: float | None, verdict: str) -> None:
     figures = {} if found is None else {"help": Spread(found, 0.1, 0.9)}
     judgements = judged({"start": Measured(how="", rows=[], figures=figures)})
     assert {one.verdict for one in judgements if one.goal == "wall time of runner --help"} == {verdict}
     assert {one.verdict for one in judgements if one.goal != "wall time of runner --help"} == {"not measured"}
 
 
-def test_a_table_says_three_digits_of_what_was_measured_and_all_of_what_was_counted():
+def test_a_table_says_three_digits_of_what_was_measured_and_all_of_what_was_counted() -> None:
     assert written(Spread(1234.5, 999.0, 2000.0)) == "1,234 (999 – 2,000)"
     assert [written(cell) for cell in (0.0461, 1.5, 12.34, 50_000, "a")] == [
         "0.046",

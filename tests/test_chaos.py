@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -52,23 +53,23 @@ def short_run(mode, seed, kills):
 
 
 @pytest.mark.timeout(300)
-def test_a_dozen_kills_lose_nothing_double_nothing_and_run_nothing_twice():
+def test_a_dozen_kills_lose_nothing_double_nothing_and_run_nothing_twice() -> None:
     table = short_run("background", SEED, KILLS)
     assert all(int(row["trials"]) for row in table.values())
 
 
 @pytest.mark.timeout(120)
-def test_a_few_kills_lose_nothing_of_batches_either():
+def test_a_few_kills_lose_nothing_of_batches_either() -> None:
     table = short_run("batch", BATCH_SEED, BATCH_KILLS)
     assert int(table["total"]["files torn"])
 
 
-def test_a_trial_is_drawn_from_its_seed_and_number_alone():
+def test_a_trial_is_drawn_from_its_seed_and_number_alone() -> None:
     assert draw(1, 5) == draw(1, 5)
     assert len({repr(draw(seed, number)) for seed in (1, 2) for number in (0, 1)}) == 4
 
 
-def test_without_idempotency_keys_nothing_that_was_written_is_cut_off():
+def test_without_idempotency_keys_nothing_that_was_written_is_cut_off() -> None:
     plans = [draw(3, number) for number in range(400)]
     cut = {
         (plan.mode, plan.kind) for plan in plans for act in plan.acts for how in act.tears if how.how == "cut"
@@ -80,7 +81,7 @@ def test_without_idempotency_keys_nothing_that_was_written_is_cut_off():
     }
 
 
-def test_only_batches_meet_a_service_that_ignores_keys():
+def test_only_batches_meet_a_service_that_ignores_keys() -> None:
     plans = [draw(4, number) for number in range(200)]
     assert {(plan.mode, plan.kind) for plan in plans} == {
         (mode, kind) for mode in KINDS for kind in KINDS[mode]
@@ -91,12 +92,12 @@ def test_only_batches_meet_a_service_that_ignores_keys():
         assert plan.settings["idempotency"] == (plan.kind in (Kind.KEYED, Kind.EMBEDDED))
 
 
-def test_a_mode_that_is_asked_for_is_that_of_all_trials():
+def test_a_mode_that_is_asked_for_is_that_of_all_trials() -> None:
     assert {draw(5, number, ("batch",)).mode for number in range(50)} == {"batch"}
 
 
 @pytest.mark.parametrize("event", ["batch", "reopened"])
-def test_what_is_synced_before_anything_follows_from_it_is_not_cut(tmp_path, event):
+def test_what_is_synced_before_anything_follows_from_it_is_not_cut(tmp_path: Path, event: str) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_bytes(b'{"event":"session"}\n{"event":"%b","row":1}\n' % event.encode())
     before = path.read_bytes()
@@ -104,7 +105,7 @@ def test_what_is_synced_before_anything_follows_from_it_is_not_cut(tmp_path, eve
     assert path.read_bytes() == before
 
 
-def test_jobs_of_a_batch_that_was_not_completed_are_none(tmp_path):
+def test_jobs_of_a_batch_that_was_not_completed_are_none(tmp_path: Path) -> None:
     job = {"event": "accepted", "prompt": "p", "batch": "b1"}
     batch = {"event": "batch", "id": "b1", "count": 1}
     events = [{**job, "id": "r1"}, {**job, "id": "r2"}, batch, {**job, "id": "r3", "batch": "b2"}]
@@ -115,7 +116,7 @@ def test_jobs_of_a_batch_that_was_not_completed_are_none(tmp_path):
 
 @pytest.mark.parametrize("amount", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("how", ["garbage", "half a line", "cut"])
-def test_a_tear_leaves_all_lines_but_the_last_as_they_were(tmp_path, how, amount):
+def test_a_tear_leaves_all_lines_but_the_last_as_they_were(tmp_path: Path, how: str, amount: float) -> None:
     path = tmp_path / "results.jsonl"
     path.write_bytes(b'{"row":0}\n{"row":1}\n')
     assert tear(path, Tear("results", how, amount))
@@ -190,12 +191,12 @@ def sorts(of):
     return {violation.sort for violation in violations(of)}
 
 
-def test_a_run_without_fault_violates_nothing():
+def test_a_run_without_fault_violates_nothing() -> None:
     assert list(violations(evidence())) == []
     assert list(violations(evidence(result(2), result(0), result(1), account=None))) == []
 
 
-def test_uncertain_is_an_end_only_where_the_service_takes_no_keys():
+def test_uncertain_is_an_end_only_where_the_service_takes_no_keys() -> None:
     doubtful = evidence(result(0), result(1), result(2, "uncertain"))
     assert list(violations(replace(doubtful, may_doubt=True))) == []
     assert sorts(doubtful) == {"lost", "otherwise wrong"}
@@ -217,7 +218,7 @@ def refusing(*results, **changes):
     return evidence(*results, **changes)
 
 
-def test_a_row_that_must_be_refused_is_refused():
+def test_a_row_that_must_be_refused_is_refused() -> None:
     assert list(violations(refusing(result(0), result(1), refused(2)))) == []
     assert sorts(refusing(result(0), result(1), result(2))) == {"otherwise wrong"}
     assert sorts(refusing(result(0), result(1), refused(2, 413))) == {"otherwise wrong"}
@@ -234,7 +235,7 @@ def taken(number, id_):
     return {"event": "batch_accepted", "batch": number, "id": id_, "attempts": 1, "at": 1.0}
 
 
-def test_a_batch_may_be_announced_twice_and_its_rows_be_in_others():
+def test_a_batch_may_be_announced_twice_and_its_rows_be_in_others() -> None:
     journal = lines(sent(0), {"event": "batch_refused", "batch": 0, "cause": "429", "at": 1.0}, sent(0))
     more = lines(taken(0, "b0"), sent(1, "other", (2, 3)), taken(1, "b1"))
     assert list(violations(evidence(journal=journal + more))) == []
@@ -255,7 +256,7 @@ RETRIED = evidence(
 )
 
 
-def test_a_row_tried_again_by_hand_runs_once_more_and_keeps_what_it_said_before():
+def test_a_row_tried_again_by_hand_runs_once_more_and_keeps_what_it_said_before() -> None:
     assert list(violations(RETRIED)) == []
 
 
@@ -320,6 +321,6 @@ DOCTORED = {
 
 
 @pytest.mark.parametrize("name", DOCTORED)
-def test_the_checks_see(name):
+def test_the_checks_see(name: Any) -> None:
     doctored, sort = DOCTORED[name]
     assert sort in sorts(doctored)

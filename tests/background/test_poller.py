@@ -42,7 +42,7 @@ class PutsOff:
         pass
 
 
-def test_jobs_that_are_put_off_all_at_once_are_asked_about_a_bounded_number_at_a_time():
+def test_jobs_that_are_put_off_all_at_once_are_asked_about_a_bounded_number_at_a_time() -> None:
     async def scenario():
         clock, policy = Clock(), PutsOff()
         config = SimpleNamespace(poll=Poll(), limits=Limits())
@@ -60,7 +60,7 @@ def test_jobs_that_are_put_off_all_at_once_are_asked_about_a_bounded_number_at_a
     uvloop.run(scenario())
 
 
-def test_a_job_past_its_deadline_is_not_given_up_because_the_service_wants_fewer_questions():
+def test_a_job_past_its_deadline_is_not_given_up_because_the_service_wants_fewer_questions() -> None:
     async def scenario():
         lost = []
         contact = SimpleNamespace(note=lambda *_: None, answered_since=lambda _: True)

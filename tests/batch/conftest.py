@@ -26,8 +26,7 @@ from runner.cli import main
 from runner.commands.signals import SIGNALS
 from runner.config import Simulator
 from runner.simulator.server import serve as serve_simulator
-
-from .stub import serving
+from tests.batch.stub import serving
 
 KEY = "sk-test-3f9a1c7e5b"
 FAST = {"type": "constant", "mean_s": 0.0}
@@ -143,10 +142,10 @@ def this_process() -> Iterator[None]:
 class Runs:
     """Writes configs in batch mode, and runs them in this process, in a directory of their own."""
 
-    def __init__(self, runner: Any, capsys: pytest.CaptureFixture[str]) -> None:
-        self._runner = runner
+    def __init__(self, shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        self._runner = shell
         self._capsys = capsys
-        self.dir = runner.cwd / "runs/t"
+        self.dir = shell.cwd / "runs/t"
 
     def config(self, service: Any, rows: int = 40, **sections: Any) -> Path:
         """Of `rows` rows at a service, or an address; retries and looks come soon."""
@@ -204,16 +203,16 @@ class Runs:
 
 @pytest.fixture
 def go(
-    runner: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, this_process: None
+    shell: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, this_process: None
 ) -> Runs:
     """`go(go.config(service, rows=…, batch={…}), "--retry", …)`: one session in this process."""
-    monkeypatch.chdir(runner.cwd)
+    monkeypatch.chdir(shell.cwd)
     monkeypatch.setenv("SAIL_API_KEY", KEY)
-    no_certificates = runner.cwd / "certificates"  # nobody needs one, and reading the real ones takes 40 ms
+    no_certificates = shell.cwd / "certificates"  # nobody needs one, and reading the real ones takes 40 ms
     no_certificates.mkdir()
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.setenv("SSL_CERT_DIR", str(no_certificates))
-    return Runs(runner, capsys)
+    return Runs(shell, capsys)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from array import array
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -51,7 +52,7 @@ def writing(folder, max_bytes=LARGE, label="label-1"):
 
 @settings(max_examples=60)
 @given(ROWS)
-def test_the_bytes_are_json_that_says_what_is_meant_and_are_as_many_as_was_said(drawn):
+def test_the_bytes_are_json_that_says_what_is_meant_and_are_as_many_as_was_said(drawn: Any) -> None:
     requests = requests_of(drawn)
     with tempfile.TemporaryDirectory() as folder:
         with writing(folder) as writer:
@@ -75,7 +76,7 @@ def test_the_bytes_are_json_that_says_what_is_meant_and_are_as_many_as_was_said(
 
 @settings(max_examples=60)
 @given(st.text(max_size=9), st.lists(st.binary(max_size=20), max_size=8))
-def test_a_body_measures_what_it_says_and_foresees_what_it_will_measure(label, items):
+def test_a_body_measures_what_it_says_and_foresees_what_it_will_measure(label: Any, items: Any) -> None:
     body = Body(label)
     written = body.begin
     for item in items:
@@ -86,7 +87,9 @@ def test_a_body_measures_what_it_says_and_foresees_what_it_will_measure(label, i
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_a_batch_of_exactly_max_bytes_fits_and_with_a_byte_more_it_does_not(tmp_path, count):
+def test_a_batch_of_exactly_max_bytes_fits_and_with_a_byte_more_it_does_not(
+    tmp_path: Path, count: int
+) -> None:
     requests = [request(row, b'{"input":"' + b"x" * row + b'"}') for row in range(count)]
     with writing(tmp_path) as writer:
         assert all(map(writer.add, requests))
@@ -99,7 +102,7 @@ def test_a_batch_of_exactly_max_bytes_fits_and_with_a_byte_more_it_does_not(tmp_
         assert writer.count == count - 1
 
 
-def test_what_did_not_fit_leaves_no_trace_and_a_smaller_one_still_fits(tmp_path):
+def test_what_did_not_fit_leaves_no_trace_and_a_smaller_one_still_fits(tmp_path: Path) -> None:
     with writing(tmp_path, max_bytes=300) as writer:
         assert writer.add(request(0))
         assert not writer.add(request(1, b'"' + b"x" * 300 + b'"'))
@@ -112,7 +115,7 @@ def test_what_did_not_fit_leaves_no_trace_and_a_smaller_one_still_fits(tmp_path)
 
 
 @pytest.mark.parametrize("row", [0, 3, 5])
-def test_rows_must_rise(tmp_path, row):
+def test_rows_must_rise(tmp_path: Path, row: int) -> None:
     with writing(tmp_path) as writer:
         assert writer.add(request(5))
         assert not writer.add(request(row, custom_id="other"))
@@ -120,7 +123,7 @@ def test_rows_must_rise(tmp_path, row):
         assert writer.finish(0.0).ranges == [range(5, 7)]
 
 
-def test_ids_that_become_alike_at_the_service_stay_two(tmp_path):
+def test_ids_that_become_alike_at_the_service_stay_two(tmp_path: Path) -> None:
     made = wire_id("Zoë")
     with writing(tmp_path) as writer:
         for row, own in enumerate([made, "Zoë", f"{made}-2", "Zoë 2"]):
@@ -130,7 +133,7 @@ def test_ids_that_become_alike_at_the_service_stay_two(tmp_path):
     assert [draft.names.custom_id(name) for name in draft.names.rows] == [made, "Zoë", f"{made}-2", "Zoë 2"]
 
 
-def test_without_an_end_nothing_is_left_of_it(tmp_path):
+def test_without_an_end_nothing_is_left_of_it(tmp_path: Path) -> None:
     with writing(tmp_path) as writer:
         writer.add(request(0))
     assert not list(tmp_path.iterdir())
@@ -140,14 +143,14 @@ def test_without_an_end_nothing_is_left_of_it(tmp_path):
     ("other", "same"),
     [({}, True), ({"run_id": "r2"}, False), ({"label": "l2"}, False), ({"body_sha256": b"2"}, False)],
 )
-def test_a_key_belongs_to_one_run_one_label_and_one_body(other, same):
+def test_a_key_belongs_to_one_run_one_label_and_one_body(other: dict[str, Any], same: bool) -> None:
     one = {"run_id": "r", "label": "l", "body_sha256": b"1"}
     assert (batch_key(**one) == batch_key(**{**one, **other})) is same
     assert len(batch_key(**one)) == 64
 
 
 @given(st.sets(st.integers(0, 40) | st.integers(0, 2**32 - 1), max_size=30))
-def test_rows_come_back_from_the_ranges_that_stand_for_them(rows):
+def test_rows_come_back_from_the_ranges_that_stand_for_them(rows: Any) -> None:
     ranges = list(ranges_of(array("I", sorted(rows))))
     assert [row for part in ranges for row in part] == sorted(rows)
     assert all(one.stop < other.start for one, other in pairwise(ranges))
@@ -155,7 +158,7 @@ def test_rows_come_back_from_the_ranges_that_stand_for_them(rows):
 
 
 @given(st.sets(st.integers(0, 60), min_size=1, max_size=30), st.none() | st.floats(1, 9))
-def test_what_is_written_down_of_a_draft_tells_its_rows(rows, sent):
+def test_what_is_written_down_of_a_draft_tells_its_rows(rows: Any, sent: Any) -> None:
     ranges = list(ranges_of(array("I", sorted(rows))))
     names = Names({f"row-{row}": row for row in sorted(rows)})
     draft = Draft(3, "l-3", "key", "m", names, ranges, 99, None, due=2.0, sent=sent)
@@ -167,5 +170,5 @@ def test_what_is_written_down_of_a_draft_tells_its_rows(rows, sent):
     assert intent.at == (sent or 2.0)
 
 
-def test_an_item_is_a_custom_id_and_the_params_as_they_are():
+def test_an_item_is_a_custom_id_and_the_params_as_they_are() -> None:
     assert item_of("row-1", b'{"a": 1}') == b'{"custom_id":"row-1","params":{"a": 1}}'

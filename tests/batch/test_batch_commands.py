@@ -3,8 +3,12 @@
 import json
 import re
 import signal
+from collections.abc import Callable
+
+import pytest
 
 from runner.source.rows import RESPONSES_URL
+from tests.processes import Shell, Simulator
 
 
 def table(text):
@@ -13,15 +17,17 @@ def table(text):
     return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
 
 
-def batch_config(runner, simulator, **sections):
+def batch_config(shell, simulator, **sections):
     target = {"base_url": simulator.base_url, "mode": "batch"}
-    return runner.config(target=target, **sections)
+    return shell.config(target=target, **sections)
 
 
-def test_check_tells_the_cut_that_the_run_then_makes(simulate, runner):
+def test_check_tells_the_cut_that_the_run_then_makes(
+    simulate: Callable[..., Simulator], shell: Shell
+) -> None:
     simulator = simulate()
-    config = batch_config(runner, simulator, source={"count": 95}, batch={"max_requests": 40})
-    said = runner("check", config)
+    config = batch_config(shell, simulator, source={"count": 95}, batch={"max_requests": 40})
+    said = shell("check", config)
     assert said.returncode == 0
     found = re.search(r"batches +3, of 15 to 40 requests and ([\d.]+) to ([\d.]+) MB", said.stdout)
     assert found, said.stdout
@@ -30,37 +36,43 @@ def test_check_tells_the_cut_that_the_run_then_makes(simulate, runner):
     assert '"background"' not in said.stdout
     assert simulator.account()["batch_posts"] == 0
 
-    assert runner("run", config).returncode == 0
-    journal = (runner.cwd / "runs/t/journal.jsonl").read_text().splitlines()
+    assert shell("run", config).returncode == 0
+    journal = (shell.cwd / "runs/t/journal.jsonl").read_text().splitlines()
     sizes = [entry["size_bytes"] for entry in map(json.loads, journal) if entry["event"] == "batch"]
     least, most = (f"{size / 1e6:,.3g}" for size in (min(sizes), max(sizes)))
     assert found.groups() == (least, most)
 
 
-def test_check_tells_rows_that_fit_into_no_batch_and_ids_that_the_service_does_not_allow(simulate, runner):
+def test_check_tells_rows_that_fit_into_no_batch_and_ids_that_the_service_does_not_allow(
+    simulate: Callable[..., Simulator], shell: Shell
+) -> None:
     rows = [{"custom_id": f"Row {i}", "input": "x" * (10 if i else 5_000)} for i in range(4)]
-    (runner.cwd / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (shell.cwd / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = {"type": "jsonl", "path": "rows.jsonl", "count": None}
-    config = batch_config(runner, simulate(), source=source, batch={"max_bytes": 1_000})
-    said = runner("check", config).stdout
+    config = batch_config(shell, simulate(), source=source, batch={"max_bytes": 1_000})
+    said = shell("check", config).stdout
     assert "1 rows fit into none (batch.max_bytes): they would end rejected" in said
     assert "3 rows go by another id there" in said
 
 
-def test_check_says_how_lost_acknowledgements_are_dealt_with_where_there_are_no_keys(simulate, runner):
+def test_check_says_how_lost_acknowledgements_are_dealt_with_where_there_are_no_keys(
+    simulate: Callable[..., Simulator], shell: Shell
+) -> None:
     target = {"base_url": simulate().base_url, "mode": "batch", "idempotency_header": None}
-    said = runner("check", runner.config(target=target)).stdout
+    said = shell("check", shell.config(target=target)).stdout
     assert "a batch is looked for by its label" in said
 
 
-def test_batches_of_the_service_are_listed_the_newest_first_with_their_progress(simulate, runner):
+def test_batches_of_the_service_are_listed_the_newest_first_with_their_progress(
+    simulate: Callable[..., Simulator], shell: Shell
+) -> None:
     simulator = simulate(outcomes={"failed": 0.5})
     config = batch_config(
-        runner, simulator, source={"count": 50}, batch={"max_requests": 20, "concurrency": 1}
+        shell, simulator, source={"count": 50}, batch={"max_requests": 20, "concurrency": 1}
     )
-    runner("run", config)
-    runner("run", config, "--set", "name=other", "--set", "source.count=7")
-    said = runner("batches", config, "--status")
+    shell("run", config)
+    shell("run", config, "--set", "name=other", "--set", "source.count=7")
+    said = shell("batches", config, "--status")
     assert said.returncode == 0
     rows = table(said.stdout)
     assert [row["requests"] for row in rows] == ["7", "10", "20", "20"]
@@ -73,61 +85,67 @@ def test_batches_of_the_service_are_listed_the_newest_first_with_their_progress(
     assert simulator.account()["batch_lists"] >= 1
 
     looks = simulator.account()["batch_looks"]
-    short = table(runner("batches", config, "--limit", "2").stdout)
+    short = table(shell("batches", config, "--limit", "2").stdout)
     assert [row["batch"] for row in short] == [row["batch"] for row in rows[:2]]
     assert "progress" not in short[0]
     assert simulator.account()["batch_looks"] == looks, "nobody asked for it"
 
 
-def test_more_batches_than_a_page_holds_are_listed(simulate, runner):
+def test_more_batches_than_a_page_holds_are_listed(simulate: Callable[..., Simulator], shell: Shell) -> None:
     simulator = simulate()
-    config = batch_config(runner, simulator, source={"count": 205}, batch={"max_requests": 1, "max_open": 50})
-    runner("run", config)
-    rows = table(runner("batches", config, "--limit", "1000").stdout)
+    config = batch_config(shell, simulator, source={"count": 205}, batch={"max_requests": 1, "max_open": 50})
+    shell("run", config)
+    rows = table(shell("batches", config, "--limit", "1000").stdout)
     assert len({row["batch"] for row in rows}) == 205
 
 
-def test_a_service_without_batches_is_told_so(simulate, runner):
-    none = batch_config(runner, simulate())
-    assert runner("batches", none).stdout == "the service has no batches\n"
-    unlisted = batch_config(runner, simulate(batches={"listing": False}))
-    said = runner("batches", unlisted)
+def test_a_service_without_batches_is_told_so(simulate: Callable[..., Simulator], shell: Shell) -> None:
+    none = batch_config(shell, simulate())
+    assert shell("batches", none).stdout == "the service has no batches\n"
+    unlisted = batch_config(shell, simulate(batches={"listing": False}))
+    said = shell("batches", unlisted)
     assert said.returncode == 3
     assert "the service lists no batches" in said.stderr
     assert said.stdout == ""
 
 
-def test_a_refused_key_and_an_absent_service_are_told(simulate, runner, monkeypatch):
+def test_a_refused_key_and_an_absent_service_are_told(
+    simulate: Callable[..., Simulator], shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ONLY_KEY", "sk-the-right-one-0123")
-    refusing = batch_config(runner, simulate(api_key_env="ONLY_KEY"))
-    said = runner("batches", refusing)
+    refusing = batch_config(shell, simulate(api_key_env="ONLY_KEY"))
+    said = shell("batches", refusing)
     assert said.returncode == 3
     assert "check the key in SAIL_API_KEY" in said.stderr
     retry = {"submit": {"retry": {"base_s": 0.01, "cap_s": 0.01}}}
-    absent = runner.config(target={"base_url": "http://127.0.0.1:1/v1", "mode": "batch"}, **retry)
-    said = runner("batches", absent)
+    absent = shell.config(target={"base_url": "http://127.0.0.1:1/v1", "mode": "batch"}, **retry)
+    said = shell("batches", absent)
     assert said.returncode == 3
     assert "no Batch API answers there" in said.stderr
 
 
-def test_open_batches_cannot_be_cancelled_and_are_told(simulate, runner):
+def test_open_batches_cannot_be_cancelled_and_are_told(
+    simulate: Callable[..., Simulator], shell: Shell
+) -> None:
     simulator = simulate(latency={"type": "constant", "mean_s": 60})
     config = batch_config(
-        runner, simulator, source={"count": 30}, batch={"max_requests": 20}, limits={"drain_s": 0}
+        shell, simulator, source={"count": 30}, batch={"max_requests": 20}, limits={"drain_s": 0}
     )
-    process = runner.start("run", config)
-    runner.wait_for(process, lambda: simulator.account()["batches"] == 2)
+    process = shell.start("run", config)
+    shell.wait_for(process, lambda: simulator.account()["batches"] == 2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "30 jobs are still open at the service, and billable; a batch cannot be cancelled" in errors
-    said = runner("cancel", "runs/t")
+    said = shell("cancel", "runs/t")
     assert said.returncode == 1
     assert said.stdout == "30 requests in 2 batches are open\n"
     assert "the Batch API has no call that cancels" in said.stderr
 
 
-def test_rows_written_for_either_mode_go_into_a_batch(simulate, runner):
+def test_rows_written_for_either_mode_go_into_a_batch(
+    simulate: Callable[..., Simulator], shell: Shell
+) -> None:
     rows = [
         {
             "custom_id": "a",
@@ -138,9 +156,9 @@ def test_rows_written_for_either_mode_go_into_a_batch(simulate, runner):
         {"custom_id": "b", "params": {"input": "2"}},
         {"custom_id": "c", "input": "3", "background": False},
     ]
-    (runner.cwd / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (shell.cwd / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = {"type": "jsonl", "path": "rows.jsonl", "count": None}
-    config = batch_config(runner, simulate(), source=source, request={"background": True})
-    assert runner("run", config).returncode == 0
-    runner.assert_each_row_once(3)
-    assert {line["custom_id"] for line in runner.results()} == set("abc")
+    config = batch_config(shell, simulate(), source=source, request={"background": True})
+    assert shell("run", config).returncode == 0
+    shell.assert_each_row_once(3)
+    assert {line["custom_id"] for line in shell.results()} == set("abc")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+
+from tests.batch.conftest import Runs
 
 
 def text(words):
@@ -36,7 +40,9 @@ BOTH = [*((more, "aiohttp") for more in OBJECTS), ("without a status", "openai")
 
 
 @pytest.mark.parametrize(("more", "transport"), BOTH)
-def test_the_three_steps_of_the_guide_bring_a_hundred_rows_home(stub_batches, go, more, transport):
+def test_the_three_steps_of_the_guide_bring_a_hundred_rows_home(
+    stub_batches: Any, go: Runs, more: Any, transport: Any
+) -> None:
     with stub_batches() as stub:
         stub.result = lambda batch_id, name: (
             200, {"id": f"resp_{name}", "output": text(f"fact {name}")} | OBJECTS[more],
@@ -62,7 +68,9 @@ def test_the_three_steps_of_the_guide_bring_a_hundred_rows_home(stub_batches, go
     assert told.summary["tokens"]["output"] == (400 if more == "with a usage" else 0)
 
 
-def test_results_of_the_guide_are_cut_down_to_their_text_as_any_others_are(stub_batches, go):
+def test_results_of_the_guide_are_cut_down_to_their_text_as_any_others_are(
+    stub_batches: Any, go: Runs
+) -> None:
     with stub_batches() as stub:
         stub.result = lambda batch_id, name: (200, {"id": name, "output": text(name)})
         told = go(go.config(stub.base_url, rows=10, sink={"store": "text"}))
@@ -71,7 +79,7 @@ def test_results_of_the_guide_are_cut_down_to_their_text_as_any_others_are(stub_
         assert line["response"]["body"]["output"] == text(line["custom_id"])
 
 
-def test_an_output_that_is_not_there_yet_is_waited_for(stub_batches, go):
+def test_an_output_that_is_not_there_yet_is_waited_for(stub_batches: Any, go: Runs) -> None:
     asked = []
 
     def result(batch_id, name):
@@ -87,7 +95,7 @@ def test_an_output_that_is_not_there_yet_is_waited_for(stub_batches, go):
 
 
 @pytest.mark.parametrize("said", ["COMPLETED", "FAILED"])
-def test_an_error_without_a_status_is_a_failure(stub_batches, go, said):
+def test_an_error_without_a_status_is_a_failure(stub_batches: Any, go: Runs, said: str) -> None:
     with stub_batches() as stub:
         stub.look = lambda batch_id: stub.all_done(batch_id, said)
         stub.result = lambda batch_id, name: (200, {"id": name, "output": [], "error": {"message": "boom"}})
@@ -98,7 +106,9 @@ def test_an_error_without_a_status_is_a_failure(stub_batches, go, said):
 
 @pytest.mark.parametrize("word", ["FAILED", "CANCELLED"])
 @pytest.mark.parametrize("more", [{}, {"status": "in_progress"}])
-def test_a_request_that_failed_is_not_asked_about_for_ever(stub_batches, go, word, more):
+def test_a_request_that_failed_is_not_asked_about_for_ever(
+    stub_batches: Any, go: Runs, word: str, more: dict[str, Any]
+) -> None:
     with stub_batches() as stub:
         stub.look = lambda batch_id: stub.all_done(batch_id, word)
         stub.result = lambda batch_id, name: (200, {"id": name, "output": None, **more})

@@ -6,15 +6,19 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
+from typing import Any
 
 import pytest
 
+from tests.processes import Shell, Simulator
+
 
 @pytest.fixture
-def configured(runner):
+def configured(shell: Shell):
     """A config of batch mode with small limits; sections are merged."""
 
     def write(base_url, **sections):
@@ -25,7 +29,7 @@ def configured(runner):
         }
         for name, section in sections.items():
             defaults[name] = {**defaults.get(name, {}), **section}
-        return runner.config(**defaults)
+        return shell.config(**defaults)
 
     return write
 
@@ -34,9 +38,9 @@ def lines_of(path):
     return path.read_bytes().splitlines(keepends=True)
 
 
-def rewind(runner, journal, results):
+def rewind(shell, journal, results):
     """Leave of a complete run only the lines of its files of which the predicates hold."""
-    run = runner.cwd / "runs/t"
+    run = shell.cwd / "runs/t"
     for name, keep in (("journal.jsonl", journal), ("results.jsonl", results)):
         (run / name).write_bytes(b"".join(line for line in lines_of(run / name) if keep(json.loads(line))))
     (run / "summary.json").unlink()
@@ -51,70 +55,78 @@ def is_first_of(event):
     return lambda entry: entry["event"] in ("session", event) and entry.get("batch", 0) == 0
 
 
-def test_an_acceptance_that_was_lost_behind_results_doubles_none_of_them(simulate, runner, configured):
+def test_an_acceptance_that_was_lost_behind_results_doubles_none_of_them(
+    simulate: Callable[..., Simulator], shell: Shell, configured: Any
+) -> None:
     simulator = simulate()
     config = configured(simulator.base_url)
-    assert runner("run", config).returncode == 0
-    rewind(runner, is_no("batch_accepted"), lambda line: line["row"] in (0, 3, 4, 9))
-    assert runner("run", config).returncode == 0
-    runner.assert_each_row_once(10)
+    assert shell("run", config).returncode == 0
+    rewind(shell, is_no("batch_accepted"), lambda line: line["row"] in (0, 3, 4, 9))
+    assert shell("run", config).returncode == 0
+    shell.assert_each_row_once(10)
     assert simulator.account()["executed"] == 10
 
 
 @pytest.mark.parametrize("listing", [True, False])
-def test_a_refusal_that_was_lost_behind_its_row_doubles_nothing(simulate, runner, configured, listing):
+def test_a_refusal_that_was_lost_behind_its_row_doubles_nothing(
+    simulate: Callable[..., Simulator], shell: Shell, configured: Any, listing: bool
+) -> None:
     simulator = simulate(models=["m"], batches={"listing": listing})
     rows = [{"custom_id": f"r{i}", "params": {"input": f"{i}?"}} for i in range(6)]
     rows[2]["params"]["model"] = "unknown"
-    (runner.cwd / "input.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (shell.cwd / "input.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = {"type": "jsonl", "path": "input.jsonl", "count": None}
     config = configured(simulator.base_url, source=source)
-    assert runner("run", config).returncode == 1
-    assert [line["row"] for line in runner.results() if line["status"] == "rejected"] == [2]
-    rewind(runner, is_first_of("batch"), lambda line: line["row"] == 2)
-    assert runner("run", config).returncode == 1
-    assert Counter(line["row"] for line in runner.results()) == dict.fromkeys(range(6), 1)
+    assert shell("run", config).returncode == 1
+    assert [line["row"] for line in shell.results() if line["status"] == "rejected"] == [2]
+    rewind(shell, is_first_of("batch"), lambda line: line["row"] == 2)
+    assert shell("run", config).returncode == 1
+    assert Counter(line["row"] for line in shell.results()) == dict.fromkeys(range(6), 1)
 
 
 def test_a_lower_limit_does_not_end_a_run_before_its_rows_because_a_batch_in_doubt_has_more(
-    simulate, runner, configured
-):
+    simulate: Callable[..., Simulator], shell: Shell, configured: Any
+) -> None:
     simulator = simulate(latency={"type": "uniform", "min_s": 0, "max_s": 2})
     config = configured(simulator.base_url, source={"count": 40}, batch={"max_requests": 30})
-    assert runner("run", config).returncode == 0
-    rewind(runner, is_first_of("batch"), lambda _: False)
-    done = runner("run", config, "--limit", "20")
+    assert shell("run", config).returncode == 0
+    rewind(shell, is_first_of("batch"), lambda _: False)
+    done = shell("run", config, "--limit", "20")
     assert done.returncode == 0
-    runner.assert_each_row_once(30)  # all of the batch, which is paid for
-    assert runner.summary()["requests"]["total"] == 30
+    shell.assert_each_row_once(30)  # all of the batch, which is paid for
+    assert shell.summary()["requests"]["total"] == 30
 
 
-def test_what_a_service_that_ignores_keys_is_still_creating_is_not_sent_again(simulate, runner, configured):
+def test_what_a_service_that_ignores_keys_is_still_creating_is_not_sent_again(
+    simulate: Callable[..., Simulator], shell: Shell, configured: Any
+) -> None:
     simulator = simulate(idempotency=False, batches={"create_s": 2.5})
     config = configured(simulator.base_url, limits={"max_outage_s": 30})
-    process = runner.start("run", config)
-    runner.wait_for(process, lambda: simulator.account()["batch_posts_now"] == 1)
+    process = shell.start("run", config)
+    shell.wait_for(process, lambda: simulator.account()["batch_posts_now"] == 1)
     process.kill()
     process.communicate()
-    assert runner("run", config).returncode == 0
-    runner.assert_each_row_once(10)
+    assert shell("run", config).returncode == 0
+    shell.assert_each_row_once(10)
     assert simulator.account()["executed"] == 10
 
 
 @pytest.mark.parametrize("signals", [1, 2])
-def test_no_body_is_left_behind_by_an_upload_that_was_given_up(simulate, runner, configured, signals):
+def test_no_body_is_left_behind_by_an_upload_that_was_given_up(
+    simulate: Callable[..., Simulator], shell: Shell, configured: Any, signals: int
+) -> None:
     simulator = simulate(batches={"create_s": 60})
     config = configured(
         simulator.base_url, batch={"max_requests": 3, "concurrency": 2}, limits={"drain_s": 0.2}
     )
-    process = runner.start("run", config)
-    runner.wait_for(process, lambda: simulator.account()["batch_posts_now"] == 2)
+    process = shell.start("run", config)
+    shell.wait_for(process, lambda: simulator.account()["batch_posts_now"] == 2)
     for _ in range(signals):
         process.send_signal(signal.SIGINT)
         time.sleep(0.1)  # two at once are one
     process.communicate(timeout=30)
     assert process.returncode == 130
-    assert list((runner.cwd / "runs/t").glob(".batch-*")) == []
+    assert list((shell.cwd / "runs/t").glob(".batch-*")) == []
 
 
 class SlowToAcknowledge(BaseHTTPRequestHandler):
@@ -167,12 +179,12 @@ def slow_to_acknowledge():
             server.shutdown()
 
 
-def test_each_post_of_unknown_fate_is_looked_for_as_long_as_the_first(runner, configured):
+def test_each_post_of_unknown_fate_is_looked_for_as_long_as_the_first(shell: Shell, configured: Any) -> None:
     with slow_to_acknowledge() as (base_url, server):
         config = configured(base_url, target={"idempotency_header": None})
-        assert runner("run", config).returncode == 0
+        assert shell("run", config).returncode == 0
         assert server.posts == 2
-    runner.assert_each_row_once(10)
+    shell.assert_each_row_once(10)
 
 
 OBSERVED = """
@@ -196,13 +208,15 @@ sys.exit(main())
 """
 
 
-def test_an_intent_is_on_the_disk_before_its_batch_is_sent(simulate, runner, configured):
+def test_an_intent_is_on_the_disk_before_its_batch_is_sent(
+    simulate: Callable[..., Simulator], shell: Shell, configured: Any
+) -> None:
     """Whatever a power cut takes: the number of a batch is not given to other rows, and its key is known."""
     config = configured(simulate().base_url, batch={"max_requests": 3}, sink={"fsync_s": 60})
     done = subprocess.run(
         [sys.executable, "-c", OBSERVED, "run", str(config)],
-        cwd=runner.cwd,
-        env=runner.env,
+        cwd=shell.cwd,
+        env=shell.env,
         capture_output=True,
         text=True,
         timeout=60,
@@ -211,19 +225,21 @@ def test_an_intent_is_on_the_disk_before_its_batch_is_sent(simulate, runner, con
     assert [line for line in done.stdout.splitlines() if line.endswith("safe")] == ["safe"] * 4
 
 
-def test_a_label_is_found_on_a_later_page(simulate, runner, configured):
+def test_a_label_is_found_on_a_later_page(
+    simulate: Callable[..., Simulator], shell: Shell, configured: Any
+) -> None:
     simulator = simulate()
     config = configured(
         simulator.base_url,
         source={"count": 420},
         batch={"max_requests": 2, "max_open": 100, "concurrency": 8},
     )
-    assert runner("run", config).returncode == 0
+    assert shell("run", config).returncode == 0
     rewind(
-        runner,
+        shell,
         lambda entry: entry.get("batch", 0) in (0, 3) and is_no("batch_accepted")(entry),
         lambda line: line["row"] not in (0, 1, 7),
     )
-    assert runner("run", config).returncode == 0
-    runner.assert_each_row_once(420)
+    assert shell("run", config).returncode == 0
+    shell.assert_each_row_once(420)
     assert simulator.account()["executed"] == 420

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
+
+from tests.batch.conftest import Runs, Service
 
 PRICES = {"input": 1.0, "output": 100.0}
 
 
 @pytest.mark.parametrize("batch", [{"max_requests": 10}, {"max_requests": 100_000}])
-def test_a_budget_is_kept_with_what_is_in_flight_counted_in(serve, go, batch):
+def test_a_budget_is_kept_with_what_is_in_flight_counted_in(
+    serve: Callable[..., Service], go: Runs, batch: dict[str, Any]
+) -> None:
     service = serve()
     config = go.config(service, rows=1000, prices=PRICES, batch=batch, limits={"max_cost_usd": 1.5})
     told = go(config)
@@ -24,7 +32,7 @@ def test_a_budget_is_kept_with_what_is_in_flight_counted_in(serve, go, batch):
     assert service.account()["executed"] == 1000
 
 
-def test_until_the_first_result_tells_what_one_costs_few_are_sent(stub_batches, go):
+def test_until_the_first_result_tells_what_one_costs_few_are_sent(stub_batches: Any, go: Runs) -> None:
     with stub_batches() as stub:
         stub.look = lambda batch_id: stub.all_done(batch_id, "RUNNING")
         limits = {"max_cost_usd": 5, "max_s": 0.5, "drain_s": 0.1}
@@ -35,7 +43,9 @@ def test_until_the_first_result_tells_what_one_costs_few_are_sent(stub_batches, 
     assert sum(len(body["requests"]) for body in stub.posts) == 20
 
 
-def test_too_many_failures_stop_the_run_and_a_continued_one_sends_nothing_until_told(serve, go):
+def test_too_many_failures_stop_the_run_and_a_continued_one_sends_nothing_until_told(
+    serve: Callable[..., Service], go: Runs
+) -> None:
     service = serve(outcomes={"failed": 1.0})
     config = go.config(service, rows=500, batch={"max_open": 2}, limits={"max_failures": 20})
     told = go(config)
@@ -50,7 +60,7 @@ def test_too_many_failures_stop_the_run_and_a_continued_one_sends_nothing_until_
     assert service.account()["executed"] == 500
 
 
-def test_rows_that_are_rejected_count_as_failures(serve, go):
+def test_rows_that_are_rejected_count_as_failures(serve: Callable[..., Service], go: Runs) -> None:
     service = serve()
     rows = [{"input": f"Row {i}", "temperature": 9 if 20 <= i < 40 else 1} for i in range(200)]
     told = go(go.config(service, source=go.lines(rows), batch={"concurrency": 1}, limits={"max_failures": 5}))
@@ -58,7 +68,9 @@ def test_rows_that_are_rejected_count_as_failures(serve, go):
     assert 5 <= told.statuses["rejected"] <= 6, "the one under way comes on top"
 
 
-def test_after_max_s_nothing_more_is_sent_and_what_is_open_is_drained(serve, go):
+def test_after_max_s_nothing_more_is_sent_and_what_is_open_is_drained(
+    serve: Callable[..., Service], go: Runs
+) -> None:
     service = serve(latency={"type": "constant", "mean_s": 0.2})
     config = go.config(service, rows=300, batch={"max_open": 2}, limits={"max_s": 0.5})
     told = go(config)
@@ -72,7 +84,9 @@ def test_after_max_s_nothing_more_is_sent_and_what_is_open_is_drained(serve, go)
     assert service.account()["executed"] == 300
 
 
-def test_jobs_still_open_when_the_drain_of_a_limit_ends_are_told(serve, go):
+def test_jobs_still_open_when_the_drain_of_a_limit_ends_are_told(
+    serve: Callable[..., Service], go: Runs
+) -> None:
     service = serve(latency={"type": "constant", "mean_s": 3600})
     told = go(go.config(service, rows=25, limits={"max_s": 0.3, "drain_s": 0.1}))
     assert told.exit_code == 3, told.errors
@@ -81,7 +95,9 @@ def test_jobs_still_open_when_the_drain_of_a_limit_ends_are_told(serve, go):
 
 
 @pytest.mark.parametrize("kind", ["500", "502", "reset"])
-def test_an_outage_ends_the_run_uses_up_no_row_and_the_same_command_goes_on(serve, go, tmp_path, kind):
+def test_an_outage_ends_the_run_uses_up_no_row_and_the_same_command_goes_on(
+    serve: Callable[..., Service], go: Runs, tmp_path: Path, kind: str
+) -> None:
     state = tmp_path / "state.jsonl"
     service = serve(state)
     config = go.config(service, rows=60, limits={"max_outage_s": 0.5})
@@ -98,7 +114,9 @@ def test_an_outage_ends_the_run_uses_up_no_row_and_the_same_command_goes_on(serv
     assert service.account()["executed"] == 60
 
 
-def test_a_batch_that_the_service_cannot_digest_is_rejected_and_the_others_complete(stub_batches, go):
+def test_a_batch_that_the_service_cannot_digest_is_rejected_and_the_others_complete(
+    stub_batches: Any, go: Runs
+) -> None:
     """While the service answers other questions: the last batch is not done before that one is given up."""
 
     def look(batch_id):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -55,37 +56,37 @@ def search(service, wanted=None):
 OURS = BatchEntry("batch_x", "ours", SENT + 1, 3)
 
 
-def test_it_is_found_on_the_first_page():
+def test_it_is_found_on_the_first_page() -> None:
     service = Service([entry(1), OURS, entry(2)])
     assert search(service) == Found("batch_x", SENT + 1)
     assert service.asked == 1
 
 
 @pytest.mark.parametrize("page", [1, 2, 7])
-def test_it_is_found_on_a_later_page(page):
+def test_it_is_found_on_a_later_page(page: int) -> None:
     service = Service([*map(entry, range(20)), OURS, entry(99)], page)
     assert search(service) == Found("batch_x", SENT + 1)
     assert service.asked == 20 // page + 1
 
 
-def test_batches_that_are_older_than_its_post_are_not_looked_through():
+def test_batches_that_are_older_than_its_post_are_not_looked_through() -> None:
     old = [entry(n, at=SENT - CLOCK_SKEW_S - 1) for n in range(50)]
     service = Service([entry(100), *old], page=10)
     assert search(service) is Sight.ABSENT
     assert service.asked == 2, "a page with nothing but old ones is the last"
 
 
-def test_a_service_that_writes_labels_in_another_case_has_it_all_the_same():
+def test_a_service_that_writes_labels_in_another_case_has_it_all_the_same() -> None:
     assert search(Service([BatchEntry("batch_x", "OURS", SENT, 3)], page=2)) == Found("batch_x", SENT)
 
 
-def test_a_list_that_is_not_strictly_in_order_is_read_on():
+def test_a_list_that_is_not_strictly_in_order_is_read_on() -> None:
     mixed = [entry(1, at=SENT), entry(2, at=SENT - CLOCK_SKEW_S - 9)]
     service = Service([*mixed, BatchEntry("batch_x", "ours", SENT, 3)], page=2)
     assert search(service) == Found("batch_x", SENT)
 
 
-def test_a_service_whose_clock_is_behind_by_less_than_the_skew_has_it_all_the_same():
+def test_a_service_whose_clock_is_behind_by_less_than_the_skew_has_it_all_the_same() -> None:
     late = SENT - CLOCK_SKEW_S + 1
     service = Service(
         [*(entry(n, at=late) for n in range(9)), BatchEntry("batch_x", "ours", late, 3)], page=2
@@ -95,13 +96,13 @@ def test_a_service_whose_clock_is_behind_by_less_than_the_skew_has_it_all_the_sa
 
 @pytest.mark.parametrize("at", [SENT, None])
 @pytest.mark.parametrize("count", [0, 1, 5, 25])
-def test_a_service_that_knows_no_pages_is_not_asked_for_ever(at, count):
+def test_a_service_that_knows_no_pages_is_not_asked_for_ever(at: Any, count: int) -> None:
     service = Service([entry(n, at=at) for n in range(count)], page=5, knows_pages=False)
     assert search(service) is Sight.ABSENT
     assert service.asked <= 2
 
 
-def test_a_service_that_says_no_times_is_read_to_the_end():
+def test_a_service_that_says_no_times_is_read_to_the_end() -> None:
     service = Service([entry(n, at=None) for n in range(23)], page=5)
     assert search(service) is Sight.ABSENT
     assert service.asked == 6
@@ -121,15 +122,15 @@ LIKENESS = [
 
 
 @pytest.mark.parametrize(("other", "sight"), LIKENESS)
-def test_one_without_a_label_and_as_large_may_be_it(other, sight):
+def test_one_without_a_label_and_as_large_may_be_it(other: Any, sight: Any) -> None:
     assert search(Service([other])) is sight
 
 
-def test_a_label_outweighs_a_likeness():
+def test_a_label_outweighs_a_likeness() -> None:
     assert search(Service([entry(1, label=None), OURS])) == Found("batch_x", SENT + 1)
 
 
-def test_a_batch_of_unknown_size_and_no_label_may_be_it():
+def test_a_batch_of_unknown_size_and_no_label_may_be_it() -> None:
     assert search(Service([entry(1, label=None, count=None)])) is Sight.BLURRED
 
 
@@ -137,15 +138,15 @@ def test_a_batch_of_unknown_size_and_no_label_may_be_it():
 @pytest.mark.parametrize(
     "outcome", [Throttled("429", 1.0, NO), Transient("500", NO, ambiguous=False), Unauthorised(NO)]
 )
-def test_a_page_that_does_not_come_leaves_it_open(nth, outcome):
+def test_a_page_that_does_not_come_leaves_it_open(nth: int, outcome: Any) -> None:
     assert search(Service([entry(n) for n in range(9)], page=3, then={nth: outcome})) is outcome
 
 
-def test_a_service_that_lists_none_cannot_tell():
+def test_a_service_that_lists_none_cannot_tell() -> None:
     assert search(Service([], then={1: Unsupported(NO)})) is Sight.IMPOSSIBLE
 
 
-def test_one_that_was_never_sent_is_looked_for_from_when_it_was_cut():
+def test_one_that_was_never_sent_is_looked_for_from_when_it_was_cut() -> None:
     never = draft()
     never.sent = None
     assert search(Service([OURS]), never) == Found("batch_x", SENT + 1)
@@ -157,7 +158,7 @@ ENTRIES = st.lists(st.tuples(*map(st.sampled_from, (LABELS, TIMES, COUNTS))), ma
 
 @settings(max_examples=60)
 @given(ENTRIES, st.integers(1, 5))
-def test_it_is_found_wherever_it_is_and_nothing_else_is_taken_for_it(drawn, page):
+def test_it_is_found_wherever_it_is_and_nothing_else_is_taken_for_it(drawn: Any, page: Any) -> None:
     batches = [BatchEntry(f"batch_{n}", *it) for n, it in enumerate(drawn)]
     service = Service(batches, page)
     ours = next((it for it in batches if it.label == "ours"), None)

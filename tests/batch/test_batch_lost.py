@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+
+from tests.batch.conftest import Runs, Service
 
 NO_KEYS = {"idempotency_header": None}
 DAY_S = 24 * 3600.0
@@ -21,8 +26,8 @@ KINDS = ["lost", "cut", "empty", "not_json", "no_id", "not_object", "not_utf8"]
 
 @pytest.mark.parametrize(("kind", "transport"), [*((kind, "aiohttp") for kind in KINDS), ("lost", "openai")])
 def test_a_batch_whose_acknowledgement_is_lost_is_found_by_its_label_and_not_sent_again(
-    serve, go, kind, transport
-):
+    serve: Callable[..., Service], go: Runs, kind: Any, transport: Any
+) -> None:
     service = serve(faults={"batch": {kind: 1.0}}, idempotency=False)
     told = go(go.config(service, rows=40, target={**NO_KEYS, "transport": transport}))
     assert_each_once(told, service, 40, 4)
@@ -32,7 +37,9 @@ def test_a_batch_whose_acknowledgement_is_lost_is_found_by_its_label_and_not_sen
 
 
 @pytest.mark.parametrize("habit", [{"listing": False}, {"labels": False}])
-def test_where_it_cannot_be_found_it_is_sent_again_with_its_key_and_exists_once(serve, go, habit):
+def test_where_it_cannot_be_found_it_is_sent_again_with_its_key_and_exists_once(
+    serve: Callable[..., Service], go: Runs, habit: dict[str, Any]
+) -> None:
     service = serve(faults={"batch": {"lost": 0.5}}, batches=habit)
     told = go(go.config(service, rows=60, batch={"max_requests": 3}))
     assert_each_once(told, service, 60, 20)
@@ -43,13 +50,15 @@ def test_where_it_cannot_be_found_it_is_sent_again_with_its_key_and_exists_once(
 
 @pytest.mark.parametrize("header", ["Idempotency-Key", None])
 @pytest.mark.parametrize("kind", ["reset", "500", "502", "html"])
-def test_one_that_never_came_is_sent_again_once_it_is_known_not_to_be_there(serve, go, kind, header):
+def test_one_that_never_came_is_sent_again_once_it_is_known_not_to_be_there(
+    serve: Callable[..., Service], go: Runs, kind: str, header: str | None
+) -> None:
     service = serve(faults={"batch": {kind: 0.5}}, idempotency=bool(header))
     told = go(go.config(service, rows=30, target={"idempotency_header": header}, limits=SOON))
     assert_each_once(told, service, 30, 3)
 
 
-def test_a_service_that_wants_fewer_batches_gets_them_later(serve, go):
+def test_a_service_that_wants_fewer_batches_gets_them_later(serve: Callable[..., Service], go: Runs) -> None:
     service = serve(rate_limits={"post": {"per_s": 4, "burst": 2}})
     told = go(go.config(service, rows=50, submit={"retry": {"max_attempts": 3}}))
     assert_each_once(told, service, 50, 5)
@@ -57,7 +66,9 @@ def test_a_service_that_wants_fewer_batches_gets_them_later(serve, go):
 
 @pytest.mark.parametrize("choice", ["hold", "resend"])
 @pytest.mark.parametrize("habit", [{"listing": False}, {"labels": False}])
-def test_where_nothing_tells_whether_it_is_there(serve, go, habit, choice):
+def test_where_nothing_tells_whether_it_is_there(
+    serve: Callable[..., Service], go: Runs, habit: dict[str, Any], choice: str
+) -> None:
     service = serve(faults={"batch": {"lost": 0.5}}, batches=habit, idempotency=False)
     config = go.config(
         service,
@@ -96,7 +107,9 @@ def lose_acknowledgements(go, shift_s=0.0, keep_results=lambda line: False):
 
 @pytest.mark.parametrize("shift_s", [0.0, -DAY_S])
 @pytest.mark.parametrize("header", ["Idempotency-Key", None])
-def test_a_later_session_finds_what_an_earlier_one_had_sent(serve, go, shift_s, header):
+def test_a_later_session_finds_what_an_earlier_one_had_sent(
+    serve: Callable[..., Service], go: Runs, shift_s: Any, header: str | None
+) -> None:
     service = serve()
     config = go.config(service, rows=40, target={"idempotency_header": header})
     assert go(config).exit_code == 0
@@ -113,8 +126,8 @@ def test_a_later_session_finds_what_an_earlier_one_had_sent(serve, go, shift_s, 
     ids=["just now", "an hour ago", "older than its key", "by a clock that was set back"],
 )
 def test_where_there_is_no_list_a_later_session_trusts_a_key_while_it_is_known_to_live(
-    serve, go, shift_s, status
-):
+    serve: Callable[..., Service], go: Runs, shift_s: Any, status: str
+) -> None:
     service = serve(batches={"listing": False})
     config = go.config(service, rows=40, limits=SOON)
     assert go(config).exit_code == 0
@@ -125,7 +138,7 @@ def test_where_there_is_no_list_a_later_session_trusts_a_key_while_it_is_known_t
     assert service.account()["batch_posts"] == (8 if status == "completed" else 4)
 
 
-def test_a_later_session_sends_again_what_never_came(serve, go):
+def test_a_later_session_sends_again_what_never_came(serve: Callable[..., Service], go: Runs) -> None:
     service = serve()
     config = go.config(service, rows=40, target=NO_KEYS, limits=SOON)
     assert go(config).exit_code == 0
@@ -139,7 +152,9 @@ def test_a_later_session_sends_again_what_never_came(serve, go):
 
 
 @pytest.mark.parametrize("count", [1, 7, 35])
-def test_results_that_were_written_though_the_acknowledgement_was_not_stay_as_they_are(serve, go, count):
+def test_results_that_were_written_though_the_acknowledgement_was_not_stay_as_they_are(
+    serve: Callable[..., Service], go: Runs, count: int
+) -> None:
     """As when the disk was full for the journal, and not for the results."""
     service = serve()
     config = go.config(service, rows=40)
@@ -151,7 +166,7 @@ def test_results_that_were_written_though_the_acknowledgement_was_not_stay_as_th
     assert told.summary["requests"]["open"] == 0
 
 
-def test_rows_beyond_a_limit_that_are_in_doubt_are_found_too(serve, go):
+def test_rows_beyond_a_limit_that_are_in_doubt_are_found_too(serve: Callable[..., Service], go: Runs) -> None:
     service = serve()
     config = go.config(service, rows=60)
     assert go(config, "--limit", "40").exit_code == 0
@@ -161,7 +176,9 @@ def test_rows_beyond_a_limit_that_are_in_doubt_are_found_too(serve, go):
     assert told.summary["requests"]["open"] == 0
 
 
-def test_a_key_that_was_used_with_other_bytes_is_no_licence_to_send_again(stub_batches, go):
+def test_a_key_that_was_used_with_other_bytes_is_no_licence_to_send_again(
+    stub_batches: Any, go: Runs
+) -> None:
     error = {"message": "Keys must not be reused.", "type": "idempotency_error"}
     with stub_batches() as stub:
         stub.create = lambda _: (400, {"error": error})
@@ -171,7 +188,7 @@ def test_a_key_that_was_used_with_other_bytes_is_no_licence_to_send_again(stub_b
     assert len(stub.posts) == 2
 
 
-def test_other_bytes_under_an_old_key_are_not_sent(serve, go):
+def test_other_bytes_under_an_old_key_are_not_sent(serve: Callable[..., Service], go: Runs) -> None:
     service = serve(batches={"listing": False})
     config = go.config(service, rows=20)
     assert go(config).exit_code == 0

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from runner.batch.names import wire_id
 from runner.simulator.answers import answer_to
+from tests.batch.conftest import Runs, Service
+from tests.processes import Shell, Simulator
 
 
 def assert_own_answer(line, prompt):
@@ -17,17 +21,19 @@ def assert_own_answer(line, prompt):
 
 
 @pytest.mark.parametrize(("transport", "rows", "batches"), [("aiohttp", 1000, 7), ("openai", 300, 2)])
-def test_each_row_comes_back_once_with_its_own_answer(simulate, runner, transport, rows, batches):
+def test_each_row_comes_back_once_with_its_own_answer(
+    simulate: Callable[..., Simulator], shell: Shell, transport: str, rows: int, batches: int
+) -> None:
     simulator = simulate(latency={"type": "lognormal", "mean_s": 0.2, "sigma": 0.4})
-    config = runner.config(
+    config = shell.config(
         target={"base_url": simulator.base_url, "mode": "batch", "transport": transport},
         source={"count": rows, "prompt": "Row {{ i }}"},
         batch={"max_requests": 150},
     )
-    done = runner("run", config)
+    done = shell("run", config)
     assert done.returncode == 0, done.stderr
-    runner.assert_each_row_once(rows)
-    for line in runner.results():
+    shell.assert_each_row_once(rows)
+    for line in shell.results():
         assert line["custom_id"] == f"row-{line['row']}"
         assert line["attempts"] == 1
         assert_own_answer(line, f"Row {line['row']}")
@@ -37,7 +43,7 @@ def test_each_row_comes_back_once_with_its_own_answer(simulate, runner, transpor
     assert account["executed"] == account["delivered"] == account["result_gets"] == rows
     assert account["batches"] == account["batch_posts"] == batches
     assert account["polls_after_delivery"] == account["posts"] == account["gets"] == 0
-    requests = runner.summary()["requests"]
+    requests = shell.summary()["requests"]
     assert (requests["completed"], requests["open"], requests["unsent"]) == (rows, 0, 0)
 
 
@@ -48,7 +54,9 @@ def sizes_of(told):
     ]
 
 
-def test_batches_are_cut_by_number_and_each_is_on_record_before_and_after_it_was_sent(serve, go):
+def test_batches_are_cut_by_number_and_each_is_on_record_before_and_after_it_was_sent(
+    serve: Callable[..., Service], go: Runs
+) -> None:
     service = serve()
     told = go(go.config(service, rows=95, batch={"max_requests": 20}))
     assert told.exit_code == 0, told.errors
@@ -62,7 +70,7 @@ def test_batches_are_cut_by_number_and_each_is_on_record_before_and_after_it_was
         assert told.journal.index(acceptance) > told.journal.index(intents[acceptance["batch"]])
 
 
-def test_batches_are_cut_by_bytes_and_none_is_larger(serve, go):
+def test_batches_are_cut_by_bytes_and_none_is_larger(serve: Callable[..., Service], go: Runs) -> None:
     service = serve(batches={"max_bytes": 2000})
     told = go(go.config(service, rows=95, batch={"max_requests": 1000, "max_bytes": 2000}))
     assert told.exit_code == 0, told.errors
@@ -82,7 +90,9 @@ ODD_IDS = [
 
 
 @pytest.mark.parametrize("transport", ["aiohttp", "openai"])
-def test_ids_of_every_sort_are_mapped_to_what_the_service_takes_and_back(serve, go, transport):
+def test_ids_of_every_sort_are_mapped_to_what_the_service_takes_and_back(
+    serve: Callable[..., Service], go: Runs, transport: str
+) -> None:
     service = serve()
     ids = [*ODD_IDS, wire_id("UPPER"), f"{wire_id('UPPER')}-2", "Zoë!"]
     source = go.lines([{"custom_id": it, "input": f"I am {it}"} for it in ids])
@@ -99,7 +109,9 @@ def test_ids_of_every_sort_are_mapped_to_what_the_service_takes_and_back(serve, 
     assert {it for it in ids if it in at_service} >= {"plain-1", "upper", "x" * 64, "0"}
 
 
-def test_rows_of_all_shapes_go_in_one_batch_and_none_as_a_background_job(serve, go):
+def test_rows_of_all_shapes_go_in_one_batch_and_none_as_a_background_job(
+    serve: Callable[..., Service], go: Runs
+) -> None:
     service = serve()
     bodies = [
         {"input": "a", "temperature": 0.5},
@@ -118,7 +130,7 @@ def test_rows_of_all_shapes_go_in_one_batch_and_none_as_a_background_job(serve, 
     assert models == {"row-0": "m", "b": "m", "c": "other"}
 
 
-def test_results_are_fetched_and_written_while_their_batch_still_runs(stub_batches, go):
+def test_results_are_fetched_and_written_while_their_batch_still_runs(stub_batches: Any, go: Runs) -> None:
     """The last is not done before all others are on the disk: to wait for it would take for ever."""
 
     def look(batch_id):
@@ -138,7 +150,9 @@ def test_results_are_fetched_and_written_while_their_batch_still_runs(stub_batch
 
 
 @pytest.mark.parametrize("transport", ["aiohttp", "openai"])
-def test_looks_and_fetches_together_are_no_more_than_poll_concurrency(serve, go, transport):
+def test_looks_and_fetches_together_are_no_more_than_poll_concurrency(
+    serve: Callable[..., Service], go: Runs, transport: str
+) -> None:
     service = serve(exchange_s=0.01)
     told = go(
         go.config(
@@ -153,7 +167,7 @@ def test_looks_and_fetches_together_are_no_more_than_poll_concurrency(serve, go,
     assert 3 <= service.account()["peak_connections"] <= 3 + 1
 
 
-def test_batches_are_sent_no_more_at_once_than_batch_concurrency(stub_batches, go):
+def test_batches_are_sent_no_more_at_once_than_batch_concurrency(stub_batches: Any, go: Runs) -> None:
     with stub_batches(create_s=0.02) as stub:
         told = go(go.config(stub.base_url, rows=80, batch={"max_requests": 10, "concurrency": 3}))
     assert told.exit_code == 0, told.errors
@@ -161,7 +175,7 @@ def test_batches_are_sent_no_more_at_once_than_batch_concurrency(stub_batches, g
 
 
 @pytest.mark.parametrize("max_open", [1, 2])
-def test_no_more_batches_are_open_than_max_open(stub_batches, go, max_open):
+def test_no_more_batches_are_open_than_max_open(stub_batches: Any, go: Runs, max_open: int) -> None:
     with stub_batches() as stub:
         told = go(
             go.config(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -20,7 +21,7 @@ ANY_ID = st.one_of(FITTING, st.text(max_size=100), st.text("aA-_0é\ud800", max_
 @settings(max_examples=50)
 @given(st.lists(ANY_ID, max_size=30, unique=True))
 @example(["a" * 65, "a" * 66, "A", "a", "-", "_", "", "\n", "a\n", "Zoë", "zoe", "\ud800"])
-def test_whatever_ids_are_called_the_service_takes_them_and_tells_them_apart(custom_ids):
+def test_whatever_ids_are_called_the_service_takes_them_and_tells_them_apart(custom_ids: Any) -> None:
     taken: dict[str, str] = {}
     for custom_id in custom_ids:
         name = wire_id(custom_id, taken)
@@ -32,19 +33,19 @@ def test_whatever_ids_are_called_the_service_takes_them_and_tells_them_apart(cus
 
 
 @given(FITTING)
-def test_an_id_that_fits_is_left_as_it_is(custom_id):
+def test_an_id_that_fits_is_left_as_it_is(custom_id: Any) -> None:
     assert wire_id(custom_id) == custom_id
 
 
 @given(ANY_ID, ANY_ID)
-def test_two_ids_that_do_not_fit_do_not_meet(one, other):
+def test_two_ids_that_do_not_fit_do_not_meet(one: Any, other: Any) -> None:
     assume(one != other)
     assert wire_id(one) != wire_id(other)
 
 
 @settings(max_examples=50)
 @given(st.text(max_size=80))
-def test_one_id_taken_by_a_look_alike_gets_a_number_and_goes_on_counting(custom_id):
+def test_one_id_taken_by_a_look_alike_gets_a_number_and_goes_on_counting(custom_id: Any) -> None:
     taken: set[str] = set()
     for _ in range(12):
         name = wire_id(custom_id, taken)
@@ -54,7 +55,7 @@ def test_one_id_taken_by_a_look_alike_gets_a_number_and_goes_on_counting(custom_
         taken.add(name)
 
 
-def test_numbers_of_the_longest_ids_fit_too():
+def test_numbers_of_the_longest_ids_fit_too() -> None:
     longest = "a" * 64
     taken = {longest, *(f"{longest[: 63 - len(str(n))]}-{n}" for n in range(2, 120))}
     name = wire_id(longest, taken)
@@ -65,7 +66,9 @@ def test_numbers_of_the_longest_ids_fit_too():
 @given(
     st.text(min_size=1, max_size=200), st.text("0123456789abcdef", min_size=32, max_size=32), st.integers(0)
 )
-def test_a_label_is_one_that_the_service_takes_and_no_other_run_has(begins, run_id, number):
+def test_a_label_is_one_that_the_service_takes_and_no_other_run_has(
+    begins: Any, run_id: Any, number: Any
+) -> None:
     assume(number < 10**50)
     label = label_of(begins, run_id, number)
     assert LABEL.match(label)
@@ -113,17 +116,19 @@ NAMED = [
 
 
 @pytest.mark.parametrize(("param", "message", "which"), NAMED)
-def test_a_refusal_means_the_one_request_that_it_names(param, message, which):
+def test_a_refusal_means_the_one_request_that_it_names(param: Any, message: Any, which: Any) -> None:
     assert culprit_of(param, message, IDS) == which
 
 
 @settings(max_examples=60)
 @given(st.none() | st.text(max_size=60), st.text(max_size=120))
-def test_whatever_a_service_says_the_culprit_is_in_the_batch_or_there_is_none(param, message):
+def test_whatever_a_service_says_the_culprit_is_in_the_batch_or_there_is_none(
+    param: Any, message: Any
+) -> None:
     assert culprit_of(param, message, IDS) in {None, *IDS}
     assert culprit_of(param, message, {}) is None
 
 
 @given(st.integers(0, 5), st.sampled_from(["requests[{}].params.x", "requests.{}", "/requests/{}/params"]))
-def test_a_place_is_counted_in_the_order_of_the_body(place, form):
+def test_a_place_is_counted_in_the_order_of_the_body(place: Any, form: Any) -> None:
     assert culprit_of(form.format(place), "no", IDS) == list(IDS)[place]

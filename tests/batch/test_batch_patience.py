@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from .stub import NOT_FOUND
+from collections.abc import Callable
+from typing import Any
+
+from tests.batch.conftest import Runs, Service
+from tests.batch.stub import NOT_FOUND
 
 ERROR = {"message": "not now", "type": "server_error", "param": None, "code": None}
 SOON = {"base_s": 0.01, "cap_s": 0.02, "max_attempts": 3}
 
 
-def test_a_service_whose_posts_fail_from_the_start_ends_the_run_and_no_row(stub_batches, go):
+def test_a_service_whose_posts_fail_from_the_start_ends_the_run_and_no_row(
+    stub_batches: Any, go: Runs
+) -> None:
     with stub_batches() as stub:
         stub.list = lambda: (200, [])
         stub.create = lambda _: (503, {"error": ERROR})
@@ -22,7 +28,7 @@ def test_a_service_whose_posts_fail_from_the_start_ends_the_run_and_no_row(stub_
     assert (told.exit_code, told.statuses) == (0, {"completed": 20}), told.errors
 
 
-def test_refusals_as_too_many_use_up_no_tries_of_a_batch(stub_batches, go):
+def test_refusals_as_too_many_use_up_no_tries_of_a_batch(stub_batches: Any, go: Runs) -> None:
     """A service may take so many open batches and no more: each is taken once another is done."""
     refused = []
 
@@ -51,7 +57,7 @@ def test_refusals_as_too_many_use_up_no_tries_of_a_batch(stub_batches, go):
     assert told.summary["retries"]["submit"]["429"] == 6
 
 
-def test_a_key_is_enough_where_the_list_fails_for_ever(stub_batches, go):
+def test_a_key_is_enough_where_the_list_fails_for_ever(stub_batches: Any, go: Runs) -> None:
     with stub_batches() as stub:
         listed = []
 
@@ -70,7 +76,9 @@ def test_a_key_is_enough_where_the_list_fails_for_ever(stub_batches, go):
     assert [post["label"] for post in stub.posts] == [stub.posts[0]["label"]] * 2
 
 
-def test_without_a_key_a_list_that_fails_says_nothing_of_what_is_not_in_it(stub_batches, go):
+def test_without_a_key_a_list_that_fails_says_nothing_of_what_is_not_in_it(
+    stub_batches: Any, go: Runs
+) -> None:
     with stub_batches() as stub:
         listed = []
 
@@ -92,7 +100,9 @@ def test_without_a_key_a_list_that_fails_says_nothing_of_what_is_not_in_it(stub_
     assert "10 requests were sent without an acknowledgement" in told.errors
 
 
-def test_a_row_larger_than_the_batches_that_a_refusal_left_is_still_sent_alone(stub_batches, go):
+def test_a_row_larger_than_the_batches_that_a_refusal_left_is_still_sent_alone(
+    stub_batches: Any, go: Runs
+) -> None:
     """The service says of a batch that it is too large, and not how large one may be."""
     rows = [{"custom_id": f"r{i}", "input": "x" * (700 if i == 5 else 100)} for i in range(10)]
 
@@ -107,7 +117,9 @@ def test_a_row_larger_than_the_batches_that_a_refusal_left_is_still_sent_alone(s
     assert (told.exit_code, told.statuses) == (0, {"completed": 10}), told.errors
 
 
-def test_the_rate_of_acceptance_does_not_count_the_time_between_two_sessions(serve, go):
+def test_the_rate_of_acceptance_does_not_count_the_time_between_two_sessions(
+    serve: Callable[..., Service], go: Runs
+) -> None:
     service = serve()
     config = go.config(service, rows=20, batch={"max_requests": 20})
     assert go(config).exit_code == 0
@@ -124,7 +136,9 @@ def test_the_rate_of_acceptance_does_not_count_the_time_between_two_sessions(ser
     assert told.summary["throughput"]["accepted_per_s"] > 1
 
 
-def test_an_unknown_batch_is_asked_about_for_as_long_as_an_outage_may_last(stub_batches, go):
+def test_an_unknown_batch_is_asked_about_for_as_long_as_an_outage_may_last(
+    stub_batches: Any, go: Runs
+) -> None:
     with stub_batches() as stub:
         looks = []
 
@@ -137,7 +151,7 @@ def test_an_unknown_batch_is_asked_about_for_as_long_as_an_outage_may_last(stub_
     assert (told.exit_code, told.statuses) == (0, {"completed": 10}), told.errors
 
 
-def test_one_404_of_a_proxy_does_not_make_a_batch_uncertain(stub_batches, go):
+def test_one_404_of_a_proxy_does_not_make_a_batch_uncertain(stub_batches: Any, go: Runs) -> None:
     """Four looks said that it is not there, and the last one that there is no list."""
     listed = []
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+
+from tests.batch.conftest import Runs, Service
 
 BAD = {"input": "bad", "temperature": 9}
 FORMS = pytest.mark.parametrize("names_item", ["index", "custom_id"])
@@ -22,7 +27,9 @@ def assert_only_these_are_rejected(told, count, bad, message="temperature"):
         assert line["attempts"] == 1
 
 
-def test_a_row_too_large_for_any_batch_is_rejected_and_the_others_complete(serve, go):
+def test_a_row_too_large_for_any_batch_is_rejected_and_the_others_complete(
+    serve: Callable[..., Service], go: Runs
+) -> None:
     service = serve()
     rows = lines(30)
     for i in (0, 7, 29):
@@ -38,7 +45,7 @@ def test_a_row_too_large_for_any_batch_is_rejected_and_the_others_complete(serve
     assert service.account()["rejected"] == 0
 
 
-def test_rows_that_are_all_too_large_end_without_a_batch(serve, go):
+def test_rows_that_are_all_too_large_end_without_a_batch(serve: Callable[..., Service], go: Runs) -> None:
     service = serve()
     told = go(go.config(service, rows=20, batch={"max_requests": 10, "max_bytes": 50}))
     assert told.exit_code == 1, told.errors
@@ -48,7 +55,9 @@ def test_rows_that_are_all_too_large_end_without_a_batch(serve, go):
 
 @FORMS
 @pytest.mark.parametrize("bad", [{0}, {13}, {39}])
-def test_a_400_that_names_a_request_rejects_it_and_the_others_complete(serve, go, names_item, bad):
+def test_a_400_that_names_a_request_rejects_it_and_the_others_complete(
+    serve: Callable[..., Service], go: Runs, names_item: Any, bad: Any
+) -> None:
     service = serve(batches={"names_item": names_item})
     told = go(go.config(service, source=go.lines(lines(40, bad))))
     assert_only_these_are_rejected(told, 40, bad)
@@ -62,7 +71,9 @@ def test_a_400_that_names_a_request_rejects_it_and_the_others_complete(serve, go
 
 
 @FORMS
-def test_a_request_with_an_odd_id_is_told_by_its_own(serve, go, names_item):
+def test_a_request_with_an_odd_id_is_told_by_its_own(
+    serve: Callable[..., Service], go: Runs, names_item: Any
+) -> None:
     service = serve(batches={"names_item": names_item})
     rows = [{**row, "custom_id": f"Zoë {i}"} for i, row in enumerate(lines(20, {4}))]
     told = go(go.config(service, source=go.lines(rows)))
@@ -72,7 +83,9 @@ def test_a_request_with_an_odd_id_is_told_by_its_own(serve, go, names_item):
 
 
 @FORMS
-def test_several_in_one_batch_are_found_one_after_the_other(serve, go, names_item):
+def test_several_in_one_batch_are_found_one_after_the_other(
+    serve: Callable[..., Service], go: Runs, names_item: Any
+) -> None:
     service = serve(batches={"names_item": names_item})
     bad = {10, 11, 15, 19, 33}
     told = go(go.config(service, source=go.lines(lines(40, bad))))
@@ -80,7 +93,9 @@ def test_several_in_one_batch_are_found_one_after_the_other(serve, go, names_ite
     assert service.account()["executed"] == 35
 
 
-def test_many_of_them_among_good_ones_are_all_found_and_none_of_the_good_is_lost(serve, go):
+def test_many_of_them_among_good_ones_are_all_found_and_none_of_the_good_is_lost(
+    serve: Callable[..., Service], go: Runs
+) -> None:
     service = serve()
     bad = set(range(3, 200, 5))
     told = go(go.config(service, source=go.lines(lines(200, bad)), batch={"max_requests": 100}))
@@ -91,7 +106,9 @@ def test_many_of_them_among_good_ones_are_all_found_and_none_of_the_good_is_lost
 
 
 @FORMS
-def test_where_all_are_bad_it_stops_soon_and_says_why(serve, go, names_item):
+def test_where_all_are_bad_it_stops_soon_and_says_why(
+    serve: Callable[..., Service], go: Runs, names_item: Any
+) -> None:
     service = serve(batches={"names_item": names_item})
     told = go(go.config(service, source=go.lines(lines(500, range(500))), batch={"max_requests": 100}))
     assert told.exit_code == 3, told.errors
@@ -102,7 +119,9 @@ def test_where_all_are_bad_it_stops_soon_and_says_why(serve, go, names_item):
     assert len(told.results) < 10
 
 
-def test_a_first_batch_refused_for_no_request_stops_the_run_and_uses_up_no_row(serve, go):
+def test_a_first_batch_refused_for_no_request_stops_the_run_and_uses_up_no_row(
+    serve: Callable[..., Service], go: Runs
+) -> None:
     service = serve(batches={"names_item": "none"})
     told = go(go.config(service, source=go.lines(lines(40, {5}))))
     assert told.exit_code == 3, told.errors
@@ -113,7 +132,9 @@ def test_a_first_batch_refused_for_no_request_stops_the_run_and_uses_up_no_row(s
     assert (told.exit_code, told.statuses) == (0, {"completed": 40}), told.errors
 
 
-def test_where_nothing_was_accepted_a_mended_config_goes_on_by_itself(serve, go):
+def test_where_nothing_was_accepted_a_mended_config_goes_on_by_itself(
+    serve: Callable[..., Service], go: Runs
+) -> None:
     service = serve(batches={"names_item": "none"})
     told = go(go.config(service, rows=20, request={"temperature": 9}, batch={"max_requests": 20}))
     assert (told.exit_code, told.results) == (3, []), told.errors
@@ -122,7 +143,9 @@ def test_where_nothing_was_accepted_a_mended_config_goes_on_by_itself(serve, go)
     assert (told.exit_code, told.statuses) == (0, {"completed": 20}), told.errors
 
 
-def test_a_later_batch_refused_for_no_request_is_rejected_whole_and_the_others_complete(serve, go):
+def test_a_later_batch_refused_for_no_request_is_rejected_whole_and_the_others_complete(
+    serve: Callable[..., Service], go: Runs
+) -> None:
     service = serve(batches={"names_item": "none"})
     config = go.config(service, source=go.lines(lines(50, {35})), batch={"concurrency": 1})
     told = go(config)
@@ -137,7 +160,9 @@ def test_a_later_batch_refused_for_no_request_is_rejected_whole_and_the_others_c
     assert told.rows("rejected") == set(range(30, 40))
 
 
-def test_in_a_later_session_too_a_refusal_is_that_of_one_batch(serve, go):
+def test_in_a_later_session_too_a_refusal_is_that_of_one_batch(
+    serve: Callable[..., Service], go: Runs
+) -> None:
     service = serve(batches={"names_item": "none"})
     config = go.config(service, source=go.lines(lines(50, {35})), batch={"concurrency": 1})
     assert go(config, "--limit", "20").exit_code == 0
@@ -150,7 +175,7 @@ def refusing(stub, status, error):
     stub.create = lambda _: (status, {"error": error})
 
 
-def test_a_refused_label_is_told(stub_batches, go):
+def test_a_refused_label_is_told(stub_batches: Any, go: Runs) -> None:
     error = {
         "message": "label: String should match pattern",
         "type": "invalid_request_error",
@@ -165,7 +190,9 @@ def test_a_refused_label_is_told(stub_batches, go):
     assert not told.results
 
 
-def test_batches_too_large_for_the_service_become_smaller_until_they_fit(serve, go):
+def test_batches_too_large_for_the_service_become_smaller_until_they_fit(
+    serve: Callable[..., Service], go: Runs
+) -> None:
     service = serve(batches={"max_bytes": 1500})
     told = go(go.config(service, rows=60, batch={"max_requests": 30}))
     assert (told.exit_code, told.statuses) == (0, {"completed": 60}), told.errors
@@ -176,7 +203,7 @@ def test_batches_too_large_for_the_service_become_smaller_until_they_fit(serve, 
     assert len(refused) < 10, "what was too large once is not tried again"
 
 
-def test_a_row_too_large_for_the_service_alone_is_rejected(serve, go):
+def test_a_row_too_large_for_the_service_alone_is_rejected(serve: Callable[..., Service], go: Runs) -> None:
     service = serve(batches={"max_bytes": 1500})
     rows = [{"input": "a"}, {"input": "b" * 2000}, {"input": "c"}]
     told = go(go.config(service, source=go.lines(rows)))
@@ -184,7 +211,7 @@ def test_a_row_too_large_for_the_service_alone_is_rejected(serve, go):
     assert told.statuses == {"completed": 2, "rejected": 1}, told.errors
 
 
-def test_a_service_without_a_batch_api_is_told_of(serve, go):
+def test_a_service_without_a_batch_api_is_told_of(serve: Callable[..., Service], go: Runs) -> None:
     service = serve(batches={"offered": False})
     told = go(go.config(service))
     assert told.exit_code == 3, told.errors
@@ -195,7 +222,9 @@ def test_a_service_without_a_batch_api_is_told_of(serve, go):
 
 
 @pytest.mark.parametrize("transport", ["aiohttp", "openai"])
-def test_a_wrong_key_is_told_before_any_body_is_sent(serve, go, monkeypatch, transport):
+def test_a_wrong_key_is_told_before_any_body_is_sent(
+    serve: Callable[..., Service], go: Runs, monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
     monkeypatch.setenv("RIGHT_KEY", "sk-right")
     service = serve(api_key_env="RIGHT_KEY")
     told = go(go.config(service, target={"transport": transport}))
@@ -207,7 +236,9 @@ def test_a_wrong_key_is_told_before_any_body_is_sent(serve, go, monkeypatch, tra
     assert not told.entries("batch")
 
 
-def test_where_nobody_listens_it_is_told_soon_and_nothing_is_used_up(serve, go):
+def test_where_nobody_listens_it_is_told_soon_and_nothing_is_used_up(
+    serve: Callable[..., Service], go: Runs
+) -> None:
     service = serve()
     service.stop()
     told = go(go.config(service, limits={"max_outage_s": 0.3}))
@@ -217,7 +248,9 @@ def test_where_nobody_listens_it_is_told_soon_and_nothing_is_used_up(serve, go):
     assert not told.results
 
 
-def test_a_key_that_is_refused_later_ends_the_run_and_the_same_command_goes_on(stub_batches, go):
+def test_a_key_that_is_refused_later_ends_the_run_and_the_same_command_goes_on(
+    stub_batches: Any, go: Runs
+) -> None:
     with stub_batches() as stub:
         accept = stub.create
         stub.create = lambda body: (
@@ -236,7 +269,9 @@ def test_a_key_that_is_refused_later_ends_the_run_and_the_same_command_goes_on(s
 ERROR = {"message": "cannot be digested", "type": "server_error", "param": None, "code": None}
 
 
-def test_a_batch_that_always_fails_while_the_service_answers_otherwise_is_no_outage(stub_batches, go):
+def test_a_batch_that_always_fails_while_the_service_answers_otherwise_is_no_outage(
+    stub_batches: Any, go: Runs
+) -> None:
     with stub_batches() as stub:
         stub.list = lambda: (200, [])
         accept = stub.accept

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from array import array
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from hypothesis import given, settings
@@ -120,7 +121,7 @@ def as_told(left):
 
 @settings(max_examples=60)
 @given(histories())
-def test_the_files_of_a_run_tell_which_rows_are_in_which_batch(history):
+def test_the_files_of_a_run_tell_which_rows_are_in_which_batch(history: Any) -> None:
     written, results, told = history
     with tempfile.TemporaryDirectory() as folder:
         run_dir = RunDir(Path(folder))
@@ -147,7 +148,7 @@ def test_the_files_of_a_run_tell_which_rows_are_in_which_batch(history):
 
 @settings(max_examples=60)
 @given(histories(), st.data())
-def test_cut_off_at_any_entry_a_row_is_in_one_batch_at_most(history, data):
+def test_cut_off_at_any_entry_a_row_is_in_one_batch_at_most(history: Any, data: Any) -> None:
     written, results, _ = history
     cut = data.draw(st.integers(0, len(written)))
     book, done = BatchReplay(ROWS), RowSet(ROWS)
@@ -165,13 +166,13 @@ def test_cut_off_at_any_entry_a_row_is_in_one_batch_at_most(history, data):
 
 @settings(max_examples=10)
 @given(histories())
-def test_entries_of_batches_come_back_as_they_were_written(history):
+def test_entries_of_batches_come_back_as_they_were_written(history: Any) -> None:
     written, _, _ = history
     for entry in written:
         assert msgspec.json.decode(msgspec.json.encode(entry), type=type(entry)) == entry
 
 
-def test_rows_beyond_the_input_are_nobodys():
+def test_rows_beyond_the_input_are_nobodys() -> None:
     book = BatchReplay(5)
     book.read(intent(0, range(3, 9)))
     assert as_told(book.left(RowSet(5))) == {0: (False, [3, 4])}
@@ -180,7 +181,7 @@ def test_rows_beyond_the_input_are_nobodys():
     assert book.next_number == 1
 
 
-def test_a_retraction_of_a_batch_leaves_rows_that_are_in_another_by_now_with_that_one():
+def test_a_retraction_of_a_batch_leaves_rows_that_are_in_another_by_now_with_that_one() -> None:
     book = BatchReplay(5)
     book.read(intent(0, [0, 1, 2]))
     book.read(intent(1, [1]))
@@ -188,7 +189,7 @@ def test_a_retraction_of_a_batch_leaves_rows_that_are_in_another_by_now_with_tha
     assert as_told(book.left(RowSet(5))) == {1: (False, [1])}
 
 
-def test_what_is_told_of_a_batch_that_was_never_announced_changes_nothing():
+def test_what_is_told_of_a_batch_that_was_never_announced_changes_nothing() -> None:
     book = BatchReplay(5)
     book.read(accepted(7))
     book.read(refused(8))

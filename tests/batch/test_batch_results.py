@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from .stub import NOT_FOUND
+from tests.batch.conftest import Runs, Service
+from tests.batch.stub import NOT_FOUND
 
 FOR_EVER = {"type": "constant", "mean_s": 3600}
 
 
 @pytest.mark.parametrize("transport", ["aiohttp", "openai"])
-def test_requests_that_end_otherwise_keep_the_services_error_and_what_they_cost(serve, go, transport):
+def test_requests_that_end_otherwise_keep_the_services_error_and_what_they_cost(
+    serve: Callable[..., Service], go: Runs, transport: str
+) -> None:
     outcomes = {"failed": 0.2, "incomplete": 0.2, "cancelled": 0.2, "expired": 0.2}
     service = serve(outcomes=outcomes)
     told = go(go.config(service, rows=100, target={"transport": transport}))
@@ -57,14 +62,16 @@ BOTH = [*((kind, "aiohttp") for kind in CAUSES), *((kind, "openai") for kind in 
 
 
 @pytest.mark.parametrize(("kind", "transport"), BOTH)
-def test_a_result_that_does_not_come_is_fetched_again(serve, go, kind, transport):
+def test_a_result_that_does_not_come_is_fetched_again(
+    serve: Callable[..., Service], go: Runs, kind: Any, transport: Any
+) -> None:
     service = serve(faults={"result": {kind: 0.3}})
     told = go(go.config(service, rows=40, target={"transport": transport}))
     assert_retries(told, service, "result", kind, transport)
 
 
 @pytest.mark.parametrize("kind", CAUSES)
-def test_a_look_that_does_not_come_is_taken_again(serve, go, kind):
+def test_a_look_that_does_not_come_is_taken_again(serve: Callable[..., Service], go: Runs, kind: Any) -> None:
     service = serve(faults={"status": {kind: 0.4}})
     # The first question is one for the list, and 404 there is an answer.
     told = go(go.config(service, rows=60, batch={"max_requests": 3}))
@@ -79,7 +86,9 @@ def test_a_look_that_does_not_come_is_taken_again(serve, go, kind):
 
 
 @pytest.mark.parametrize("table", ["result", "status"])
-def test_a_service_that_wants_fewer_looks_gets_fewer(serve, go, table):
+def test_a_service_that_wants_fewer_looks_gets_fewer(
+    serve: Callable[..., Service], go: Runs, table: str
+) -> None:
     service = serve(faults={table: {"429": 0.1}})
     told = go(go.config(service, rows=20, batch={"max_requests": 5}))
     assert (told.exit_code, told.statuses) == (0, {"completed": 20}), told.errors
@@ -88,14 +97,16 @@ def test_a_service_that_wants_fewer_looks_gets_fewer(serve, go, table):
     assert counted == service.account()["faults"].get(table, {}).get("429", 0)
 
 
-def test_a_word_never_seen_is_not_done_yet(serve, go):
+def test_a_word_never_seen_is_not_done_yet(serve: Callable[..., Service], go: Runs) -> None:
     service = serve(faults={"status": {"odd_status": 0.5}, "result": {"odd_status": 0.3}})
     told = go(go.config(service, rows=40))
     assert (told.exit_code, told.statuses) == (0, {"completed": 40}), told.errors
     assert told.summary["retries"] == {"submit": {}, "poll": {}}
 
 
-def test_a_batch_that_is_not_done_in_time_is_given_up_row_by_row(serve, go):
+def test_a_batch_that_is_not_done_in_time_is_given_up_row_by_row(
+    serve: Callable[..., Service], go: Runs
+) -> None:
     service = serve(
         latency={"type": "bimodal", "fast_s": 0.01, "slow_s": 3600, "slow_share": 0.3, "sigma": 0.01}
     )
@@ -109,7 +120,7 @@ def test_a_batch_that_is_not_done_in_time_is_given_up_row_by_row(serve, go):
         assert "poll.deadline_s" in line["error"]["message"]
 
 
-def test_a_batch_that_the_service_forgets_expires(stub_batches, go):
+def test_a_batch_that_the_service_forgets_expires(stub_batches: Any, go: Runs) -> None:
     with stub_batches() as stub:
         stub.look = lambda batch_id: (404, NOT_FOUND) if batch_id == "batch_1" else stub.all_done(batch_id)
         told = go(go.config(stub.base_url, rows=30, limits={"max_outage_s": 0.6}))
@@ -118,7 +129,7 @@ def test_a_batch_that_the_service_forgets_expires(stub_batches, go):
     assert {line["error"]["status_code"] for line in told.ended("expired")} == {404}
 
 
-def test_a_result_that_the_service_forgets_expires_alone(stub_batches, go):
+def test_a_result_that_the_service_forgets_expires_alone(stub_batches: Any, go: Runs) -> None:
     with stub_batches() as stub:
         answer = stub.result
         stub.result = lambda batch_id, name: (404, NOT_FOUND) if name == "row-7" else answer(batch_id, name)
@@ -129,7 +140,9 @@ def test_a_result_that_the_service_forgets_expires_alone(stub_batches, go):
 
 @pytest.mark.parametrize("choice", ["hold", "resend"])
 @pytest.mark.parametrize("what", ["the batch", "some results"])
-def test_what_the_service_forgot_of_an_earlier_session(stub_batches, go, choice, what):
+def test_what_the_service_forgot_of_an_earlier_session(
+    stub_batches: Any, go: Runs, choice: str, what: str
+) -> None:
     with stub_batches() as stub:
         stub.look = lambda batch_id: stub.all_done(batch_id, "RUNNING")
         config = go.config(
@@ -167,7 +180,9 @@ def test_what_the_service_forgot_of_an_earlier_session(stub_batches, go, choice,
 @pytest.mark.parametrize(
     ("word", "status"), [("FAILED", "failed"), ("CANCELLED", "cancelled"), ("EXPIRED", "expired")]
 )
-def test_a_request_that_failed_and_has_nothing_to_show_ends_as_the_batch_says(stub_batches, go, word, status):
+def test_a_request_that_failed_and_has_nothing_to_show_ends_as_the_batch_says(
+    stub_batches: Any, go: Runs, word: str, status: str
+) -> None:
     with stub_batches() as stub:
         stub.look = lambda batch_id: stub.all_done(batch_id, word)
         stub.result = lambda *_: (404, NOT_FOUND)
@@ -177,7 +192,7 @@ def test_a_request_that_failed_and_has_nothing_to_show_ends_as_the_batch_says(st
     assert len([path for path in stub.gets if path.count("/") == 4]) == 5 * 20, "a replica may be behind"
 
 
-def test_a_map_that_tells_a_request_twice_does_no_harm(stub_batches, go):
+def test_a_map_that_tells_a_request_twice_does_no_harm(stub_batches: Any, go: Runs) -> None:
     def look(batch_id):
         status, body = stub.all_done(batch_id)
         compact = json.dumps(body, separators=(",", ":"))
@@ -191,8 +206,8 @@ def test_a_map_that_tells_a_request_twice_does_no_harm(stub_batches, go):
 
 @pytest.mark.parametrize("is_there", [True, False])
 def test_a_request_that_its_batch_does_not_tell_of_is_asked_for_once_more_at_its_deadline(
-    stub_batches, go, is_there
-):
+    stub_batches: Any, go: Runs, is_there: bool
+) -> None:
     with stub_batches() as stub:
         stub.look = lambda batch_id: (200, {"id": batch_id, "request_status": {"x": {"status": "COMPLETED"}}})
         if not is_there:
@@ -204,7 +219,9 @@ def test_a_request_that_its_batch_does_not_tell_of_is_asked_for_once_more_at_its
 
 
 @pytest.mark.parametrize("status_map", [{}, {"request_status": None}])
-def test_a_batch_without_a_map_has_nothing_done_yet(stub_batches, go, status_map):
+def test_a_batch_without_a_map_has_nothing_done_yet(
+    stub_batches: Any, go: Runs, status_map: dict[str, Any]
+) -> None:
     with stub_batches() as stub:
         looks = []
 
@@ -218,7 +235,7 @@ def test_a_batch_without_a_map_has_nothing_done_yet(stub_batches, go, status_map
     assert not told.summary["retries"]["poll"]
 
 
-def test_a_result_that_takes_its_time_to_be_found_is_not_given_up(stub_batches, go):
+def test_a_result_that_takes_its_time_to_be_found_is_not_given_up(stub_batches: Any, go: Runs) -> None:
     with stub_batches() as stub:
         asked = Counter()
 
@@ -231,7 +248,7 @@ def test_a_result_that_takes_its_time_to_be_found_is_not_given_up(stub_batches, 
     assert (told.exit_code, told.statuses) == (0, {"completed": 10}), told.errors
 
 
-def test_looks_do_not_keep_results_from_being_fetched(stub_batches, go):
+def test_looks_do_not_keep_results_from_being_fetched(stub_batches: Any, go: Runs) -> None:
     def look(batch_id):
         status, body = stub.all_done(batch_id)
         slow = next(iter(body["request_status"]))

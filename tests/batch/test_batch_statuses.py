@@ -91,21 +91,21 @@ def plainly(text: bytes) -> list[tuple[str, str]]:
 @example({"a": {"status": "COMPLETED"}, "b": {"status": "completed"}, "c": {"status": "Completed"}})
 @example({"a": {"status": "COMPLETED", "response_id": "resp_1"}, "b": {"status": "FAILED", "error": None}})
 @example({"a": {"status": 'x":{"status":"COMPLETED"}', "x": "y"}, "b": {"status": "COMPLETED"}})
-def test_it_reads_what_a_plain_reading_of_the_json_tells(form, value):
+def test_it_reads_what_a_plain_reading_of_the_json_tells(form: Any, value: Any) -> None:
     text = form(value)
     assert read(text) == plainly(text)
 
 
 @settings(max_examples=60)
 @given(PLAIN_MAPS, st.integers(1, 60))
-def test_pieces_cut_anywhere_lose_nothing(value, piece_bytes):
+def test_pieces_cut_anywhere_lose_nothing(value: Any, piece_bytes: Any) -> None:
     text = compact(value)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(statuses, "PIECE_BYTES", piece_bytes)
         assert read(text) == plainly(text)
 
 
-def test_a_large_map_comes_in_pieces_and_only_what_is_done_is_told():
+def test_a_large_map_comes_in_pieces_and_only_what_is_done_is_told() -> None:
     value = {f"row-{n}": {"status": "COMPLETED" if n % 3 == 0 else "RUNNING"} for n in range(20_000)}
     pieces = list(ended_in(msgspec.Raw(compact(value))))
     assert len(pieces) > 3
@@ -114,7 +114,7 @@ def test_a_large_map_comes_in_pieces_and_only_what_is_done_is_told():
     ]
 
 
-def test_an_entry_without_a_status_is_not_done():
+def test_an_entry_without_a_status_is_not_done() -> None:
     assert read(b'{"a":{},"b":{"status":"COMPLETED"}}') == [("b", "completed")]
 
 
@@ -124,10 +124,10 @@ def test_an_entry_without_a_status_is_not_done():
      b'{"a":{"status":3}}', b'{"a":{"status":{"status":"COMPLETED"}}}', b'{"a":{"status":"FAILED"}',
      b'{"a":{"b":{"status":"COMPLETED"}},"c":3}', b'["a":{"status":"FAILED"}]'],
 )  # fmt: skip
-def test_what_is_no_map_of_statuses_is_told(text):
+def test_what_is_no_map_of_statuses_is_told(text: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         read(text)
 
 
-def test_statuses_that_are_nested_are_nobodys():
+def test_statuses_that_are_nested_are_nobodys() -> None:
     assert read(b'{"a":{"b":{"status":"COMPLETED"}}}') == []

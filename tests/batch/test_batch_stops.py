@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.batch.conftest import Runs, Service
+from tests.processes import Shell
 
 FOR_EVER = {"type": "constant", "mean_s": 3600}
 SLOW_TAIL = {"type": "bimodal", "fast_s": 0.05, "slow_s": 1.5, "slow_share": 0.3, "sigma": 0.01}
@@ -30,12 +36,12 @@ def assert_it_goes_on(go, config, service, rows, batches):
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_during_an_upload_waits_for_the_acknowledgement_and_collects_the_batch(
-    serve, go, runner, signum, code
-):
+    serve: Callable[..., Service], go: Runs, shell: Shell, signum: Any, code: int
+) -> None:
     service = serve(batches={"create_s": 0.3})
     config = go.config(service, rows=60, batch={"concurrency": 1})
-    process = runner.start("run", config)
-    runner.wait_for(process, lambda: service.account()["batch_posts_now"] == 1)
+    process = shell.start("run", config)
+    shell.wait_for(process, lambda: service.account()["batch_posts_now"] == 1)
     process.send_signal(signum)
     errors = ended(process, code)
     assert "no more is sent" in errors
@@ -49,14 +55,16 @@ def test_a_signal_during_an_upload_waits_for_the_acknowledgement_and_collects_th
 
 
 @pytest.mark.parametrize("signals", [1, 2])
-def test_a_signal_during_an_upload_that_brings_no_answer(serve, go, runner, tmp_path, signals):
+def test_a_signal_during_an_upload_that_brings_no_answer(
+    serve: Callable[..., Service], go: Runs, shell: Shell, tmp_path: Path, signals: int
+) -> None:
     state = tmp_path / "state.jsonl"
     service = serve(state, faults={"batch": {"hang": 1.0}})
     config = go.config(
         service, rows=30, batch={"concurrency": 1}, limits={"drain_s": 0.1 if signals == 1 else 3600}
     )
-    process = runner.start("run", config)
-    runner.wait_for(process, lambda: service.account()["batch_posts_now"] == 1)
+    process = shell.start("run", config)
+    shell.wait_for(process, lambda: service.account()["batch_posts_now"] == 1)
     process.send_signal(signal.SIGINT)
     if signals == 2:
         while "no more is sent" not in process.stderr.readline():
@@ -69,11 +77,13 @@ def test_a_signal_during_an_upload_that_brings_no_answer(serve, go, runner, tmp_
     assert_it_goes_on(go, config, service, 30, 3)
 
 
-def test_a_signal_while_results_are_collected_and_the_same_command_fetches_the_rest(serve, go, runner):
+def test_a_signal_while_results_are_collected_and_the_same_command_fetches_the_rest(
+    serve: Callable[..., Service], go: Runs, shell: Shell
+) -> None:
     service = serve(latency=SLOW_TAIL)
     config = go.config(service, rows=60, batch={"max_requests": 20}, limits={"drain_s": 0})
-    process = runner.start("run", config)
-    runner.wait_for(process, runner.has_results(10))
+    process = shell.start("run", config)
+    shell.wait_for(process, shell.has_results(10))
     process.send_signal(signal.SIGINT)
     assert "are still open at the service, and billable" in ended(process, 130)
     before = go.read("results.jsonl")
@@ -83,22 +93,26 @@ def test_a_signal_while_results_are_collected_and_the_same_command_fetches_the_r
     assert told.results[: len(before)] == before
 
 
-def test_killed_again_and_again_each_row_ends_once_and_ran_once(serve, go, runner):
+def test_killed_again_and_again_each_row_ends_once_and_ran_once(
+    serve: Callable[..., Service], go: Runs, shell: Shell
+) -> None:
     service = serve(latency=SLOW_TAIL)
     config = go.config(service, rows=200, batch={"max_requests": 20, "max_open": 3})
     for least in (15, 90):
-        assert runner.stop_after(least, "run", config) == -signal.SIGKILL
+        assert shell.stop_after(least, "run", config) == -signal.SIGKILL
     told = assert_it_goes_on(go, config, service, 200, 10)
     assert "continuing" in told.errors
     assert {line["custom_id"] for line in told.results} == {f"row-{i}" for i in range(200)}
     assert told.summary["requests"]["completed"] == 200
 
 
-def test_killed_in_the_middle_of_uploads_each_batch_is_at_the_service_once(serve, go, runner):
+def test_killed_in_the_middle_of_uploads_each_batch_is_at_the_service_once(
+    serve: Callable[..., Service], go: Runs, shell: Shell
+) -> None:
     service = serve(batches={"create_s": 0.2})
     config = go.config(service, rows=60, target={"idempotency_header": None})
-    process = runner.start("run", config)
-    runner.wait_for(process, lambda: service.account()["batch_posts_now"] == 2)
+    process = shell.start("run", config)
+    shell.wait_for(process, lambda: service.account()["batch_posts_now"] == 2)
     process.kill()
     process.communicate()
     assert len(go.told(-9, "").entries("batch_accepted")) == 1, "the second is sent after it"
@@ -107,7 +121,7 @@ def test_killed_in_the_middle_of_uploads_each_batch_is_at_the_service_once(serve
 
 
 @pytest.mark.parametrize("max_open", [2, 3])
-def test_batches_of_an_earlier_session_have_places_too(stub_batches, go, max_open):
+def test_batches_of_an_earlier_session_have_places_too(stub_batches: Any, go: Runs, max_open: int) -> None:
     with stub_batches() as stub:
         stub.look = lambda batch_id: stub.all_done(batch_id, "RUNNING")
         limits = {"max_s": 0.3, "drain_s": 0.1}
@@ -120,7 +134,7 @@ def test_batches_of_an_earlier_session_have_places_too(stub_batches, go, max_ope
         assert (stub.open, len(stub.posts)) == (max_open, max_open)
 
 
-def test_a_limit_is_kept_and_what_is_left_is_sent_later(serve, go):
+def test_a_limit_is_kept_and_what_is_left_is_sent_later(serve: Callable[..., Service], go: Runs) -> None:
     service = serve()
     config = go.config(service, rows=60)
     told = go(config, "--limit", "25")
@@ -130,7 +144,7 @@ def test_a_limit_is_kept_and_what_is_left_is_sent_later(serve, go):
     assert_it_goes_on(go, config, service, 60, 7)
 
 
-def test_open_batches_beyond_a_smaller_limit_are_collected_too(stub_batches, go):
+def test_open_batches_beyond_a_smaller_limit_are_collected_too(stub_batches: Any, go: Runs) -> None:
     with stub_batches() as stub:
         stub.look = lambda batch_id: stub.all_done(batch_id, "RUNNING")
         config = go.config(stub.base_url, rows=60, limits={"max_s": 0.3, "drain_s": 0.1})
@@ -141,7 +155,9 @@ def test_open_batches_beyond_a_smaller_limit_are_collected_too(stub_batches, go)
     assert len(stub.posts) == 4
 
 
-def test_rows_that_failed_are_tried_again_in_batches_of_their_own(serve, go):
+def test_rows_that_failed_are_tried_again_in_batches_of_their_own(
+    serve: Callable[..., Service], go: Runs
+) -> None:
     service = serve(outcomes={"failed": 0.4})
     config = go.config(service, rows=60)
     told = go(config)
@@ -155,7 +171,9 @@ def test_rows_that_failed_are_tried_again_in_batches_of_their_own(serve, go):
     assert told.statuses["completed"] >= 60 - len(failed)
 
 
-def test_rows_tried_again_and_killed_meanwhile_go_on_under_their_new_epoch(stub_batches, go):
+def test_rows_tried_again_and_killed_meanwhile_go_on_under_their_new_epoch(
+    stub_batches: Any, go: Runs
+) -> None:
     with stub_batches() as stub:
         stub.look = lambda batch_id: stub.all_done(batch_id, "FAILED")
         answer = stub.result
@@ -173,7 +191,7 @@ def test_rows_tried_again_and_killed_meanwhile_go_on_under_their_new_epoch(stub_
     assert len(stub.posts) == 6
 
 
-def test_a_run_begun_afresh_has_labels_and_keys_of_its_own(serve, go):
+def test_a_run_begun_afresh_has_labels_and_keys_of_its_own(serve: Callable[..., Service], go: Runs) -> None:
     service = serve()
     config = go.config(service, rows=20)
     assert go(config).exit_code == 0
@@ -185,7 +203,7 @@ def test_a_run_begun_afresh_has_labels_and_keys_of_its_own(serve, go):
 
 
 @pytest.mark.parametrize("first", ["batch", "background"])
-def test_a_run_keeps_its_mode(serve, go, first):
+def test_a_run_keeps_its_mode(serve: Callable[..., Service], go: Runs, first: str) -> None:
     service = serve()
     other = "background" if first == "batch" else "batch"
     assert go(go.config(service, rows=20, target={"mode": first}), "--limit", "10").exit_code == 0
@@ -196,7 +214,7 @@ def test_a_run_keeps_its_mode(serve, go, first):
     assert service.account()["executed"] == 10
 
 
-def test_several_workers_and_batches_do_not_go_together(serve, go):
+def test_several_workers_and_batches_do_not_go_together(serve: Callable[..., Service], go: Runs) -> None:
     service = serve()
     told = go(go.config(service, engine={"workers": 2}))
     assert told.exit_code == 2

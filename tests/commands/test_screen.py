@@ -5,18 +5,23 @@ import pty
 import re
 import select
 import subprocess
+from collections.abc import Callable
+
+from tests.processes import Shell, Simulator
 
 
-def test_a_terminal_sees_two_bars_and_a_pipe_plain_lines(simulate, runner):
+def test_a_terminal_sees_two_bars_and_a_pipe_plain_lines(
+    simulate: Callable[..., Simulator], shell: Shell
+) -> None:
     simulator = simulate(latency={"type": "constant", "mean_s": 0.4})
-    config = runner.config(target={"base_url": simulator.base_url})
-    done = runner("run", config)
+    config = shell.config(target={"base_url": simulator.base_url})
+    done = shell("run", config)
     assert re.search(r"submitted 50/50 .* completed 50 .*in flight 0  retries 0  failed 0", done.stderr)
     assert "\r" not in done.stderr
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        runner.command("run", runner.config(name="tty", target={"base_url": simulator.base_url})),
-        cwd=runner.cwd, env=runner.env, stdin=slave, stdout=subprocess.DEVNULL, stderr=slave,
+        shell.command("run", shell.config(name="tty", target={"base_url": simulator.base_url})),
+        cwd=shell.cwd, env=shell.env, stdin=slave, stdout=subprocess.DEVNULL, stderr=slave,
     )  # fmt: skip
     os.close(slave)
     seen = b""
@@ -35,7 +40,7 @@ def test_a_terminal_sees_two_bars_and_a_pipe_plain_lines(simulate, runner):
     assert "\x1b[A" in text, "the second bar moves the cursor"
 
 
-def test_quiet_says_nothing_when_all_is_well(simulate, runner):
+def test_quiet_says_nothing_when_all_is_well(simulate: Callable[..., Simulator], shell: Shell) -> None:
     simulator = simulate()
-    done = runner("run", runner.config(target={"base_url": simulator.base_url}), "--quiet")
+    done = shell("run", shell.config(target={"base_url": simulator.base_url}), "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import yaml
@@ -20,21 +22,21 @@ def schema():
     return json.loads(json.dumps(RunConfig.model_json_schema()))
 
 
-def test_the_schema_is_one_and_has_every_section(schema):
+def test_the_schema_is_one_and_has_every_section(schema: Any) -> None:
     Draft202012Validator.check_schema(schema)
 
     assert set(SECTIONS) <= set(schema["properties"])
     assert schema["required"] == ["name"]
 
 
-def test_every_section_refuses_unknown_keys_in_the_editor_too(schema):
+def test_every_section_refuses_unknown_keys_in_the_editor_too(schema: Any) -> None:
     objects = [d for d in schema["$defs"].values() if d.get("type") == "object"]
 
     assert objects
     assert all(d["additionalProperties"] is False for d in [schema, *objects])
 
 
-def test_settings_say_in_the_schema_what_they_are(schema):
+def test_settings_say_in_the_schema_what_they_are(schema: Any) -> None:
     assert "never the key" in schema["$defs"]["Target"]["properties"]["api_key_env"]["description"]
 
 
@@ -52,7 +54,9 @@ def test_settings_say_in_the_schema_what_they_are(schema):
         ("target: {}", False),
     ],
 )
-def test_the_schema_and_the_loader_agree(schema, read, text, good):
+def test_the_schema_and_the_loader_agree(
+    schema: Any, read: Callable[..., RunConfig], text: str, good: bool
+) -> None:
     assert Draft202012Validator(schema).is_valid(yaml.safe_load(text)) is good
     if good:
         assert read(text)

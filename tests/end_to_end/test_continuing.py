@@ -5,12 +5,16 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from tests.processes import Shell, Simulator
 
-def slow_config(runner, simulator, **sections):
-    return runner.config(
+
+def slow_config(shell, simulator, **sections):
+    return shell.config(
         **{
             "target": {"base_url": simulator.base_url},
             "source": {"count": 600},
@@ -20,8 +24,8 @@ def slow_config(runner, simulator, **sections):
     )
 
 
-def assert_each_row_once(runner, count, name="t"):
-    results = runner.results(name)
+def assert_each_row_once(shell, count, name="t"):
+    results = shell.results(name)
     assert Counter(line["row"] for line in results) == dict.fromkeys(range(count), 1)
     assert {line["status"] for line in results} == {"completed"}
 
@@ -29,101 +33,109 @@ def assert_each_row_once(runner, count, name="t"):
 SLOW = {"type": "lognormal", "mean_s": 0.4, "sigma": 0.5}
 
 
-def test_killed_half_way_and_run_again_each_row_ends_once_and_ran_once(simulate, runner):
+def test_killed_half_way_and_run_again_each_row_ends_once_and_ran_once(
+    simulate: Callable[..., Simulator], shell: Shell
+) -> None:
     simulator = simulate(latency=SLOW)
-    config = slow_config(runner, simulator)
+    config = slow_config(shell, simulator)
     for least in (100, 250):
-        process = runner.start("run", config)
-        runner.wait_for(process, runner.has_results(least))
+        process = shell.start("run", config)
+        shell.wait_for(process, shell.has_results(least))
         process.kill()
         process.communicate()
-    done = runner("run", config)
+    done = shell("run", config)
     assert done.returncode == 0, done.stderr
     assert "continuing" in done.stderr
-    assert_each_row_once(runner, 600)
+    assert_each_row_once(shell, 600)
     account = simulator.account()
     assert account["executed"] == account["accepted"] == 600
-    assert runner.summary()["run"]["continued"] >= 1
-    assert runner.summary()["requests"]["completed"] == 600
+    assert shell.summary()["run"]["continued"] >= 1
+    assert shell.summary()["requests"]["completed"] == 600
 
 
-def test_killed_on_the_embedded_simulator_it_continues_and_leaves_no_process(runner):
-    config = runner.config(
+def test_killed_on_the_embedded_simulator_it_continues_and_leaves_no_process(shell: Shell) -> None:
+    config = shell.config(
         target={"base_url": "simulator"},
         source={"count": 400},
         submit={"max_in_flight": 60},
         simulator={"latency": SLOW},
     )
-    process = runner.start("run", config)
-    runner.wait_for(process, runner.has_results(60))
+    process = shell.start("run", config)
+    shell.wait_for(process, shell.has_results(60))
     children = subprocess.run(
         ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
     ).stdout.split()
     assert children
     process.kill()
     process.communicate()
-    done = runner("run", config)
+    done = shell("run", config)
     assert done.returncode == 0, done.stderr
-    assert_each_row_once(runner, 400)
+    assert_each_row_once(shell, 400)
     for child in children:
         assert subprocess.run(["kill", "-0", child], capture_output=True).returncode != 0
 
 
-def test_a_finished_run_run_again_sends_nothing(simulate, runner):
+def test_a_finished_run_run_again_sends_nothing(simulate: Callable[..., Simulator], shell: Shell) -> None:
     simulator = simulate()
-    config = runner.config(target={"base_url": simulator.base_url})
-    assert runner("run", config).returncode == 0
+    config = shell.config(target={"base_url": simulator.base_url})
+    assert shell("run", config).returncode == 0
     posts = simulator.account()["posts"]
-    before = (runner.cwd / "runs/t/results.jsonl").read_bytes()
-    again = runner("run", config)
+    before = (shell.cwd / "runs/t/results.jsonl").read_bytes()
+    again = shell("run", config)
     assert again.returncode == 0
     assert "nothing was sent" in again.stderr
     assert simulator.account()["posts"] == posts
-    assert (runner.cwd / "runs/t/results.jsonl").read_bytes() == before
+    assert (shell.cwd / "runs/t/results.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_first_signal_drains_writes_the_summary_and_tells_how_to_continue(simulate, runner, signum, code):
+def test_a_first_signal_drains_writes_the_summary_and_tells_how_to_continue(
+    simulate: Callable[..., Simulator], shell: Shell, signum: Any, code: int
+) -> None:
     simulator = simulate(latency={"type": "constant", "mean_s": 0.5})
-    config = slow_config(runner, simulator)
-    process = runner.start("run", config)
-    runner.wait_for(process, runner.has_results(50))
+    config = slow_config(shell, simulator)
+    process = shell.start("run", config)
+    shell.wait_for(process, shell.has_results(50))
     process.send_signal(signum)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code, errors
     assert "continue with the same command" in errors
-    summary = runner.summary()
+    summary = shell.summary()
     assert summary["run"]["status"] == "interrupted"
     assert summary["requests"]["open"] == 0, "drained: constant latency is shorter than drain_s"
-    assert summary["requests"]["completed"] == len(runner.results()) < 600
-    assert summary["requests"]["unsent"] == 600 - len(runner.results())
-    assert runner("run", config).returncode == 0
-    assert_each_row_once(runner, 600)
+    assert summary["requests"]["completed"] == len(shell.results()) < 600
+    assert summary["requests"]["unsent"] == 600 - len(shell.results())
+    assert shell("run", config).returncode == 0
+    assert_each_row_once(shell, 600)
     assert simulator.account()["executed"] == 600
 
 
-def test_what_is_open_when_the_drain_ends_is_told_and_continued_without_a_new_post(simulate, runner):
+def test_what_is_open_when_the_drain_ends_is_told_and_continued_without_a_new_post(
+    simulate: Callable[..., Simulator], shell: Shell
+) -> None:
     simulator = simulate(latency={"type": "bimodal", "fast_s": 0.05, "slow_s": 4, "slow_share": 0.3})
-    config = slow_config(runner, simulator, limits={"drain_s": 0.2}, source={"count": 100})
-    process = runner.start("run", config)
-    runner.wait_for(process, runner.has_results(30))
+    config = slow_config(shell, simulator, limits={"drain_s": 0.2}, source={"count": 100})
+    process = shell.start("run", config)
+    shell.wait_for(process, shell.has_results(30))
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    still_open = runner.summary()["requests"]["open"]
+    still_open = shell.summary()["requests"]["open"]
     assert still_open > 0
     assert f"{still_open:,} jobs are still open at the service" in errors
-    assert runner("run", config).returncode == 0
-    assert_each_row_once(runner, 100)
+    assert shell("run", config).returncode == 0
+    assert_each_row_once(shell, 100)
     account = simulator.account()
     assert account["posts"] == account["executed"] == 100
 
 
-def test_a_second_signal_stops_at_once_and_loses_nothing(simulate, runner):
+def test_a_second_signal_stops_at_once_and_loses_nothing(
+    simulate: Callable[..., Simulator], shell: Shell
+) -> None:
     simulator = simulate(latency={"type": "bimodal", "fast_s": 0.05, "slow_s": 3, "slow_share": 0.3})
-    config = slow_config(runner, simulator, limits={"drain_s": 1000}, source={"count": 100})
-    process = runner.start("run", config)
-    runner.wait_for(process, runner.has_results(30))
+    config = slow_config(shell, simulator, limits={"drain_s": 1000}, source={"count": 100})
+    process = shell.start("run", config)
+    shell.wait_for(process, shell.has_results(30))
     process.send_signal(signal.SIGINT)
     assert process.stderr
     while "no more is sent" not in process.stderr.readline():
@@ -131,61 +143,63 @@ def test_a_second_signal_stops_at_once_and_loses_nothing(simulate, runner):
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == 130
-    assert runner("run", config).returncode == 0
-    assert_each_row_once(runner, 100)
+    assert shell("run", config).returncode == 0
+    assert_each_row_once(shell, 100)
     assert simulator.account()["executed"] == 100
 
 
-def test_a_limit_sends_the_first_rows_and_a_later_run_the_rest(simulate, runner):
+def test_a_limit_sends_the_first_rows_and_a_later_run_the_rest(
+    simulate: Callable[..., Simulator], shell: Shell
+) -> None:
     simulator = simulate()
-    config = runner.config(target={"base_url": simulator.base_url}, source={"count": 60})
-    assert runner("run", config, "--limit", "15").returncode == 0
-    assert sorted(line["row"] for line in runner.results()) == list(range(15))
-    assert runner("run", config, "--limit", "7").returncode == 0
+    config = shell.config(target={"base_url": simulator.base_url}, source={"count": 60})
+    assert shell("run", config, "--limit", "15").returncode == 0
+    assert sorted(line["row"] for line in shell.results()) == list(range(15))
+    assert shell("run", config, "--limit", "7").returncode == 0
     assert simulator.account()["posts"] == 15
-    assert runner("run", config).returncode == 0
-    assert_each_row_once(runner, 60)
+    assert shell("run", config).returncode == 0
+    assert_each_row_once(shell, 60)
     assert simulator.account()["posts"] == 60
 
 
-def test_new_sets_the_earlier_run_aside_whole(simulate, runner):
+def test_new_sets_the_earlier_run_aside_whole(simulate: Callable[..., Simulator], shell: Shell) -> None:
     simulator = simulate()
-    config = runner.config(target={"base_url": simulator.base_url}, source={"count": 10})
-    assert runner("run", config).returncode == 0
-    first = (runner.cwd / "runs/t/results.jsonl").read_bytes()
-    again = runner("run", config, "--new")
+    config = shell.config(target={"base_url": simulator.base_url}, source={"count": 10})
+    assert shell("run", config).returncode == 0
+    first = (shell.cwd / "runs/t/results.jsonl").read_bytes()
+    again = shell("run", config, "--new")
     assert again.returncode == 0
     assert "t.1" in again.stderr
-    assert (runner.cwd / "runs/t.1/results.jsonl").read_bytes() == first
-    assert_each_row_once(runner, 10)
+    assert (shell.cwd / "runs/t.1/results.jsonl").read_bytes() == first
+    assert_each_row_once(shell, 10)
     assert simulator.account()["executed"] == 20
 
 
-def test_on_existing_fail_refuses_and_sends_nothing(simulate, runner):
+def test_on_existing_fail_refuses_and_sends_nothing(simulate: Callable[..., Simulator], shell: Shell) -> None:
     simulator = simulate()
-    config = runner.config(target={"base_url": simulator.base_url}, sink={"on_existing": "fail"})
-    assert runner("run", config).returncode == 0
+    config = shell.config(target={"base_url": simulator.base_url}, sink={"on_existing": "fail"})
+    assert shell("run", config).returncode == 0
     posts = simulator.account()["posts"]
-    assert runner("run", config).returncode == 2
+    assert shell("run", config).returncode == 2
     assert simulator.account()["posts"] == posts
 
 
-def test_two_processes_cannot_run_the_same_run(simulate, runner):
+def test_two_processes_cannot_run_the_same_run(simulate: Callable[..., Simulator], shell: Shell) -> None:
     simulator = simulate(latency={"type": "constant", "mean_s": 1.0})
-    config = slow_config(runner, simulator)
-    process = runner.start("run", config)
-    runner.wait_for(process, runner.has_results(1))
-    second = runner("run", config)
+    config = slow_config(shell, simulator)
+    process = shell.start("run", config)
+    shell.wait_for(process, shell.has_results(1))
+    second = shell("run", config)
     assert second.returncode == 2
     assert f"pid {process.pid}" in second.stderr
     process.kill()
     process.communicate()
 
 
-def test_what_changed_is_named_and_nothing_is_sent(simulate, runner):
+def test_what_changed_is_named_and_nothing_is_sent(simulate: Callable[..., Simulator], shell: Shell) -> None:
     simulator = simulate()
     base = {"target": {"base_url": simulator.base_url}, "source": {"count": 5}}
-    assert runner("run", runner.config(**base)).returncode == 0
+    assert shell("run", shell.config(**base)).returncode == 0
     posts = simulator.account()["posts"]
     changes = {
         "the input (source)": {"source": {"count": 5, "prompt": "Other {{ i }}"}},
@@ -193,52 +207,56 @@ def test_what_changed_is_named_and_nothing_is_sent(simulate, runner):
         "target.idempotency_header": {"target": {**base["target"], "idempotency_header": None}},
     }
     for name, change in changes.items():
-        done = runner("run", runner.config(**{**base, **change}))
+        done = shell("run", shell.config(**{**base, **change}))
         assert done.returncode == 2
         assert f"changed since this run began: {name}" in done.stderr
         assert "--new" in done.stderr
-    runner.environ["SAIL_API_KEY"] = "another-key-entirely"
-    done = runner("run", runner.config(**base))
+    shell.environ["SAIL_API_KEY"] = "another-key-entirely"
+    done = shell("run", shell.config(**base))
     assert done.returncode == 2
     assert "the API key (SAIL_API_KEY)" in done.stderr
     assert simulator.account()["posts"] == posts
-    del runner.environ["SAIL_API_KEY"]
-    changed_limits = runner.config(**base, submit={"concurrency": 3}, limits={"drain_s": 1})
-    assert runner("run", changed_limits).returncode == 0
+    del shell.environ["SAIL_API_KEY"]
+    changed_limits = shell.config(**base, submit={"concurrency": 3}, limits={"drain_s": 1})
+    assert shell("run", changed_limits).returncode == 0
 
 
-def test_a_report_on_a_killed_run_counts_what_is_there(simulate, runner):
+def test_a_report_on_a_killed_run_counts_what_is_there(
+    simulate: Callable[..., Simulator], shell: Shell
+) -> None:
     simulator = simulate(latency=SLOW)
-    config = slow_config(runner, simulator)
-    process = runner.start("run", config)
-    runner.wait_for(process, runner.has_results(50))
-    live = json.loads(runner("report", "runs/t", "--json").stdout)
+    config = slow_config(shell, simulator)
+    process = shell.start("run", config)
+    shell.wait_for(process, shell.has_results(50))
+    live = json.loads(shell("report", "runs/t", "--json").stdout)
     assert live["run"]["status"] == "running"
     process.kill()
     process.communicate()
-    summary = json.loads(runner("report", "runs/t", "--json").stdout)
+    summary = json.loads(shell("report", "runs/t", "--json").stdout)
     assert summary["run"]["status"] == "stopped"
-    assert summary["requests"]["completed"] == len(runner.results())
+    assert summary["requests"]["completed"] == len(shell.results())
     assert summary["requests"]["total"] == 600
 
 
 @pytest.mark.parametrize("hours", [2, 24])
-def test_jobs_found_done_after_hours_do_not_teach_that_jobs_take_hours(simulate, runner, hours):
+def test_jobs_found_done_after_hours_do_not_teach_that_jobs_take_hours(
+    simulate: Callable[..., Simulator], shell: Shell, hours: int
+) -> None:
     """Fresh jobs would not be looked at for as long; the run would seem to stand still."""
     simulator = simulate(latency={"type": "constant", "mean_s": 0.3})
-    config = slow_config(runner, simulator, source={"count": 120}, submit={"max_in_flight": 40})
-    process = runner.start("run", config)
-    runner.wait_for(process, runner.has_accepted(40))
+    config = slow_config(shell, simulator, source={"count": 120}, submit={"max_in_flight": 40})
+    process = shell.start("run", config)
+    shell.wait_for(process, shell.has_accepted(40))
     process.kill()
     process.communicate()
     while simulator.account()["running"]:
         time.sleep(0.02)
     for name in ("journal.jsonl", "results.jsonl"):
-        path = runner.cwd / "runs/t" / name
+        path = shell.cwd / "runs/t" / name
         path.write_text("".join(earlier(line, hours * 3600) for line in path.read_text().splitlines()))
-    done = runner("run", config)
+    done = shell("run", config)
     assert done.returncode == 0, done.stderr
-    assert_each_row_once(runner, 120)
+    assert_each_row_once(shell, 120)
 
 
 def earlier(line, seconds):

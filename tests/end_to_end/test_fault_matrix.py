@@ -15,6 +15,7 @@ import urllib.request
 from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Thread
 from typing import Any, get_args
 
@@ -125,7 +126,7 @@ def this_process():
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, this_process):
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, this_process: Any):
     """`run(transport, kind, exchange)`: one run against a service with that fault, to its end."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SAIL_API_KEY", "sk-test-3f9a1c7e5b")
@@ -205,14 +206,16 @@ def assert_counted(told, kind, exchange, cause, *, may_repeat=False):
     assert told.summary["polls"]["total"] == sum(line["polls"] for line in told.results)
 
 
-def test_the_table_has_every_fault():
+def test_the_table_has_every_fault() -> None:
     assert set(CAUSES) == set(get_args(FaultKind))
 
 
 @pytest.mark.parametrize("transport", ["aiohttp", "openai"])
 @pytest.mark.parametrize("exchange", ["post", "get"])
 @pytest.mark.parametrize("kind", CAUSES)
-def test_a_fault_is_counted_as_often_as_it_happened_and_each_row_runs_once(run, kind, exchange, transport):
+def test_a_fault_is_counted_as_often_as_it_happened_and_each_row_runs_once(
+    run: Any, kind: Any, exchange: str, transport: str
+) -> None:
     told = run(transport, kind, exchange, timeout_s=SHORT_S if kind == "hang" else 30.0)
     cause = CAUSES[kind][exchange == "get"]
     may_repeat = (transport, exchange, kind) in REPEATED_BY_THE_LIBRARY
@@ -221,6 +224,6 @@ def test_a_fault_is_counted_as_often_as_it_happened_and_each_row_runs_once(run, 
 
 @pytest.mark.parametrize("transport", ["aiohttp", "openai"])
 @pytest.mark.parametrize("exchange", ["post", "get"])
-def test_an_answer_slower_than_the_timeout_is_a_timeout(run, exchange, transport):
+def test_an_answer_slower_than_the_timeout_is_a_timeout(run: Any, exchange: str, transport: str) -> None:
     told = run(transport, "slow", exchange, timeout_s=SHORT_S, fault_s=60)
     assert_counted(told, "slow", exchange, "timeout")

@@ -4,10 +4,14 @@ import signal
 import socket
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.processes import Shell, Simulator
 
 ENDS_SOON_S = 30
 """For a process under whatever load; what it would wait out is ten times as long and more."""
@@ -34,11 +38,11 @@ def ended(process, code):
     return errors
 
 
-def assert_it_goes_on(runner, config, count):
+def assert_it_goes_on(shell, config, count):
     """The same command again brings every row home, once."""
-    done = runner("run", config)
+    done = shell("run", config)
     assert done.returncode == 0, done.stderr
-    results = runner.results()
+    results = shell.results()
     assert Counter(line["row"] for line in results) == dict.fromkeys(range(count), 1)
     assert {line["status"] for line in results} == {"completed"}
 
@@ -101,44 +105,56 @@ uvloop.run = run_and_be_told
 @SIGNALS
 @pytest.mark.parametrize("command", ["run", "cancel", "batches"])
 @pytest.mark.parametrize("embedded", [False, True])
-def test_while_the_event_loop_starts(simulate, runner, tmp_path, signum, code, command, embedded):
+def test_while_the_event_loop_starts(
+    simulate: Callable[..., Simulator],
+    shell: Shell,
+    tmp_path: Path,
+    signum: Any,
+    code: Any,
+    command: str,
+    embedded: bool,
+) -> None:
     simulator = simulate(latency={"type": "constant", "mean_s": NEVER_S})
-    config = runner.config(
+    config = shell.config(
         target={"base_url": "simulator" if embedded else simulator.base_url},
         source={"count": 5},
         simulator={"latency": {"type": "constant", "mean_s": NEVER_S}},
     )
     if command == "cancel":
-        process = runner.start("run", config)
-        runner.wait_for(process, runner.has_accepted(5))
+        process = shell.start("run", config)
+        shell.wait_for(process, shell.has_accepted(5))
         process.kill()
         process.communicate()
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(IN_THE_MIDST_OF_THE_LOOPS_START.format(signum=int(signum)))
-    runner.environ["PYTHONPATH"] = f"{site}:{runner.env['PYTHONPATH']}"
-    done = runner(command, runner.cwd / "runs/t" if command == "cancel" else config)
+    shell.environ["PYTHONPATH"] = f"{site}:{shell.env['PYTHONPATH']}"
+    done = shell(command, shell.cwd / "runs/t" if command == "cancel" else config)
     assert done.returncode == code, done.stderr
     assert "Exception ignored" not in done.stderr
     assert simulator.account()["posts"] == (5 if command == "cancel" and not embedded else 0)
 
 
 @SIGNALS
-def test_while_a_long_retry_after_is_waited_out_before_anything_was_accepted(simulate, runner, signum, code):
+def test_while_a_long_retry_after_is_waited_out_before_anything_was_accepted(
+    simulate: Callable[..., Simulator], shell: Shell, signum: Any, code: Any
+) -> None:
     with served(lambda _: COME_BACK) as address:
-        config = runner.config(target={"base_url": address}, source={"count": 5})
-        process = runner.start("run", config)
+        config = shell.config(target={"base_url": address}, source={"count": 5})
+        process = shell.start("run", config)
         wait_for_line("waiting 3000 s, as the service asks: come back later", process)
         process.send_signal(signum)
         ended(process, code)
-    assert runner.summary()["requests"]["unsent"] == 5
+    assert shell.summary()["requests"]["unsent"] == 5
     simulator = simulate(port=port_of(address))
-    assert_it_goes_on(runner, config, 5)
+    assert_it_goes_on(shell, config, 5)
     assert simulator.account()["executed"] == 5
 
 
 @SIGNALS
-def test_while_a_long_retry_after_holds_up_the_polls_of_open_jobs(runner, signum, code):
+def test_while_a_long_retry_after_holds_up_the_polls_of_open_jobs(
+    shell: Shell, signum: Any, code: Any
+) -> None:
     polls = [COME_BACK]
 
     def answer(request):
@@ -147,31 +163,33 @@ def test_while_a_long_retry_after_holds_up_the_polls_of_open_jobs(runner, signum
         return polls[-1]
 
     with served(answer) as address:
-        config = runner.config(
+        config = shell.config(
             target={"base_url": address},
             source={"count": 1},
             limits={"drain_s": 0.2},
             poll={"interval_s": 0.01},
         )
-        process = runner.start("run", config)
+        process = shell.start("run", config)
         wait_for_line("waiting 3000 s", process)
         process.send_signal(signum)
         assert "1 jobs are still open at the service" in ended(process, code)
         polls.append(("200 OK", '{"id": "resp_1", "status": "completed", "output": []}'))
-        assert_it_goes_on(runner, config, 1)
+        assert_it_goes_on(shell, config, 1)
 
 
 @SIGNALS
 @pytest.mark.parametrize("signals", [1, 2])
-def test_while_the_first_answer_is_waited_for(simulate, runner, signum, code, signals):
+def test_while_the_first_answer_is_waited_for(
+    simulate: Callable[..., Simulator], shell: Shell, signum: Any, code: Any, signals: int
+) -> None:
     silent = simulate(faults={"post": {"hang": 1.0}})
-    config = runner.config(
+    config = shell.config(
         target={"base_url": silent.base_url, "timeout_s": NEVER_S},
         source={"count": 5},
         limits={"drain_s": 0.2 if signals == 1 else NEVER_S},
     )
-    process = runner.start("run", config)
-    runner.wait_for(process, lambda: silent.account()["posts_now"] == 1)
+    process = shell.start("run", config)
+    shell.wait_for(process, lambda: silent.account()["posts_now"] == 1)
     process.send_signal(signum)
     if signals == 2:
         wait_for_line("no more is sent", process)
@@ -179,49 +197,53 @@ def test_while_the_first_answer_is_waited_for(simulate, runner, signum, code, si
     assert "1 requests were sent without an acknowledgement" in ended(process, code)
     silent.stop()
     simulator = simulate(port=port_of(silent.base_url))
-    assert_it_goes_on(runner, config, 5)
+    assert_it_goes_on(shell, config, 5)
     assert simulator.account()["executed"] == 5
 
 
 @SIGNALS
-def test_while_nobody_has_ever_listened_at_the_address(simulate, runner, signum, code):
+def test_while_nobody_has_ever_listened_at_the_address(
+    simulate: Callable[..., Simulator], shell: Shell, signum: Any, code: Any
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    config = runner.config(
+    config = shell.config(
         target={"base_url": f"http://127.0.0.1:{port}/v1"},
         source={"count": 5},
         submit={"retry": {"base_s": NEVER_S, "cap_s": NEVER_S}},
     )
-    process = runner.start("run", config)
-    journal = runner.cwd / "runs/t/journal.jsonl"
-    runner.wait_for(process, lambda: journal.exists() and b'"cause":"connect"' in journal.read_bytes())
+    process = shell.start("run", config)
+    journal = shell.cwd / "runs/t/journal.jsonl"
+    shell.wait_for(process, lambda: journal.exists() and b'"cause":"connect"' in journal.read_bytes())
     process.send_signal(signum)
     ended(process, code)
     simulator = simulate(port=port)
-    assert_it_goes_on(runner, config, 5)
+    assert_it_goes_on(shell, config, 5)
     assert simulator.account()["executed"] == 5
 
 
 @SIGNALS
-def test_while_a_service_that_went_away_is_tried_again_and_again(simulate, runner, tmp_path, signum, code):
+def test_while_a_service_that_went_away_is_tried_again_and_again(
+    simulate: Callable[..., Simulator], shell: Shell, tmp_path: Path, signum: Any, code: Any
+) -> None:
     state = tmp_path / "state.jsonl"
     first = simulate(latency={"type": "constant", "mean_s": 0.5}, state=state)
-    config = runner.config(
+    config = shell.config(
         target={"base_url": first.base_url},
         source={"count": 200},
         submit={"max_in_flight": 20},
         limits={"drain_s": 0.2},
     )
-    process = runner.start("run", config)
-    runner.wait_for(process, runner.has_results(6))
+    process = shell.start("run", config)
+    shell.wait_for(process, shell.has_results(6))
     first.stop()
-    metrics = runner.cwd / "runs/t/metrics.jsonl"
-    runner.wait_for(process, lambda: metrics.exists() and b'"connect":' in metrics.read_bytes())
+    metrics = shell.cwd / "runs/t/metrics.jsonl"
+    shell.wait_for(process, lambda: metrics.exists() and b'"connect":' in metrics.read_bytes())
     process.send_signal(signum)
     ended(process, code)
-    assert runner.summary()["requests"]["completed"] == len(runner.results()) < 200
+    assert shell.summary()["requests"]["completed"] == len(shell.results()) < 200
     second = simulate(latency=FIXED_01_S, state=state, port=port_of(first.base_url))
-    assert_it_goes_on(runner, config, 200)
+    assert_it_goes_on(shell, config, 200)
     assert second.account()["accepted"] == 200
 
 
@@ -234,46 +256,48 @@ def test_while_a_service_that_went_away_is_tried_again_and_again(simulate, runne
     ],
 )
 def test_a_second_signal_of_another_kind_while_polls_hang_in_the_drain(
-    simulate, runner, tmp_path, first, second, code
-):
+    simulate: Callable[..., Simulator], shell: Shell, tmp_path: Path, first: Any, second: Any, code: int
+) -> None:
     """The exit code is that of the first, which began the end."""
     state = tmp_path / "state.jsonl"
     silent = simulate(faults={"get": {"hang": 1.0}}, state=state)
-    config = runner.config(
+    config = shell.config(
         target={"base_url": silent.base_url, "timeout_s": NEVER_S},
         source={"count": 10},
         limits={"drain_s": NEVER_S},
     )
-    process = runner.start("run", config)
-    runner.wait_for(process, lambda: silent.account()["gets_now"] == 10)
+    process = shell.start("run", config)
+    shell.wait_for(process, lambda: silent.account()["gets_now"] == 10)
     process.send_signal(first)
     wait_for_line("waiting at most 3600 s for 10 open jobs", process)
     process.send_signal(second)
     assert "10 jobs are still open at the service" in ended(process, code)
     silent.stop()
     simulator = simulate(state=state, port=port_of(silent.base_url))
-    assert_it_goes_on(runner, config, 10)
+    assert_it_goes_on(shell, config, 10)
     assert simulator.account()["accepted"] == 10
     assert simulator.account()["posts"] == 0
 
 
 @SIGNALS
-def test_while_a_continued_run_reads_a_long_journal(simulate, runner, signum, code):
+def test_while_a_continued_run_reads_a_long_journal(
+    simulate: Callable[..., Simulator], shell: Shell, signum: Any, code: Any
+) -> None:
     simulator = simulate()
-    config = runner.config(target={"base_url": simulator.base_url}, source={"count": 10})
-    assert runner("run", config, "--limit", "5").returncode == 0
-    run_dir = runner.cwd / "runs/t"
+    config = shell.config(target={"base_url": simulator.base_url}, source={"count": 10})
+    assert shell("run", config, "--limit", "5").returncode == 0
+    run_dir = shell.cwd / "runs/t"
     with (run_dir / "journal.jsonl").open("ab") as journal:
         journal.write(b'{"event":"refused","row":3,"cause":"429","at":1.0}\n' * 600_000)
     before = contents(run_dir)
-    process = runner.start("run", config)
-    runner.wait_for(process, lambda: "journal.jsonl" in open_files(process))
+    process = shell.start("run", config)
+    shell.wait_for(process, lambda: "journal.jsonl" in open_files(process))
     process.send_signal(signum)
     _, errors = process.communicate(timeout=ENDS_SOON_S)
     assert process.returncode == code, errors
     assert "Traceback" not in errors
     assert contents(run_dir) == before
-    assert_it_goes_on(runner, config, 10)
+    assert_it_goes_on(shell, config, 10)
     assert simulator.account()["executed"] == simulator.account()["posts"] == 10
 
 
@@ -293,43 +317,47 @@ def open_files(process):
 
 
 @SIGNALS
-def test_many_signals_at_once(simulate, runner, signum, code):
+def test_many_signals_at_once(
+    simulate: Callable[..., Simulator], shell: Shell, signum: Any, code: Any
+) -> None:
     simulator = simulate(latency={"type": "bimodal", "fast_s": 0.05, "slow_s": 2, "slow_share": 0.3})
-    config = runner.config(
+    config = shell.config(
         target={"base_url": simulator.base_url},
         source={"count": 150},
         submit={"max_in_flight": 20},
         limits={"drain_s": 0.2},
     )
     for session in range(3):
-        process = runner.start("run", config)
-        done = len(runner.results())
-        runner.wait_for(process, runner.has_results(done + 5))
+        process = shell.start("run", config)
+        done = len(shell.results())
+        shell.wait_for(process, shell.has_results(done + 5))
         for _ in range(5):
             process.send_signal(signum)
         ended(process, code)
-        summary = runner.summary()
+        summary = shell.summary()
         assert summary["run"]["status"] == "interrupted"
         assert summary["run"]["continued"] == session
-        assert summary["requests"]["completed"] == len(runner.results())
-    assert_it_goes_on(runner, config, 150)
+        assert summary["requests"]["completed"] == len(shell.results())
+    assert_it_goes_on(shell, config, 150)
     assert simulator.account()["executed"] == 150
 
 
 @SIGNALS
-def test_signals_without_end(simulate, runner, signum, code):
+def test_signals_without_end(
+    simulate: Callable[..., Simulator], shell: Shell, signum: Any, code: Any
+) -> None:
     """From the first result until the process is gone: whatever it does, it is asked to stop once more."""
     simulator = simulate(latency=FIXED_01_S)
-    config = runner.config(
+    config = shell.config(
         target={"base_url": simulator.base_url}, source={"count": 60}, submit={"max_in_flight": 5}
     )
-    process = runner.start("run", config)
-    runner.wait_for(process, runner.has_results(5))
+    process = shell.start("run", config)
+    shell.wait_for(process, shell.has_results(5))
     while process.poll() is None:
         process.send_signal(signum)
     ended(process, code)
-    summary = runner.summary()
+    summary = shell.summary()
     assert summary["run"]["status"] == "interrupted"
-    assert summary["requests"]["completed"] == len(runner.results())
-    assert_it_goes_on(runner, config, 60)
+    assert summary["requests"]["completed"] == len(shell.results())
+    assert_it_goes_on(shell, config, 60)
     assert simulator.account()["executed"] == 60

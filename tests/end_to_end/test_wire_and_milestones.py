@@ -5,9 +5,13 @@ import signal
 import socket
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
+
+from tests.processes import Shell, Simulator
 
 SLOW = {"latency": {"type": "constant", "mean_s": 0.4}}
 
@@ -64,7 +68,7 @@ class Relay:
 
 
 @pytest.fixture
-def relayed(simulate):
+def relayed(simulate: Callable[..., Simulator]):
     """A simulator with a relay before it."""
     relays = []
 
@@ -78,54 +82,56 @@ def relayed(simulate):
         relay.close()
 
 
-def began(runner, name="t"):
+def began(shell, name="t"):
     """The first mark of the journals."""
-    paths = (runner.cwd / "runs" / name).glob("journal*.jsonl")
+    paths = (shell.cwd / "runs" / name).glob("journal*.jsonl")
     lines = [json.loads(line) for path in paths for line in path.read_bytes().splitlines()]
     return min(line["at"] for line in lines if line["event"] == "session")
 
 
 @pytest.mark.parametrize(("transport", "workers"), [("aiohttp", 1), ("aiohttp", 2), ("openai", 1)])
-def test_the_wire_is_counted_to_the_byte(relayed, runner, transport, workers):
+def test_the_wire_is_counted_to_the_byte(relayed: Any, shell: Shell, transport: str, workers: int) -> None:
     simulator, relay = relayed()
-    config = runner.config(
+    config = shell.config(
         target={"base_url": relay.base_url, "transport": transport},
         source={"count": 300},
         engine={"workers": workers},
     )
-    done = runner("run", config)
+    done = shell("run", config)
     assert done.returncode == 0, done.stderr
 
-    account, wire = simulator.account(), runner.summary()["wire"]
+    account, wire = simulator.account(), shell.summary()["wire"]
     assert wire["requests"] == account["posts"] + account["gets"]
     assert {name: wire[name] for name in ("sent_bytes", "received_bytes")} == relay.counted
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_continued_run_goes_on_counting_and_counts_from_its_first_session(relayed, runner, workers):
+def test_a_continued_run_goes_on_counting_and_counts_from_its_first_session(
+    relayed: Any, shell: Shell, workers: int
+) -> None:
     simulator, relay = relayed(**SLOW)
-    config = runner.config(
+    config = shell.config(
         target={"base_url": relay.base_url},
         source={"count": 150},
         submit={"max_in_flight": 50},
         engine={"workers": workers},
         limits={"drain_s": 20},
     )
-    assert runner.stop_after(30, "run", config, signum=signal.SIGINT) == 128 + signal.SIGINT
-    before = runner.summary()
-    assert runner("run", config).returncode == 0
-    summary = runner.summary()
+    assert shell.stop_after(30, "run", config, signum=signal.SIGINT) == 128 + signal.SIGINT
+    before = shell.summary()
+    assert shell("run", config).returncode == 0
+    summary = shell.summary()
 
     account, wire = simulator.account(), summary["wire"]
     assert wire["requests"] == account["posts"] + account["gets"] > before["wire"]["requests"]
     assert {name: wire[name] for name in ("sent_bytes", "received_bytes")} == relay.counted
-    timings = [line["timing"] for line in runner.results()]
+    timings = [line["timing"] for line in shell.results()]
     done = sorted(timing["done"] for timing in timings)
     told = summary["milestones_s"]
     assert summary["run"]["mode"] == "background"
     assert told["first_result"] == before["milestones_s"]["first_result"]
     start = done[0] - told["first_result"]
-    assert 0 <= began(runner) - start < 5, "the first mark is set once a worker has started"
+    assert 0 <= began(shell) - start < 5, "the first mark is set once a worker has started"
     assert told == {
         "submitted": pytest.approx(max(timing["accepted"] for timing in timings) - start, abs=1e-3),
         "first_result": pytest.approx(done[0] - start, abs=1e-3),
@@ -134,13 +140,15 @@ def test_a_continued_run_goes_on_counting_and_counts_from_its_first_session(rela
     }
 
 
-def test_a_run_that_was_killed_is_reported_with_its_milestones(simulate, runner):
+def test_a_run_that_was_killed_is_reported_with_its_milestones(
+    simulate: Callable[..., Simulator], shell: Shell
+) -> None:
     simulator = simulate(**SLOW)
-    config = runner.config(target={"base_url": simulator.base_url}, submit={"max_in_flight": 10})
-    runner.stop_after(10, "run", config)
-    told = json.loads(runner("report", "runs/t", "--json").stdout)["milestones_s"]
+    config = shell.config(target={"base_url": simulator.base_url}, submit={"max_in_flight": 10})
+    shell.stop_after(10, "run", config)
+    told = json.loads(shell("report", "runs/t", "--json").stdout)["milestones_s"]
 
-    done = [line["timing"]["done"] - began(runner) for line in runner.results()]
+    done = [line["timing"]["done"] - began(shell) for line in shell.results()]
     assert told["first_result"] == pytest.approx(min(done), abs=1e-3)
     assert told["last_result"] == pytest.approx(max(done), abs=1e-3)
     assert told["submitted"] >= 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,9 @@ def config_of(workers: int, **sections: object) -> RunConfig:
 
 
 @given(st.integers(1, 20), st.integers(20, 5000), st.integers(20, 50_000), st.integers(20, 300))
-def test_the_shares_of_all_workers_add_up_and_none_is_nothing(workers, posts, in_flight, gets):
+def test_the_shares_of_all_workers_add_up_and_none_is_nothing(
+    workers: Any, posts: Any, in_flight: Any, gets: Any
+) -> None:
     config = config_of(
         workers,
         submit={"concurrency": posts, "max_in_flight": in_flight},
@@ -35,7 +38,7 @@ def test_the_shares_of_all_workers_add_up_and_none_is_nothing(workers, posts, in
         assert RunConfig.model_validate_json(it.model_dump_json()) == it
 
 
-def test_what_ends_a_run_is_left_to_the_main_process_and_the_rest_to_the_workers():
+def test_what_ends_a_run_is_left_to_the_main_process_and_the_rest_to_the_workers() -> None:
     limits = {"max_s": 5, "max_cost_usd": 7, "max_failures": 3, "max_outage_s": 11, "drain_s": 2}
     part = share(config_of(2, limits=limits, prices={"output": 1}), 1)
     assert (part.limits.max_s, part.limits.max_cost_usd, part.limits.max_failures) == (None, None, None)
@@ -52,7 +55,9 @@ def recovery_of(rows: int, done: set[int], open_rows: set[int]) -> Recovery:
 
 
 @given(st.integers(0, 3000), st.integers(1, 5), st.data())
-def test_each_row_that_needs_a_post_goes_out_once_and_each_workers_rows_rise(rows, workers, data):
+def test_each_row_that_needs_a_post_goes_out_once_and_each_workers_rows_rise(
+    rows: Any, workers: Any, data: Any
+) -> None:
     some = st.sets(st.integers(0, max(rows - 1, 0)), max_size=20)
     done, open_rows = data.draw(some), data.draw(some)
     leases = Leases(rows, recovery_of(rows, done, open_rows), workers)
@@ -66,7 +71,7 @@ def test_each_row_that_needs_a_post_goes_out_once_and_each_workers_rows_rise(row
     assert all(row in leases.held_by(worker) for worker, theirs in got.items() for row in theirs)
 
 
-def test_leases_become_small_towards_the_end():
+def test_leases_become_small_towards_the_end() -> None:
     leases = Leases(10_000, Recovery(10_000), 4)
     sizes = []
     while rows := leases.take(0):
@@ -76,7 +81,7 @@ def test_leases_become_small_towards_the_end():
     assert sizes[-16:] == [1] * 16
 
 
-def test_a_budget_may_ask_for_less_than_a_lease():
+def test_a_budget_may_ask_for_less_than_a_lease() -> None:
     leases = Leases(10_000, Recovery(10_000), 2)
     assert leases.take(0, 3) == [0, 1, 2]
     assert leases.take(1, 0) == []
@@ -85,7 +90,7 @@ def test_a_budget_may_ask_for_less_than_a_lease():
     assert leases.granted == 5
 
 
-def test_what_a_dead_worker_left_goes_to_its_successor_first_and_to_nobody_else():
+def test_what_a_dead_worker_left_goes_to_its_successor_first_and_to_nobody_else() -> None:
     leases = Leases(2000, Recovery(2000), 2)
     first, other = leases.take(0), leases.take(1)
     leases.leave(0, first[100:], [5])
@@ -96,7 +101,7 @@ def test_what_a_dead_worker_left_goes_to_its_successor_first_and_to_nobody_else(
     assert first[50] not in leases.held_by(0)
 
 
-def test_leases_are_not_over_while_something_was_given_back():
+def test_leases_are_not_over_while_something_was_given_back() -> None:
     leases = Leases(4, Recovery(4), 1)
     while leases.take(0):
         pass
@@ -107,7 +112,7 @@ def test_leases_are_not_over_while_something_was_given_back():
     assert leases.are_over
 
 
-def test_rows_that_a_worker_has_no_place_for_go_to_whoever_wants_some():
+def test_rows_that_a_worker_has_no_place_for_go_to_whoever_wants_some() -> None:
     leases = Leases(300, Recovery(300), 2)
     rows = []
     while more := leases.take(0):
@@ -121,7 +126,7 @@ def test_rows_that_a_worker_has_no_place_for_go_to_whoever_wants_some():
     assert (leases.granted, leases.are_over) == (300, True)
 
 
-def test_rows_that_were_perhaps_sent_are_told_once():
+def test_rows_that_were_perhaps_sent_are_told_once() -> None:
     recovery = Recovery(10)
     recovery.unacknowledged[3] = Unacknowledged("key", 1.0, 2.0)
     leases = Leases(10, recovery, 1)

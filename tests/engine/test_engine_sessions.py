@@ -4,9 +4,13 @@ import json
 import os
 import signal
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
+
+from tests.processes import Shell
 
 
 def row_of(handler):
@@ -30,14 +34,14 @@ class Moody:
 
 
 @pytest.fixture
-def moody(stub, runner):
+def moody(stub: Callable[..., Any], shell: Shell):
     """The service, and a config for eight rows that it takes without keys."""
 
     @contextmanager
     def serve():
         service = Moody()
         with stub(submit=service.submit) as (base_url, _):
-            config = runner.config(
+            config = shell.config(
                 target={"base_url": base_url, "idempotency_header": None},
                 source={"count": 8},
                 limits={"drain_s": 0.1},
@@ -47,49 +51,49 @@ def moody(stub, runner):
     return serve
 
 
-def entries(runner, event):
-    paths = (runner.cwd / "runs/t").glob("journal*.jsonl")
+def entries(shell, event):
+    paths = (shell.cwd / "runs/t").glob("journal*.jsonl")
     return sum(path.read_bytes().count(b'"event":"%b"' % event.encode()) for path in paths)
 
 
-def has_sampled(runner):
+def has_sampled(shell):
     """A condition: a session has gone on for a second from now."""
-    path = runner.cwd / "runs/t/metrics.jsonl"
+    path = shell.cwd / "runs/t/metrics.jsonl"
     before = path.read_bytes().count(b"\n")
     return lambda: path.read_bytes().count(b"\n") > before
 
 
-def run_until(runner, config, workers, condition, signum=signal.SIGKILL):
-    process = runner.start("run", config, "--workers", str(workers))
-    runner.wait_for(process, condition)
+def run_until(shell, config, workers, condition, signum=signal.SIGKILL):
+    process = shell.start("run", config, "--workers", str(workers))
+    shell.wait_for(process, condition)
     process.send_signal(signum)
     return process.communicate(timeout=60)[1]
 
 
-def test_after_a_start_that_was_killed_before_its_mark(moody, runner):
-    manifest = runner.cwd / "runs/t/manifest.json"
+def test_after_a_start_that_was_killed_before_its_mark(moody: Any, shell: Shell) -> None:
+    manifest = shell.cwd / "runs/t/manifest.json"
     with moody() as (service, config):
-        runner.is_fresh = True  # it imports what sends after it has written the manifest
-        run_until(runner, config, 1, manifest.exists)
-        runner.is_fresh = False
-        run_until(runner, config, 2, lambda: entries(runner, "refused") >= 2, signal.SIGINT)
+        shell.is_fresh = True  # it imports what sends after it has written the manifest
+        run_until(shell, config, 1, manifest.exists)
+        shell.is_fresh = False
+        run_until(shell, config, 2, lambda: entries(shell, "refused") >= 2, signal.SIGINT)
         service.takes_all = True
-        run_until(runner, config, 1, lambda: entries(runner, "accepted") >= 8)
-        said = run_until(runner, config, 1, has_sampled(runner))
+        run_until(shell, config, 1, lambda: entries(shell, "accepted") >= 8)
+        said = run_until(shell, config, 1, has_sampled(shell))
         assert "8 open" in said
         assert service.accepted == dict.fromkeys(range(8), 1)
 
 
-def test_after_a_worker_that_was_killed_before_its_mark(moody, runner):
+def test_after_a_worker_that_was_killed_before_its_mark(moody: Any, shell: Shell) -> None:
     with moody() as (service, config):
-        run_until(runner, config, 2, lambda: entries(runner, "refused") >= 4, signal.SIGINT)
+        run_until(shell, config, 2, lambda: entries(shell, "refused") >= 4, signal.SIGINT)
         service.takes_all = True
-        process = runner.start("run", config, "--workers", "2")
-        runner.wait_for(process, lambda: runner.workers_of(process))
-        os.kill(runner.workers_of(process)[0], signal.SIGKILL)
-        runner.wait_for(process, lambda: entries(runner, "accepted") >= 8)
+        process = shell.start("run", config, "--workers", "2")
+        shell.wait_for(process, lambda: shell.workers_of(process))
+        os.kill(shell.workers_of(process)[0], signal.SIGKILL)
+        shell.wait_for(process, lambda: entries(shell, "accepted") >= 8)
         process.kill()
         process.communicate(timeout=60)
-        said = run_until(runner, config, 2, has_sampled(runner))
+        said = run_until(shell, config, 2, has_sampled(shell))
         assert "8 open" in said
         assert service.accepted == dict.fromkeys(range(8), 1)

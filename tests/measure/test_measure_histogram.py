@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import tracemalloc
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +22,7 @@ def _exact(values: list[float], percent: float) -> float:
     return ordered[max(math.floor(percent / 100 * len(ordered) + 0.5), 1) - 1]
 
 
-def test_quantiles_of_ten_thousand_latencies_are_right_within_a_tenth_of_a_percent():
+def test_quantiles_of_ten_thousand_latencies_are_right_within_a_tenth_of_a_percent() -> None:
     chance = random.Random(5)
     values = [chance.lognormvariate(3, 1.5) for _ in range(10_000)]
     histogram = Histogram()
@@ -40,7 +41,7 @@ def test_quantiles_of_ten_thousand_latencies_are_right_within_a_tenth_of_a_perce
     st.sampled_from([*QUANTILES.values(), 100.0]),
 )
 @settings(deadline=None, max_examples=15)
-def test_any_quantile_of_any_values_is_right_within_a_tenth_of_a_percent(values, percent):
+def test_any_quantile_of_any_values_is_right_within_a_tenth_of_a_percent(values: Any, percent: Any) -> None:
     histogram = Histogram()
     for value in values:
         histogram.record(value)
@@ -48,16 +49,16 @@ def test_any_quantile_of_any_values_is_right_within_a_tenth_of_a_percent(values,
     assert histogram.quantile(percent) == pytest.approx(_exact(values, percent), rel=1e-3)
 
 
-def test_an_empty_histogram_has_no_values_rather_than_zeros():
+def test_an_empty_histogram_has_no_values_rather_than_zeros() -> None:
     assert set(Histogram().summary().values()) == {None}
     assert Histogram().quantile(50) is None
 
 
-def test_the_summary_has_the_names_of_the_contract():
+def test_the_summary_has_the_names_of_the_contract() -> None:
     assert list(Histogram().summary()) == ["mean", "p50", "p90", "p95", "p99", "p99_9", "max"]
 
 
-def test_a_clock_that_was_set_back_and_a_job_of_months_do_no_harm():
+def test_a_clock_that_was_set_back_and_a_job_of_months_do_no_harm() -> None:
     histogram = Histogram()
     for seconds in (-5.0, 0.0, 1000 * DAY_S):
         histogram.record(seconds)
@@ -68,7 +69,7 @@ def test_a_clock_that_was_set_back_and_a_job_of_months_do_no_harm():
     assert summary["max"] == pytest.approx(40 * DAY_S, rel=1e-3)
 
 
-def test_memory_does_not_grow_with_what_is_recorded():
+def test_memory_does_not_grow_with_what_is_recorded() -> None:
     histogram = Histogram()
     histogram.record(1.0)
     tracemalloc.start()
@@ -84,7 +85,7 @@ def test_memory_does_not_grow_with_what_is_recorded():
 
 @given(st.lists(st.lists(st.floats(0, 40 * DAY_S), max_size=20), max_size=5))
 @settings(deadline=None, max_examples=30)
-def test_what_others_took_adds_up_to_what_one_would_have_counted(parts):
+def test_what_others_took_adds_up_to_what_one_would_have_counted(parts: Any) -> None:
     whole, merged, part = Histogram(), Histogram(), Histogram()
     for values in parts:
         for value in values:
@@ -101,7 +102,7 @@ def test_what_others_took_adds_up_to_what_one_would_have_counted(parts):
 
 @given(st.integers(0, int(40 * DAY_S * 1e6)))
 @settings(deadline=None)
-def test_every_microsecond_has_its_place_within_half_a_thousandth(us):
+def test_every_microsecond_has_its_place_within_half_a_thousandth(us: Any) -> None:
     histogram = Histogram()
     histogram.record(1000 * DAY_S)  # so that the largest value does not cut the quantile
     histogram.record((us + 0.5) / 1e6)

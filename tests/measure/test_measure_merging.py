@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ def _finish(meter: Meter, status: str, latency_s: float, now: float) -> None:
 
 
 @given(st.lists(STEP, max_size=60))
-def test_the_sum_of_all_is_what_one_process_would_have_counted(steps):
+def test_the_sum_of_all_is_what_one_process_would_have_counted(steps: Any) -> None:
     alone, merged = Meter(100), Meter(100)
     alone.begin(-1.0)
     merged.begin(-1.0)
@@ -57,7 +59,7 @@ def test_the_sum_of_all_is_what_one_process_would_have_counted(steps):
     assert merged.latencies.completion.max_s == alone.latencies.completion.max_s
 
 
-def test_counts_may_go_down_again():
+def test_counts_may_go_down_again() -> None:
     merged = Meter(10)
     merge = Merge(merged)
     for still_open in (3, 7, 0):

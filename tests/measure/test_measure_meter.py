@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -12,7 +15,9 @@ from runner.records import RESULT_STATUSES, Failure, Reply, Result, Timing, Usag
 from runner.store.results import Line
 
 
-def test_the_spans_of_a_completed_request_run_between_the_right_moments(timing):
+def test_the_spans_of_a_completed_request_run_between_the_right_moments(
+    timing: Callable[..., Timing],
+) -> None:
     latencies = Latencies()
     latencies.record("completed", timing())
     summary = latencies.summary()
@@ -25,7 +30,9 @@ def test_the_spans_of_a_completed_request_run_between_the_right_moments(timing):
     assert summary["poll"]["max"] is None
 
 
-def test_a_job_that_was_never_seen_unfinished_ended_after_its_acceptance(timing):
+def test_a_job_that_was_never_seen_unfinished_ended_after_its_acceptance(
+    timing: Callable[..., Timing],
+) -> None:
     latencies = Latencies()
     latencies.record("completed", timing(pending=None))
 
@@ -33,7 +40,7 @@ def test_a_job_that_was_never_seen_unfinished_ended_after_its_acceptance(timing)
 
 
 @pytest.mark.parametrize("status", [status for status in RESULT_STATUSES if status != "completed"])
-def test_only_a_completed_request_has_a_completion(timing, status):
+def test_only_a_completed_request_has_a_completion(timing: Callable[..., Timing], status: Any) -> None:
     latencies = Latencies()
     latencies.record(status, timing())
 
@@ -41,7 +48,9 @@ def test_only_a_completed_request_has_a_completion(timing, status):
     assert latencies.schedule_delay.count == 1
 
 
-def test_a_request_that_was_never_sent_or_never_accepted_has_no_such_spans(timing):
+def test_a_request_that_was_never_sent_or_never_accepted_has_no_such_spans(
+    timing: Callable[..., Timing],
+) -> None:
     latencies = Latencies()
     latencies.record("rejected", timing(accepted=None, pending=None))
     latencies.record("uncertain", timing(sent=None, accepted=None, pending=None))
@@ -56,7 +65,9 @@ ENDED = st.lists(
 
 @given(ENDED, st.integers(0, 60), st.integers(0, 5))
 @settings(deadline=None, max_examples=30)
-def test_every_request_is_counted_once_and_the_counts_add_up(ended, unsent, still_open):
+def test_every_request_is_counted_once_and_the_counts_add_up(
+    ended: Any, unsent: Any, still_open: Any
+) -> None:
     meter = Meter(len(ended) + unsent + still_open)
     for status, tokens_in, tokens_out in ended:
         usage = Usage(input=tokens_in, cached=tokens_in // 2, output=tokens_out, reasoning=tokens_out // 3)
@@ -92,7 +103,7 @@ def _line(**changes) -> Line:
     return msgspec.json.decode(encoded, type=Line)
 
 
-def test_results_of_an_earlier_session_count_as_those_of_this_one():
+def test_results_of_an_earlier_session_count_as_those_of_this_one() -> None:
     meter = Meter(5)
     meter.recall(_line())
     refused = Failure(type="x", message="y", status_code=400)
@@ -108,7 +119,7 @@ def test_results_of_an_earlier_session_count_as_those_of_this_one():
     assert meter.latencies.completion.count == 1
 
 
-def test_retries_of_an_earlier_session_are_taken_from_its_last_sample():
+def test_retries_of_an_earlier_session_are_taken_from_its_last_sample() -> None:
     meter = Meter(5)
     meter.recall_counters({"retries": {"submit": {"429": 4}, "poll": {"timeout": 2}}})
     meter.submit_retries["429"] += 1
@@ -117,7 +128,7 @@ def test_retries_of_an_earlier_session_are_taken_from_its_last_sample():
     assert meter.retries == 7
 
 
-def test_what_went_over_the_wire_in_an_earlier_session_counts_as_well():
+def test_what_went_over_the_wire_in_an_earlier_session_counts_as_well() -> None:
     meter = Meter(5)
     meter.recall_counters({"wire": {"requests": 3, "sent_bytes": 900, "received_bytes": 600}})
     meter.wire["requests"] += 1
@@ -137,7 +148,7 @@ def test_what_went_over_the_wire_in_an_earlier_session_counts_as_well():
         {"wire": {"requests": "many", "sent_bytes": 1.5}},
     ],
 )
-def test_a_sample_that_lacks_something_counts_nothing(sample):
+def test_a_sample_that_lacks_something_counts_nothing(sample: dict[str, Any]) -> None:
     meter = Meter(5)
     meter.recall_counters(sample)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -23,7 +26,7 @@ def _timing(done: float, accepted: float | None = None) -> Timing:
     return Timing(1000.0, 1000.0, accepted, None, done)
 
 
-def test_of_a_run_in_which_nothing_has_come_to_pass_there_is_nothing_to_tell():
+def test_of_a_run_in_which_nothing_has_come_to_pass_there_is_nothing_to_tell() -> None:
     names = ["submitted", "first_result", "half_results", "last_result"]
     meter = Meter(3)
 
@@ -34,7 +37,7 @@ def test_of_a_run_in_which_nothing_has_come_to_pass_there_is_nothing_to_tell():
 
 @given(st.lists(st.tuples(st.floats(0, 1e5), st.none() | st.floats(0, 1e5)), min_size=1, max_size=60))
 @settings(deadline=None)
-def test_milestones_are_those_of_the_results_in_the_order_in_which_they_came(results):
+def test_milestones_are_those_of_the_results_in_the_order_in_which_they_came(results: Any) -> None:
     milestones = Milestones()
     milestones.began = 1000.0
     for done, accepted in results:
@@ -51,7 +54,7 @@ def test_milestones_are_those_of_the_results_in_the_order_in_which_they_came(res
 
 
 @pytest.mark.parametrize("status", RESULT_STATUSES)
-def test_a_result_counts_however_its_request_ended_and_whatever_stop_it_spanned(status):
+def test_a_result_counts_however_its_request_ended_and_whatever_stop_it_spanned(status: Any) -> None:
     meter = Meter(1)
     meter.begin(1000.0)
     meter.restarts = [1050.0]
@@ -66,7 +69,7 @@ def test_a_result_counts_however_its_request_ended_and_whatever_stop_it_spanned(
     }
 
 
-def test_only_the_first_session_is_the_beginning():
+def test_only_the_first_session_is_the_beginning() -> None:
     meter = Meter(1)
     for at in (1000.0, 2000.0):
         meter.begin(at)
@@ -74,7 +77,7 @@ def test_only_the_first_session_is_the_beginning():
     assert meter.began == 1000.0
 
 
-def test_a_clock_that_was_set_back_since_tells_no_time_before_the_beginning():
+def test_a_clock_that_was_set_back_since_tells_no_time_before_the_beginning() -> None:
     meter = Meter(1)
     meter.begin(1000.0)
     meter.finished("completed", _timing(990.0, 980.0), Usage())
@@ -82,7 +85,7 @@ def test_a_clock_that_was_set_back_since_tells_no_time_before_the_beginning():
     assert set(meter.milestones.summary().values()) == {0.0}
 
 
-def test_a_continued_run_goes_on_from_the_first_session_and_its_results(tmp_path):
+def test_a_continued_run_goes_on_from_the_first_session_and_its_results(tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path)
     journal, results = Journal(run_dir.journal), Results(run_dir.results)
     journal.write(SessionStart(at=1000.0, number=0))

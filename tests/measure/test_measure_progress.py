@@ -7,17 +7,19 @@ import io
 import os
 import struct
 import termios
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from runner.measure import progress
 from runner.measure.meter import Meter
 from runner.measure.progress import Bars, Lines, Silent, open_progress
-from runner.records import Usage
+from runner.records import Timing, Usage
 
 
 @pytest.fixture
-def meter(timing):
+def meter(timing: Callable[..., Timing]):
     """2,000 requests: one completed, one failed, three open, two retries."""
     meter = Meter(2000)
     meter.finished("completed", timing(), Usage())
@@ -28,7 +30,7 @@ def meter(timing):
 
 
 @pytest.fixture(params=[0, 40, 160], ids=lambda columns: f"{columns} columns")
-def terminal(request):
+def terminal(request: pytest.FixtureRequest):
     """A pseudo-terminal of that width (0: it was never told), and a function that reads what was drawn."""
     ours, theirs = os.openpty()
     fcntl.ioctl(
@@ -49,7 +51,7 @@ def terminal(request):
     os.close(ours)
 
 
-def test_two_bars_show_submitted_and_completed_with_the_rest_beside(meter, terminal):
+def test_two_bars_show_submitted_and_completed_with_the_rest_beside(meter: Any, terminal: Any) -> None:
     stream, drawn, columns = terminal
     bars = Bars(meter, stream)
     bars.say("a line that stays")
@@ -65,7 +67,7 @@ def test_two_bars_show_submitted_and_completed_with_the_rest_beside(meter, termi
         assert "in flight 3 · retries 2 · failed 1" in text
 
 
-def test_a_plain_line_has_it_all_and_the_last_is_always_printed(meter):
+def test_a_plain_line_has_it_all_and_the_last_is_always_printed(meter: Any) -> None:
     stream = io.StringIO()
     lines = Lines(meter, stream)
     lines.draw()
@@ -78,7 +80,7 @@ def test_a_plain_line_has_it_all_and_the_last_is_always_printed(meter):
     assert "\r" not in line
 
 
-def test_plain_lines_come_every_few_seconds(meter, monkeypatch):
+def test_plain_lines_come_every_few_seconds(meter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     stream = io.StringIO()
@@ -90,7 +92,7 @@ def test_plain_lines_come_every_few_seconds(meter, monkeypatch):
     assert stream.getvalue().count("\n") == 4
 
 
-def test_quiet_prints_only_what_stays(meter):
+def test_quiet_prints_only_what_stays(meter: Any) -> None:
     stream = io.StringIO()
     silent = Silent(stream)
     silent.draw()
@@ -100,7 +102,9 @@ def test_quiet_prints_only_what_stays(meter):
     assert stream.getvalue() == "kept\n"
 
 
-def test_the_right_one_is_chosen_for_where_stderr_goes(meter, terminal, monkeypatch):
+def test_the_right_one_is_chosen_for_where_stderr_goes(
+    meter: Any, terminal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert isinstance(open_progress(meter, quiet=True), Silent)
     monkeypatch.setattr(progress.sys, "stderr", io.StringIO())
     assert isinstance(open_progress(meter, quiet=False), Lines)

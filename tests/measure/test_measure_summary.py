@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -11,7 +15,7 @@ from runner.measure.meter import Meter
 from runner.measure.series import Series, last_sample
 from runner.measure.summary import Session, cost_usd, summarise
 from runner.measure.vitals import Vitals
-from runner.records import Job, Usage
+from runner.records import Job, Timing, Usage
 from runner.store import Acceptance, Intent, Journal, Manifest, RunDir
 
 SPAN = {"mean", "p50", "p90", "p95", "p99", "p99_9", "max"}
@@ -38,7 +42,7 @@ def _session(wall_s: float = 10.0) -> Session:
     return session
 
 
-def test_the_summary_has_exactly_the_keys_of_the_contract():
+def test_the_summary_has_exactly_the_keys_of_the_contract() -> None:
     summary = summarise(Meter(3), _session(), "complete", None, Vitals())
 
     assert set(summary) == {*KEYS, "cost_usd"}
@@ -48,7 +52,9 @@ def test_the_summary_has_exactly_the_keys_of_the_contract():
     assert msgspec.json.decode(msgspec.json.encode(summary)) == summary
 
 
-def test_rates_are_over_the_wall_time_and_that_of_acceptances_from_the_first_to_the_last(timing):
+def test_rates_are_over_the_wall_time_and_that_of_acceptances_from_the_first_to_the_last(
+    timing: Callable[..., Timing],
+) -> None:
     meter = Meter(50)
     meter.polls = 60
     for n in range(40):
@@ -72,7 +78,7 @@ def test_rates_are_over_the_wall_time_and_that_of_acceptances_from_the_first_to_
     assert sum(counts.values()) == summary["requests"]["total"] == 50
 
 
-def test_a_run_of_no_time_with_no_completion_divides_by_nothing():
+def test_a_run_of_no_time_with_no_completion_divides_by_nothing() -> None:
     summary = summarise(Meter(0), _session(0.0), "stopped", None, None)
 
     assert set(summary["throughput"].values()) == {0.0}
@@ -80,7 +86,7 @@ def test_a_run_of_no_time_with_no_completion_divides_by_nothing():
     assert summary["client"] is None
 
 
-def test_earlier_sessions_count_into_wall_time_and_cpu():
+def test_earlier_sessions_count_into_wall_time_and_cpu() -> None:
     session = Session("test", 1000.0, earlier_wall_s=50.0, earlier_cpu_s=500.0)
     session.wall_s = 10.0
     meter = Meter(1)
@@ -104,13 +110,15 @@ def test_earlier_sessions_count_into_wall_time_and_cpu():
         (Prices(input=0.40, cached=0.0, output=0.0), 0.30),
     ],
 )
-def test_cached_input_is_paid_at_its_own_price_and_reasoning_as_output(prices, usd):
+def test_cached_input_is_paid_at_its_own_price_and_reasoning_as_output(
+    prices: Any, usd: float | int | None
+) -> None:
     tokens = {"input": 1_000_000, "cached": 250_000, "output": 500_000, "reasoning": 400_000}
 
     assert cost_usd(tokens, prices) == (usd if usd is None else pytest.approx(usd))
 
 
-def test_a_series_is_a_line_a_sample_with_rates_since_the_last_one(tmp_path):
+def test_a_series_is_a_line_a_sample_with_rates_since_the_last_one(tmp_path: Path) -> None:
     meter, session = Meter(100), _session(0.0)
     series = Series(tmp_path / "metrics.jsonl", meter, Vitals(), session)
     meter.accepted, meter.polls, meter.open = 10, 4, 10
@@ -131,14 +139,14 @@ def test_a_series_is_a_line_a_sample_with_rates_since_the_last_one(tmp_path):
     assert last_sample(tmp_path / "metrics.jsonl") == second
 
 
-def test_two_samples_at_one_moment_divide_by_nothing(tmp_path):
+def test_two_samples_at_one_moment_divide_by_nothing(tmp_path: Path) -> None:
     series = Series(tmp_path / "metrics.jsonl", Meter(1), Vitals(), _session(0.0))
 
     assert series.sample(1.0)["polls_per_s"] == series.sample(1.0)["polls_per_s"] == 0.0
     series.close()
 
 
-def test_a_continued_series_goes_on_after_the_last_whole_line(tmp_path):
+def test_a_continued_series_goes_on_after_the_last_whole_line(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"wall_s": 7.0}\n{"wall_s": 8.')
     assert last_sample(path) == {"wall_s": 7.0}
@@ -151,7 +159,7 @@ def test_a_continued_series_goes_on_after_the_last_whole_line(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b'{"wall_s": 8.', b"[1]\n", b"\xff\n", b"{\n", b"\n"])
-def test_metrics_that_tell_nothing_are_an_empty_sample(tmp_path, content):
+def test_metrics_that_tell_nothing_are_an_empty_sample(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "metrics.jsonl"
     if content is not None:
         path.write_bytes(content)
@@ -185,7 +193,7 @@ def _killed_with(tmp_path, *, accepted: int, intended: int) -> RunDir:
     return run_dir
 
 
-def test_what_is_recalled_goes_on_from_the_last_sample(tmp_path):
+def test_what_is_recalled_goes_on_from_the_last_sample(tmp_path: Path) -> None:
     history = recall(_killed_with(tmp_path, accepted=3, intended=1), MANIFEST, 10)
 
     assert (history.session.earlier_wall_s, history.session.earlier_cpu_s) == (4.0, 1.5)
@@ -195,13 +203,13 @@ def test_what_is_recalled_goes_on_from_the_last_sample(tmp_path):
     assert all(isinstance(job, Job) for job in history.recovery.open.values())
 
 
-def test_jobs_accepted_by_an_earlier_session_stay_counted_as_accepted(tmp_path):
+def test_jobs_accepted_by_an_earlier_session_stay_counted_as_accepted(tmp_path: Path) -> None:
     history = recall(_killed_with(tmp_path, accepted=3, intended=1), MANIFEST, 10)
 
     assert history.meter.accepted == 3
 
 
-def test_a_smaller_limit_still_counts_what_was_sent_beyond_it(tmp_path):
+def test_a_smaller_limit_still_counts_what_was_sent_beyond_it(tmp_path: Path) -> None:
     history = recall(_killed_with(tmp_path, accepted=3, intended=0), MANIFEST, 2)
 
     assert history.meter.total == 3

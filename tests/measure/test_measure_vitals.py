@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from runner.measure.vitals import Vitals, max_rss_bytes
 
 
 @pytest.fixture
-def spend(monkeypatch):
+def spend(monkeypatch: pytest.MonkeyPatch):
     """A CPU clock to set by hand."""
     spent = [0.0]
     monkeypatch.setattr(vitals, "cpu_s", lambda: spent[0])
@@ -22,7 +23,7 @@ def spend(monkeypatch):
     return spend
 
 
-def test_a_client_that_is_busy_for_long_has_limited_the_run(spend):
+def test_a_client_that_is_busy_for_long_has_limited_the_run(spend: Any) -> None:
     watched = Vitals()
     for _ in range(10):
         spend(0.95)
@@ -32,7 +33,7 @@ def test_a_client_that_is_busy_for_long_has_limited_the_run(spend):
     assert watched.cpu_s == pytest.approx(9.5)
 
 
-def test_a_busy_start_or_an_idle_client_has_not(spend):
+def test_a_busy_start_or_an_idle_client_has_not(spend: Any) -> None:
     watched = Vitals()
     spend(1.0)
     watched.second_passed(1.0)
@@ -44,11 +45,11 @@ def test_a_busy_start_or_an_idle_client_has_not(spend):
     assert not watched.limited
 
 
-def test_peak_memory_is_told_in_bytes():
+def test_peak_memory_is_told_in_bytes() -> None:
     assert 10e6 < max_rss_bytes() < 100e9
 
 
-def test_the_loop_is_watched_until_cancelled():
+def test_the_loop_is_watched_until_cancelled() -> None:
     async def watch() -> int:
         watched, seen = Vitals(), asyncio.Event()
         record = watched.loop_lag.record

@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ def fail(circuit, now, times=1):
         circuit.ended(now, answered=False)
 
 
-def test_it_opens_after_failures_in_a_row_and_not_before():
+def test_it_opens_after_failures_in_a_row_and_not_before() -> None:
     circuit = Circuit(60.0)
     fail(circuit, 0.0, FAILURES_TO_OPEN - 1)
     assert circuit.opens_at() == -math.inf
@@ -29,7 +30,7 @@ def test_it_opens_after_failures_in_a_row_and_not_before():
     assert circuit.opens_at() > 0.0
 
 
-def test_while_it_is_open_one_exchange_is_waited_for_before_the_next():
+def test_while_it_is_open_one_exchange_is_waited_for_before_the_next() -> None:
     circuit = Circuit(60.0)
     for _ in range(200):
         circuit.started()
@@ -43,7 +44,7 @@ def test_while_it_is_open_one_exchange_is_waited_for_before_the_next():
     assert circuit.opens_at() == math.inf
 
 
-def test_probes_are_ever_further_apart_up_to_a_longest_wait():
+def test_probes_are_ever_further_apart_up_to_a_longest_wait() -> None:
     circuit, now, waits = Circuit(60.0), 0.0, []
     fail(circuit, now, FAILURES_TO_OPEN)
     for _ in range(14):
@@ -56,7 +57,7 @@ def test_probes_are_ever_further_apart_up_to_a_longest_wait():
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_the_first_answer_closes_it_and_says_so_once(late):
+def test_the_first_answer_closes_it_and_says_so_once(late: bool) -> None:
     circuit = Circuit(60.0)
     if late:  # an answer to what was sent before it opened
         circuit.started()
@@ -72,7 +73,7 @@ def test_the_first_answer_closes_it_and_says_so_once(late):
 @given(
     st.lists(st.tuples(st.sampled_from(["start", "answer", "fail", "drop"]), st.floats(0, 10)), max_size=80)
 )
-def test_whatever_happens_it_never_waits_for_ever_with_nothing_under_way(events):
+def test_whatever_happens_it_never_waits_for_ever_with_nothing_under_way(events: Any) -> None:
     circuit, now, under_way = Circuit(60.0), 0.0, 0
     for what, later in events:
         now += later
@@ -89,7 +90,7 @@ def test_whatever_happens_it_never_waits_for_ever_with_nothing_under_way(events)
             assert circuit.opens_at() <= now + 15.0
 
 
-def test_a_minutes_outage_costs_some_twenty_exchanges():
+def test_a_minutes_outage_costs_some_twenty_exchanges() -> None:
     circuit, now, exchanges = Circuit(60.0), 0.0, 0
     while now < 60.0:
         fail(circuit, now)
@@ -99,7 +100,7 @@ def test_a_minutes_outage_costs_some_twenty_exchanges():
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5])
-def test_a_service_that_fails_often_is_hardly_held_up(share):
+def test_a_service_that_fails_often_is_hardly_held_up(share: float) -> None:
     draws, circuit, now, waited_s = random.Random(1), Circuit(60.0), 0.0, 0.0
     for _ in range(100_000):
         waited_s += max(circuit.opens_at() - now, 0.0)

@@ -18,7 +18,7 @@ def _served(front: Front, orders: range, per_s: float, start: float = 0.0, sigma
     return start + len(orders) / per_s
 
 
-def test_a_job_far_behind_the_front_is_expected_when_the_queue_has_come_to_it():
+def test_a_job_far_behind_the_front_is_expected_when_the_queue_has_come_to_it() -> None:
     front = Front()
     _served(front, range(1000), per_s=4.0)
 
@@ -26,7 +26,7 @@ def test_a_job_far_behind_the_front_is_expected_when_the_queue_has_come_to_it():
     assert front.expects(5000) == pytest.approx(1250, rel=0.1)
 
 
-def test_nothing_is_expected_of_few_completions_or_of_such_as_come_in_no_order():
+def test_nothing_is_expected_of_few_completions_or_of_such_as_come_in_no_order() -> None:
     few, shuffled, chance = Front(), Front(), random.Random(5)
     _served(few, range(20), per_s=4.0)
     for n in range(500):
@@ -36,7 +36,7 @@ def test_nothing_is_expected_of_few_completions_or_of_such_as_come_in_no_order()
     assert shuffled.expects(100) is None
 
 
-def test_a_stall_moves_the_front_by_its_length_and_leaves_its_speed():
+def test_a_stall_moves_the_front_by_its_length_and_leaves_its_speed() -> None:
     front = Front()
     ended = _served(front, range(1000), per_s=4.0)
     ended = _served(front, range(1000, 1050), per_s=4.0, start=ended + 600)
@@ -46,7 +46,7 @@ def test_a_stall_moves_the_front_by_its_length_and_leaves_its_speed():
 
 
 @pytest.mark.parametrize("per_s", [1.0, 16.0])
-def test_a_front_that_changes_its_speed_is_followed(per_s):
+def test_a_front_that_changes_its_speed_is_followed(per_s: float) -> None:
     front = Front()
     ended = _served(front, range(1000), per_s=4.0)
     _served(front, range(1000, 3000), per_s=per_s, start=ended)
@@ -54,7 +54,7 @@ def test_a_front_that_changes_its_speed_is_followed(per_s):
     assert front.expects(4000) - front.expects(3000) == pytest.approx(1000 / per_s, rel=0.25)
 
 
-def test_a_few_jobs_that_are_passed_over_do_not_turn_it():
+def test_a_few_jobs_that_are_passed_over_do_not_turn_it() -> None:
     front, chance = Front(), random.Random(7)
     for n in range(1500):
         front.saw(n, n / 4.0 + chance.gauss(0, 5))

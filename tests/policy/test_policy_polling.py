@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -34,13 +35,13 @@ def _job(pending: float | None = None, polls: int = 0, kind: str = "kind", accep
     return WatchedJob(kind, 0, accepted, math.inf, pending, polls)
 
 
-def test_the_config_names_the_strategy():
+def test_the_config_names_the_strategy() -> None:
     assert type(polling(Poll(strategy="fixed", interval_s=2))) is Fixed
     assert type(polling(Poll(strategy="exponential"))) is Exponential
     assert type(polling(Poll())) is Adaptive
 
 
-def test_fixed_looks_at_even_intervals():
+def test_fixed_looks_at_even_intervals() -> None:
     policy = polling(Poll(strategy="fixed", interval_s=2.5))
 
     assert [policy.next_look(_job(at, looks), at) for looks, at in enumerate([0, 2.5, 5, 100.25])] == [
@@ -51,7 +52,7 @@ def test_fixed_looks_at_even_intervals():
     ]
 
 
-def test_exponential_multiplies_each_interval_up_to_the_longest():
+def test_exponential_multiplies_each_interval_up_to_the_longest() -> None:
     policy = polling(Poll(strategy="exponential", interval_s=1, factor=2, max_interval_s=10))
     at, gaps = 0.0, []
     for looks in range(7):
@@ -62,7 +63,7 @@ def test_exponential_multiplies_each_interval_up_to_the_longest():
     assert gaps == pytest.approx([1, 2, 4, 8, 10, 10, 10])
 
 
-def test_a_factor_of_one_and_a_longest_interval_below_the_first_are_harmless():
+def test_a_factor_of_one_and_a_longest_interval_below_the_first_are_harmless() -> None:
     assert polling(Poll(strategy="exponential", factor=1)).next_look(_job(5.0, 10**6), 5.0) == 6.0
     short = polling(Poll(strategy="exponential", interval_s=20, max_interval_s=5))
     assert short.next_look(_job(0.0, 3), 0.0) == 20.0
@@ -72,7 +73,7 @@ def test_a_factor_of_one_and_a_longest_interval_below_the_first_are_harmless():
     st.floats(0, 1e7), st.integers(0, 10**9), st.floats(1, 1e300), st.floats(1e-3, 1e6), st.floats(1e-3, 1e6)
 )
 @settings(deadline=None)
-def test_backing_off_never_overflows(at, looks, factor, first, longest):
+def test_backing_off_never_overflows(at: Any, looks: Any, factor: Any, first: Any, longest: Any) -> None:
     following = Exponential(first, factor, longest).next_look(_job(at, looks), at)
 
     assert at < following <= at + max(first, longest) * (1 + 1e-9) + 1e-6
@@ -81,7 +82,7 @@ def test_backing_off_never_overflows(at, looks, factor, first, longest):
 @pytest.mark.parametrize(
     "policy", [Fixed(2.0), _backing_off(), _adaptive()], ids=lambda policy: type(policy).__name__
 )
-def test_a_job_that_is_overdue_is_looked_at_at_once_and_one_asked_about_early_is_not(policy):
+def test_a_job_that_is_overdue_is_looked_at_at_once_and_one_asked_about_early_is_not(policy: Any) -> None:
     job = _job(pending=10.0, polls=3)
     due = policy.next_look(job, 10.0)
 
@@ -90,7 +91,7 @@ def test_a_job_that_is_overdue_is_looked_at_at_once_and_one_asked_about_early_is
     assert policy.next_look(job, due - 0.5) > due - 0.5
 
 
-def test_adaptive_backs_off_until_it_has_learned():
+def test_adaptive_backs_off_until_it_has_learned() -> None:
     policy, fallback = _adaptive(), _backing_off()
     jobs = [_job(), _job(1.0, 1), _job(70.0, 9)]
 
@@ -106,7 +107,7 @@ def test_adaptive_backs_off_until_it_has_learned():
     assert not agrees()
 
 
-def test_what_is_learned_of_one_kind_says_nothing_of_another():
+def test_what_is_learned_of_one_kind_says_nothing_of_another() -> None:
     policy = _adaptive()
     for _ in range(200):
         policy.saw_done(_job(0.9, 1, "fast"), 1.0)
@@ -117,7 +118,7 @@ def test_what_is_learned_of_one_kind_says_nothing_of_another():
 @pytest.mark.parametrize(
     ("name", "share"), [("lognormal 0.5", 0.5), ("bimodal", 0.55), ("uniform", 0.6), ("heavy-tailed", 0.9)]
 )
-def test_adaptive_spends_fewer_looks_than_backing_off_for_about_the_same_lag(name, share):
+def test_adaptive_spends_fewer_looks_than_backing_off_for_about_the_same_lag(name: str, share: float) -> None:
     jobs = spaced(_draw(LATENCIES[name]), 1.0)
     learned, backing_off, later = watch(_adaptive(), jobs), watch(_backing_off(), jobs), JOBS // 2
 
@@ -126,14 +127,14 @@ def test_adaptive_spends_fewer_looks_than_backing_off_for_about_the_same_lag(nam
 
 
 @pytest.mark.parametrize("lag_target", [0.02, 0.05, 0.2])
-def test_the_mean_lag_is_the_share_of_the_mean_latency_that_was_asked_for(lag_target):
+def test_the_mean_lag_is_the_share_of_the_mean_latency_that_was_asked_for(lag_target: float) -> None:
     latencies = _draw(LATENCIES["lognormal 0.5"])
     seen = watch(_adaptive(lag_target), spaced(latencies, 1.0))
 
     assert seen.mean_lag_s(JOBS // 2) == pytest.approx(lag_target * sum(latencies) / JOBS, rel=0.15)
 
 
-def test_adaptive_finds_a_constant_latency_and_looks_about_twice():
+def test_adaptive_finds_a_constant_latency_and_looks_about_twice() -> None:
     learned = watch(_adaptive(), spaced([10.0] * JOBS, 1.0))
 
     assert learned.mean_looks(JOBS // 2) <= 2
@@ -141,7 +142,7 @@ def test_adaptive_finds_a_constant_latency_and_looks_about_twice():
 
 
 @pytest.mark.parametrize("name", ["lognormal 0.5", "bimodal"])
-def test_adaptive_spends_a_small_part_of_what_fixed_does(name):
+def test_adaptive_spends_a_small_part_of_what_fixed_does(name: str) -> None:
     jobs = spaced(_draw(LATENCIES[name], 600), 1.0)
     learned, fixed = watch(_adaptive(), jobs), watch(Fixed(1.0), jobs)
 
@@ -150,7 +151,7 @@ def test_adaptive_spends_a_small_part_of_what_fixed_does(name):
 
 
 @pytest.mark.parametrize("name", ["lognormal 0.5", "bimodal", "uniform"])
-def test_jobs_sent_all_at_once_cost_no_more_than_by_backing_off(name):
+def test_jobs_sent_all_at_once_cost_no_more_than_by_backing_off(name: str) -> None:
     # The first to finish are the fastest: they say nothing about ages that no job has reached yet.
     jobs = spaced(_draw(LATENCIES[name]), 0.0)
     learned, backing_off = watch(_adaptive(), jobs), watch(_backing_off(), jobs)
@@ -160,7 +161,7 @@ def test_jobs_sent_all_at_once_cost_no_more_than_by_backing_off(name):
 
 
 @pytest.mark.parametrize("factor", [8.0, 0.125])
-def test_a_service_that_changes_its_speed_half_way_is_followed(factor):
+def test_a_service_that_changes_its_speed_half_way_is_followed(factor: float) -> None:
     chance = random.Random(3)
     before = [chance.lognormvariate(math.log(40), 0.3) for _ in range(2 * JOBS)]
     after = [factor * chance.lognormvariate(math.log(40), 0.3) for _ in range(3 * JOBS)]
@@ -172,7 +173,7 @@ def test_a_service_that_changes_its_speed_half_way_is_followed(factor):
 
 
 @pytest.mark.parametrize("spacing_s", [0.005, 0.2], ids=["all at once", "faster than they are served"])
-def test_the_front_of_a_queue_that_drains_in_order_is_seen(spacing_s):
+def test_the_front_of_a_queue_that_drains_in_order_is_seen(spacing_s: float) -> None:
     accepted = [n * spacing_s for n in range(JOBS)]
     jobs = queued(accepted, _draw(lognormal(30, 0.5)), 100)
     policy = _adaptive()
@@ -184,7 +185,7 @@ def test_the_front_of_a_queue_that_drains_in_order_is_seen(spacing_s):
     assert learned.cost_s(exchange_s, later) <= 0.8 * backing_off.cost_s(exchange_s, later)
 
 
-def test_two_kinds_that_share_a_queue_are_each_seen_by_its_front():
+def test_two_kinds_that_share_a_queue_are_each_seen_by_its_front() -> None:
     short, long = (_draw(lognormal(mean_s, 0.5), JOBS) for mean_s in (12, 48))
     services = [service for pair in zip(short, long, strict=True) for service in pair]
     jobs, kinds = queued([n * 0.15 for n in range(2 * JOBS)], services, 100), ("short", "long")
@@ -197,7 +198,7 @@ def test_two_kinds_that_share_a_queue_are_each_seen_by_its_front():
         assert lag_s <= sum(backing_off.lag_s[JOBS + offset :: 2]), kind
 
 
-def test_a_front_that_gets_ahead_is_caught_up_with():
+def test_a_front_that_gets_ahead_is_caught_up_with() -> None:
     # Were each first look at a job after its end, nothing would tell by how much.
     jobs = queued([n * 0.005 for n in range(2 * JOBS)], _draw(lognormal(30, 0.5), 2 * JOBS), 100)
     faster = [(accepted, min(ends, 600) + max(ends - 600, 0) / 2) for accepted, ends in jobs]
@@ -206,7 +207,7 @@ def test_a_front_that_gets_ahead_is_caught_up_with():
     assert learned.mean_lag_s(JOBS) <= 0.1 * sum(ends - accepted for accepted, ends in faster) / len(faster)
 
 
-def test_where_fewer_looks_are_allowed_than_wanted_more_lag_is_aimed_at():
+def test_where_fewer_looks_are_allowed_than_wanted_more_lag_is_aimed_at() -> None:
     jobs = spaced(_draw(LATENCIES["uniform"], 3 * JOBS), 0.25)
     free, capped = _adaptive(), _adaptive()
     watch(free, jobs)
@@ -219,7 +220,7 @@ def test_where_fewer_looks_are_allowed_than_wanted_more_lag_is_aimed_at():
     assert seen.mean_lag_s(JOBS) < 0.5 * watch(_backing_off(), jobs, rate=8.5).mean_lag_s(JOBS)
 
 
-def test_a_job_that_never_ends_is_looked_at_for_ever():
+def test_a_job_that_never_ends_is_looked_at_for_ever() -> None:
     policy = _adaptive()
     watch(policy, spaced(_draw(LATENCIES["lognormal 0.5"], 500), 1.0))
     job = WatchedJob("kind", 500, 0.0, math.inf)
@@ -235,7 +236,7 @@ def test_a_job_that_never_ends_is_looked_at_for_ever():
     assert 10 <= job.polls <= 3000
 
 
-def test_a_very_old_job_is_not_hammered():
+def test_a_very_old_job_is_not_hammered() -> None:
     policy = _adaptive()
     watch(policy, spaced([10.0] * 500, 1.0))
     now = 60 * 86_400.0
@@ -257,7 +258,9 @@ def _tell(policy: Adaptive, what: str, a: float, b: float, times: int) -> None:
 
 @given(HISTORY, AGES, st.integers(0, 10**6))
 @settings(deadline=None, max_examples=60)
-def test_after_any_history_the_next_look_is_finite_and_later_than_the_last(history, seen, looks):
+def test_after_any_history_the_next_look_is_finite_and_later_than_the_last(
+    history: Any, seen: Any, looks: Any
+) -> None:
     policy = _adaptive()
     for entry in history:
         _tell(policy, *entry)
@@ -265,7 +268,7 @@ def test_after_any_history_the_next_look_is_finite_and_later_than_the_last(histo
         assert seen < following < math.inf
 
 
-def test_clocks_that_disagree_do_no_harm():
+def test_clocks_that_disagree_do_no_harm() -> None:
     policy = _adaptive()
     for _ in range(100):
         policy.saw_pending(_job(5.0), 4.0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,19 +12,24 @@ from hypothesis import strategies as st
 
 from runner.policy.rate_gate import RateGate
 from runner.policy.retry import LONGEST_RETRY_AFTER_S
+from tests.policy.conftest import Traffic
 
 BUCKETS = [(5, 5), (20, 10), (50, 10), (50, 50), (200, 100), (500, 100)]
 
 
 @pytest.mark.parametrize(("rate", "burst"), BUCKETS)
-def test_a_token_bucket_is_used_to_four_fifths_by_two_hundred_workers(through_gate, rate, burst):
+def test_a_token_bucket_is_used_to_four_fifths_by_two_hundred_workers(
+    through_gate: Callable[..., Traffic], rate: Any, burst: Any
+) -> None:
     traffic = through_gate(RateGate(), rate=rate, burst=burst)
 
     assert traffic.per_s(0, 60) >= 0.8 * rate
 
 
 @pytest.mark.parametrize(("rate", "burst"), BUCKETS)
-def test_few_requests_are_refused_beyond_those_in_flight_at_first(through_gate, rate, burst):
+def test_few_requests_are_refused_beyond_those_in_flight_at_first(
+    through_gate: Callable[..., Traffic], rate: Any, burst: Any
+) -> None:
     traffic = through_gate(RateGate(), rate=rate, burst=burst)
 
     assert 0 < traffic.throttled <= 200 + 0.05 * len(traffic.accepted_at) + 60
@@ -30,7 +37,9 @@ def test_few_requests_are_refused_beyond_those_in_flight_at_first(through_gate, 
 
 @pytest.mark.parametrize(("rate", "burst"), BUCKETS)
 @pytest.mark.parametrize("retry_after_s", [None, 0.3, 7.0])
-def test_nothing_is_sent_before_the_longest_retry_after_is_over(through_gate, rate, burst, retry_after_s):
+def test_nothing_is_sent_before_the_longest_retry_after_is_over(
+    through_gate: Callable[..., Traffic], rate: Any, burst: Any, retry_after_s: float | None
+) -> None:
     traffic = through_gate(RateGate(), rate=rate, burst=burst, retry_after_s=retry_after_s)
 
     assert traffic.throttled
@@ -38,13 +47,17 @@ def test_nothing_is_sent_before_the_longest_retry_after_is_over(through_gate, ra
 
 
 @pytest.mark.parametrize("rate", [5, 50])
-def test_nobody_starves_the_service_is_used_in_every_stretch_of_time(through_gate, rate):
+def test_nobody_starves_the_service_is_used_in_every_stretch_of_time(
+    through_gate: Callable[..., Traffic], rate: int
+) -> None:
     traffic = through_gate(RateGate(), rate=rate, burst=rate, seconds=120)
 
     assert all(traffic.per_s(since, since + 10) >= 0.4 * rate for since in range(0, 120, 10))
 
 
-def test_a_service_that_refuses_everything_is_still_asked_now_and_then(through_gate):
+def test_a_service_that_refuses_everything_is_still_asked_now_and_then(
+    through_gate: Callable[..., Traffic],
+) -> None:
     traffic = through_gate(RateGate(), rate=1e-9, burst=0, retry_after_s=1.0, seconds=600)
     later = [at for at in traffic.started_at if at > 60]
 
@@ -52,7 +65,9 @@ def test_a_service_that_refuses_everything_is_still_asked_now_and_then(through_g
     assert 30 <= len(later) <= 600
 
 
-def test_a_service_that_loses_most_of_its_capacity_is_followed_down_and_up_again(through_gate):
+def test_a_service_that_loses_most_of_its_capacity_is_followed_down_and_up_again(
+    through_gate: Callable[..., Traffic],
+) -> None:
     def rate(now: float) -> float:
         return 10 if 60 <= now < 120 else 100
 
@@ -65,7 +80,9 @@ def test_a_service_that_loses_most_of_its_capacity_is_followed_down_and_up_again
 
 @pytest.mark.parametrize("rate", [0.5, 3.0, 40.0, 333.0, 5000.0])
 @pytest.mark.parametrize("late_s", [0.0001, 0.005, 0.03])
-def test_max_rate_is_honoured_and_used_within_one_percent_by_a_late_loop_too(through_gate, rate, late_s):
+def test_max_rate_is_honoured_and_used_within_one_percent_by_a_late_loop_too(
+    through_gate: Callable[..., Traffic], rate: float, late_s: float
+) -> None:
     seconds = max(60.0, 200 / rate) if rate < 1000 else 10.0
     traffic = through_gate(
         RateGate(rate), rate=1e9, burst=1e9, seconds=seconds, workers=10**6, latency_s=0.01, late_s=late_s
@@ -76,7 +93,7 @@ def test_max_rate_is_honoured_and_used_within_one_percent_by_a_late_loop_too(thr
     assert started >= rate * seconds * 0.99 - 1
 
 
-def test_max_rate_holds_in_every_second_apart_from_a_short_catching_up():
+def test_max_rate_holds_in_every_second_apart_from_a_short_catching_up() -> None:
     gate = RateGate(100.0)
     starts: list[float] = []
     for now in [0.0, 0.5, 5.0, 5.01, 5.02, 6.0, 20.0]:  # a loop that stalls for seconds
@@ -88,7 +105,9 @@ def test_max_rate_holds_in_every_second_apart_from_a_short_catching_up():
     assert starts.count(20.0) >= 1
 
 
-def test_max_rate_bounds_what_is_learned_and_what_is_learned_bounds_max_rate(through_gate):
+def test_max_rate_bounds_what_is_learned_and_what_is_learned_bounds_max_rate(
+    through_gate: Callable[..., Traffic],
+) -> None:
     slow_client = through_gate(RateGate(10.0), rate=50, burst=50)
     slow_service = through_gate(RateGate(500.0), rate=50, burst=50)
 
@@ -97,14 +116,14 @@ def test_max_rate_bounds_what_is_learned_and_what_is_learned_bounds_max_rate(thr
     assert 0.8 * 50 <= slow_service.per_s(0, 60) <= 51
 
 
-def test_an_open_gate_without_a_rate_lets_everything_through_at_once():
+def test_an_open_gate_without_a_rate_lets_everything_through_at_once() -> None:
     gate = RateGate()
     for _ in range(1000):
         assert gate.opens_at(3.0) <= 3.0
         gate.started(3.0)
 
 
-def test_answers_to_what_was_sent_before_the_gate_closed_belong_to_the_same_episode():
+def test_answers_to_what_was_sent_before_the_gate_closed_belong_to_the_same_episode() -> None:
     gate = RateGate()
     for _ in range(200):
         gate.started(0.0)
@@ -118,7 +137,7 @@ def test_answers_to_what_was_sent_before_the_gate_closed_belong_to_the_same_epis
     assert gate.throttled(2.1, 2.0, 1.0)
 
 
-def test_a_refusal_without_a_time_closes_the_gate_for_a_while_all_the_same():
+def test_a_refusal_without_a_time_closes_the_gate_for_a_while_all_the_same() -> None:
     gate = RateGate()
     gate.started(0.0)
     gate.throttled(0.5, 0.0, None)
@@ -126,7 +145,7 @@ def test_a_refusal_without_a_time_closes_the_gate_for_a_while_all_the_same():
     assert gate.opens_at(0.5) > 0.5
 
 
-def test_a_refusal_from_long_ago_is_forgotten():
+def test_a_refusal_from_long_ago_is_forgotten() -> None:
     gate = RateGate()
     gate.started(0.0)
     gate.throttled(0.1, 0.0, 1.0)
@@ -151,7 +170,9 @@ STEPS = st.lists(
 
 @given(STEPS, st.none() | st.floats(0.01, 1e4))
 @settings(deadline=None, max_examples=150)
-def test_whatever_happens_the_gate_opens_at_a_finite_time_and_not_before_it_was_asked_to(steps, max_rate):
+def test_whatever_happens_the_gate_opens_at_a_finite_time_and_not_before_it_was_asked_to(
+    steps: Any, max_rate: Any
+) -> None:
     gate, now, sent, closed_until = RateGate(max_rate), 0.0, 0.0, -math.inf
     for what, seconds, wait in steps:
         if what == "pass":

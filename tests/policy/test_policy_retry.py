@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +17,9 @@ ASKED = st.none() | st.floats(-1e9, 1e12)
 
 @given(FAILURES, SECONDS, SECONDS, DRAW)
 @settings(deadline=None)
-def test_a_wait_lies_between_zero_and_the_doubled_base_and_never_above_the_cap(failures, base, cap, draw):
+def test_a_wait_lies_between_zero_and_the_doubled_base_and_never_above_the_cap(
+    failures: Any, base: Any, cap: Any, draw: Any
+) -> None:
     wait = backoff_s(failures, base, cap, draw)
 
     assert 0 <= wait <= cap
@@ -24,7 +28,7 @@ def test_a_wait_lies_between_zero_and_the_doubled_base_and_never_above_the_cap(f
 
 @given(FAILURES, SECONDS, SECONDS)
 @settings(deadline=None)
-def test_the_jitter_is_full(failures, base, cap):
+def test_the_jitter_is_full(failures: Any, base: Any, cap: Any) -> None:
     assert backoff_s(failures, base, cap, 0.0) == 0
     longest = backoff_s(failures, base, cap, 1.0)
     assert longest == min(cap, base * 2.0 ** min(failures - 1, 900))
@@ -33,13 +37,15 @@ def test_the_jitter_is_full(failures, base, cap):
 
 @given(FAILURES, SECONDS, SECONDS, DRAW)
 @settings(deadline=None)
-def test_waits_never_shrink_with_more_failures(failures, base, cap, draw):
+def test_waits_never_shrink_with_more_failures(failures: Any, base: Any, cap: Any, draw: Any) -> None:
     assert backoff_s(failures + 1, base, cap, draw) >= backoff_s(failures, base, cap, draw)
 
 
 @given(FAILURES, SECONDS, SECONDS, DRAW, ASKED)
 @settings(deadline=None)
-def test_what_the_service_asked_for_is_the_floor_up_to_a_bound(failures, base, cap, draw, asked):
+def test_what_the_service_asked_for_is_the_floor_up_to_a_bound(
+    failures: Any, base: Any, cap: Any, draw: Any, asked: Any
+) -> None:
     wait = wait_s(failures, base, cap, draw, asked)
     floor = min(max(asked or 0.0, 0.0), LONGEST_RETRY_AFTER_S)
 
@@ -47,11 +53,11 @@ def test_what_the_service_asked_for_is_the_floor_up_to_a_bound(failures, base, c
     assert abs(wait - floor - backoff_s(failures, base, cap, draw)) <= 1e-6 * max(1.0, wait)
 
 
-def test_those_who_were_told_the_same_do_not_return_together():
+def test_those_who_were_told_the_same_do_not_return_together() -> None:
     waits = {wait_s(1, 0.5, 60, draw / 10, 5.0) for draw in range(10)}
 
     assert len(waits) == 10
 
 
-def test_the_first_waits_are_those_that_the_config_means():
+def test_the_first_waits_are_those_that_the_config_means() -> None:
     assert [backoff_s(n, 0.5, 60, 1.0) for n in range(1, 10)] == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]

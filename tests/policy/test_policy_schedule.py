@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -29,7 +30,7 @@ def _learned(name: str, exchange_s: float) -> schedule.Schedule:
     return schedule.optimum(edges, hazards, exchange_s)
 
 
-def test_for_a_constant_hazard_looks_are_evenly_spaced_as_barlow_hunter_and_proschan_found():
+def test_for_a_constant_hazard_looks_are_evenly_spaced_as_barlow_hunter_and_proschan_found() -> None:
     # The best gap g of exponential lives of mean m: exp(g/m) - 1 - g/m = c/m.
     mean_s, exchange_s = 100.0, 2.0
     low, high = 0.0, mean_s
@@ -48,7 +49,7 @@ def test_for_a_constant_hazard_looks_are_evenly_spaced_as_barlow_hunter_and_pros
 
 @pytest.mark.parametrize("exchange_s", [0.3, 2.0, 20.0])
 @pytest.mark.parametrize("name", LATENCIES)
-def test_it_costs_what_the_plain_search_costs(name, exchange_s):
+def test_it_costs_what_the_plain_search_costs(name: Any, exchange_s: float) -> None:
     draws = LATENCIES[name].draws(4000, seed=5)
     best, chance = _learned(name, exchange_s), random.Random(5)
     looks, lag_s = spent(optimum(LATENCIES[name], exchange_s), draws)
@@ -64,7 +65,7 @@ def test_it_costs_what_the_plain_search_costs(name, exchange_s):
 
 
 @pytest.mark.parametrize("name", ["lognormal 0.5", "bimodal", "uniform"])
-def test_it_foretells_its_looks_and_its_lag(name):
+def test_it_foretells_its_looks_and_its_lag(name: str) -> None:
     best = _learned(name, 2.0)
     looks, lag_s = spent(optimum(LATENCIES[name], 2.0), LATENCIES[name].draws(20_000, seed=5))
 
@@ -80,8 +81,8 @@ def test_it_foretells_its_looks_and_its_lag(name):
 )
 @settings(deadline=None, max_examples=150)
 def test_the_next_look_is_later_and_an_older_job_is_not_looked_at_before_a_younger_one(
-    cells, exchange_s, at, offset
-):
+    cells: Any, exchange_s: Any, at: Any, offset: Any
+) -> None:
     edges = [0.0]
     for width, _ in cells:
         edges.append(edges[-1] + width)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from runner.errors import RunDirError
 from runner.report import read_summary, report
 from runner.report.text import render
+from runner.store import RunDir
 
 
 def _tables(text: str) -> list[list[list[str]]]:
@@ -26,7 +29,7 @@ def _tables(text: str) -> list[list[list[str]]]:
     return tables
 
 
-def test_one_run_is_a_table_of_totals_and_one_of_latencies(make_run):
+def test_one_run_is_a_table_of_totals_and_one_of_latencies(make_run: Callable[..., RunDir]) -> None:
     totals, latencies = _tables(report([str(make_run().path)], as_json=False))
 
     assert totals[0] == ["", "first"]
@@ -54,7 +57,7 @@ def test_one_run_is_a_table_of_totals_and_one_of_latencies(make_run):
     assert float(latencies[3][2]) == pytest.approx(5.0, rel=1e-2)
 
 
-def test_several_runs_stand_side_by_side(make_run):
+def test_several_runs_stand_side_by_side(make_run: Callable[..., RunDir]) -> None:
     one = make_run("first")
     two = make_run("second", done=10, accepted=0)
     totals, latencies = _tables(report([str(one.path), str(two.path)], as_json=False))
@@ -67,7 +70,7 @@ def test_several_runs_stand_side_by_side(make_run):
     assert [row[0] for row in latencies[1:3]] == ["schedule delay: first", "schedule delay: second"]
 
 
-def test_json_is_the_summary_itself_or_a_list_of_them(make_run):
+def test_json_is_the_summary_itself_or_a_list_of_them(make_run: Callable[..., RunDir]) -> None:
     one, two = make_run("first"), make_run("second")
 
     single = msgspec.json.decode(report([str(one.path)], as_json=True))
@@ -76,7 +79,7 @@ def test_json_is_the_summary_itself_or_a_list_of_them(make_run):
     assert [summary["run"]["name"] for summary in both] == ["first", "second"]
 
 
-def test_a_run_that_was_killed_is_summed_up_from_its_other_files(make_run):
+def test_a_run_that_was_killed_is_summed_up_from_its_other_files(make_run: Callable[..., RunDir]) -> None:
     summary = read_summary(make_run(summary=False).path)
 
     assert summary["run"]["status"] == "stopped"
@@ -92,7 +95,7 @@ def test_a_run_that_was_killed_is_summed_up_from_its_other_files(make_run):
     assert render([summary])
 
 
-def test_a_run_that_was_killed_right_after_its_start_can_be_reported(make_run):
+def test_a_run_that_was_killed_right_after_its_start_can_be_reported(make_run: Callable[..., RunDir]) -> None:
     run_dir = make_run(done=0, accepted=0, summary=False)
     for path in (run_dir.journal, run_dir.results, run_dir.metrics):
         path.unlink()
@@ -104,7 +107,7 @@ def test_a_run_that_was_killed_right_after_its_start_can_be_reported(make_run):
     assert "seconds" not in text, "no latency, no table of them"
 
 
-def test_reporting_changes_no_file(make_run):
+def test_reporting_changes_no_file(make_run: Callable[..., RunDir]) -> None:
     run_dir = make_run(summary=False)
     with run_dir.results.open("ab") as results:
         results.write(b'{"torn')
@@ -115,7 +118,9 @@ def test_reporting_changes_no_file(make_run):
 
 
 @pytest.mark.parametrize("name", ["results", "journal"])
-def test_a_summary_from_before_the_last_lines_were_written_is_not_believed(make_run, name):
+def test_a_summary_from_before_the_last_lines_were_written_is_not_believed(
+    make_run: Callable[..., RunDir], name: str
+) -> None:
     run_dir = make_run()
     stale = msgspec.json.decode(run_dir.summary.read_bytes())
     stale["requests"]["open"] = 99
@@ -129,7 +134,7 @@ def test_a_summary_from_before_the_last_lines_were_written_is_not_believed(make_
     assert summary["run"]["status"] == "stopped"
 
 
-def test_a_run_that_is_going_on_is_reported_as_running(make_run):
+def test_a_run_that_is_going_on_is_reported_as_running(make_run: Callable[..., RunDir]) -> None:
     run_dir = make_run()
     run_dir.lock()
     try:
@@ -139,7 +144,7 @@ def test_a_run_that_is_going_on_is_reported_as_running(make_run):
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty", "file"])
-def test_what_is_not_a_run_directory_is_told(tmp_path, name):
+def test_what_is_not_a_run_directory_is_told(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
 
@@ -149,7 +154,7 @@ def test_what_is_not_a_run_directory_is_told(tmp_path, name):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"{}", b'{"run": {}}'])
-def test_a_damaged_summary_is_told_by_its_path(make_run, content):
+def test_a_damaged_summary_is_told_by_its_path(make_run: Callable[..., RunDir], content: bytes) -> None:
     run_dir = make_run()
     run_dir.summary.write_bytes(content)
 
@@ -157,7 +162,9 @@ def test_a_damaged_summary_is_told_by_its_path(make_run, content):
         report([str(run_dir.path)], as_json=False)
 
 
-def test_a_run_continued_several_times_and_limited_by_its_client_says_so(make_run):
+def test_a_run_continued_several_times_and_limited_by_its_client_says_so(
+    make_run: Callable[..., RunDir],
+) -> None:
     summary = read_summary(make_run(done=10, accepted=0).path)
     summary["run"]["continued"] = 2
     summary["client"]["limited"] = True
@@ -172,7 +179,9 @@ def test_a_run_continued_several_times_and_limited_by_its_client_says_so(make_ru
     assert "7 requests were under way while it was stopped" in text
 
 
-def test_a_summary_of_an_older_version_is_reported_without_what_it_lacks(make_run):
+def test_a_summary_of_an_older_version_is_reported_without_what_it_lacks(
+    make_run: Callable[..., RunDir],
+) -> None:
     old, new = make_run("old"), make_run("new")
     summary = msgspec.json.decode(old.summary.read_bytes())
     del summary["milestones_s"], summary["wire"], summary["run"]["mode"]
@@ -187,7 +196,7 @@ def test_a_summary_of_an_older_version_is_reported_without_what_it_lacks(make_ru
     assert rows["completed"] == ["7", "7"]
 
 
-def test_without_a_result_there_is_nothing_to_tell_per_row(make_run):
+def test_without_a_result_there_is_nothing_to_tell_per_row(make_run: Callable[..., RunDir]) -> None:
     totals, *_ = _tables(report([str(make_run(done=0).path)], as_json=False))
     said = dict(totals[1:])
 
@@ -196,7 +205,7 @@ def test_without_a_result_there_is_nothing_to_tell_per_row(make_run):
     assert "first result after" not in said
 
 
-def test_the_mode_of_a_run_that_was_killed_is_that_of_its_config(make_run):
+def test_the_mode_of_a_run_that_was_killed_is_that_of_its_config(make_run: Callable[..., RunDir]) -> None:
     run_dir = make_run(summary=False)
     text = run_dir.config.read_text()
     assert "mode: background" in text
@@ -207,7 +216,9 @@ def test_the_mode_of_a_run_that_was_killed_is_that_of_its_config(make_run):
     assert read_summary(run_dir.path)["run"]["mode"] == "background"
 
 
-def test_paths_are_taken_from_the_current_directory(make_run, monkeypatch):
+def test_paths_are_taken_from_the_current_directory(
+    make_run: Callable[..., RunDir], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(make_run().path.parent)
 
     assert _tables(report(["first"], as_json=False))[0][0] == ["", "first"]

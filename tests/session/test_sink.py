@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -60,7 +61,7 @@ class Desk:
 
 
 @pytest.fixture
-def at_desk(tmp_path):
+def at_desk(tmp_path: Path):
     def run(main, **how):
         async def work():
             desk = Desk(tmp_path, **how)
@@ -80,7 +81,7 @@ async def end_of_turn() -> None:
         await asyncio.sleep(0)
 
 
-def test_all_of_one_turn_is_written_with_one_call_for_each_file(at_desk):
+def test_all_of_one_turn_is_written_with_one_call_for_each_file(at_desk: Any) -> None:
     async def main(desk):
         for row in range(50):
             desk.sink.accept(job_of(row))
@@ -97,7 +98,7 @@ def test_all_of_one_turn_is_written_with_one_call_for_each_file(at_desk):
     at_desk(main)
 
 
-def test_intents_are_in_the_file_at_once_with_one_call_and_behind_what_came_before(at_desk):
+def test_intents_are_in_the_file_at_once_with_one_call_and_behind_what_came_before(at_desk: Any) -> None:
     async def main(desk):
         desk.sink.accept(job_of(7))
         desk.sink.intend([submission_of(row) for row in range(30)])
@@ -109,7 +110,7 @@ def test_intents_are_in_the_file_at_once_with_one_call_and_behind_what_came_befo
     at_desk(main)
 
 
-def test_an_accepted_job_is_followed_once_its_acceptance_is_in_the_file(at_desk):
+def test_an_accepted_job_is_followed_once_its_acceptance_is_in_the_file(at_desk: Any) -> None:
     async def main(desk):
         followed = []
 
@@ -127,7 +128,7 @@ def test_an_accepted_job_is_followed_once_its_acceptance_is_in_the_file(at_desk)
     at_desk(main)
 
 
-def test_results_count_once_they_are_in_the_file_and_are_told_once(at_desk):
+def test_results_count_once_they_are_in_the_file_and_are_told_once(at_desk: Any) -> None:
     async def main(desk):
         told = []
         desk.sink.on_finished = lambda: told.append((desk.meter.done, len(desk.lines("results"))))
@@ -142,7 +143,9 @@ def test_results_count_once_they_are_in_the_file_and_are_told_once(at_desk):
 
 
 @needs_dev_full
-def test_what_cannot_be_written_counts_nowhere_is_told_and_is_kept_for_room(at_desk, tmp_path):
+def test_what_cannot_be_written_counts_nowhere_is_told_and_is_kept_for_room(
+    at_desk: Any, tmp_path: Path
+) -> None:
     async def main(desk):
         broken: list[StorageError] = []
         desk.sink.on_broken = broken.append
@@ -162,7 +165,7 @@ def test_what_cannot_be_written_counts_nowhere_is_told_and_is_kept_for_room(at_d
     at_desk(main, results=Path("/dev/full"))
 
 
-def test_a_defect_in_what_follows_is_told_and_keeps_nothing_from_being_written(at_desk):
+def test_a_defect_in_what_follows_is_told_and_keeps_nothing_from_being_written(at_desk: Any) -> None:
     async def main(desk):
         told: list[Exception] = []
         desk.sink.on_broken = told.append

@@ -29,7 +29,7 @@ def in_loop(coroutine):
     return uvloop.run(asyncio.wait_for(coroutine, 20))
 
 
-def test_work_that_is_there_is_given_without_waiting():
+def test_work_that_is_there_is_given_without_waiting() -> None:
     async def scene():
         pile = Pile()
         pile.work.extend([1, 2])
@@ -39,7 +39,7 @@ def test_work_that_is_there_is_given_without_waiting():
     assert in_loop(scene()) == [1, 2]
 
 
-def test_waiting_workers_are_served_in_the_order_they_came():
+def test_waiting_workers_are_served_in_the_order_they_came() -> None:
     async def scene():
         pile = Pile()
         turnstile = Turnstile(pile.take, time.monotonic)
@@ -58,7 +58,7 @@ def test_waiting_workers_are_served_in_the_order_they_came():
     assert in_loop(scene()) == [("a", 1), ("b", 2), ("c", 3)]
 
 
-def test_work_that_is_due_later_is_given_then_with_one_timer_for_all_waiters():
+def test_work_that_is_due_later_is_given_then_with_one_timer_for_all_waiters() -> None:
     async def scene():
         pile = Pile()
         pile.work.extend(range(50))
@@ -73,7 +73,7 @@ def test_work_that_is_due_later_is_given_then_with_one_timer_for_all_waiters():
     assert asked <= 50 + 50 + 3  # each once on arrival, each once when the time had come
 
 
-def test_an_earlier_time_moves_the_timer_forward():
+def test_an_earlier_time_moves_the_timer_forward() -> None:
     async def scene():
         pile = Pile()
         pile.work.append("x")
@@ -88,7 +88,7 @@ def test_an_earlier_time_moves_the_timer_forward():
     assert in_loop(scene()) == "x"
 
 
-def test_closing_sends_everybody_home_now_and_later():
+def test_closing_sends_everybody_home_now_and_later() -> None:
     async def scene():
         turnstile = Turnstile(Pile().take, time.monotonic)
         waiting = [asyncio.ensure_future(turnstile.get()) for _ in range(3)]
@@ -99,7 +99,7 @@ def test_closing_sends_everybody_home_now_and_later():
     assert in_loop(scene()) == [None, None, None, None]
 
 
-def test_work_is_not_given_to_a_worker_that_was_cancelled():
+def test_work_is_not_given_to_a_worker_that_was_cancelled() -> None:
     async def scene():
         pile = Pile()
         turnstile = Turnstile(pile.take, time.monotonic)
@@ -114,7 +114,7 @@ def test_work_is_not_given_to_a_worker_that_was_cancelled():
     assert in_loop(scene()) == "x"
 
 
-def test_an_error_while_deciding_is_raised_in_a_worker_even_from_the_timer():
+def test_an_error_while_deciding_is_raised_in_a_worker_even_from_the_timer() -> None:
     async def scene():
         asked = []
 

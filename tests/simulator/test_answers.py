@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.simulator.answers import answer_to
-
-from .support import Virtual, body_of, settings
+from tests.simulator.support import Virtual, body_of, settings
 
 
 def text_of(response: dict[str, object]) -> str:

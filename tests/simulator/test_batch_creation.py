@@ -10,8 +10,7 @@ import pytest
 from runner.simulator import pace
 from runner.simulator.reply import Reply
 from runner.simulator.wire import Request
-
-from .support import KEY, Virtual, batch_of, content, listed, params_of, settings
+from tests.simulator.support import KEY, Virtual, batch_of, content, listed, params_of, settings
 
 SLOW: dict[str, Any] = {"latency": {"type": "constant", "mean_s": 10.0}}
 

@@ -11,8 +11,7 @@ import pytest
 
 from runner.config.simulation import Simulator
 from runner.simulator.reply import Reply
-
-from .support import Virtual, batch_of, content, settings, simulator
+from tests.simulator.support import Virtual, batch_of, content, settings, simulator
 
 CODES = ("400", "404", "429", "500", "502", "503", "504", "529")
 INSTEAD = (*CODES, "html", "reset", "hang")

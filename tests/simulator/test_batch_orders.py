@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from .support import OPENAPI, Virtual, batch_of, content, params_of, settings
+from tests.simulator.support import OPENAPI, Virtual, batch_of, content, params_of, settings
 
 needs_document = pytest.mark.skipif(not OPENAPI.exists(), reason="the OpenAPI document is not here")
 

@@ -16,8 +16,16 @@ from runner.config.simulation import Simulator
 from runner.errors import ConfigError
 from runner.simulator import pace
 from runner.simulator.ledger import Ledger
-
-from .support import Virtual, base_url_of, batch_of, client_of, content, listed, server_process, settings
+from tests.simulator.support import (
+    Virtual,
+    base_url_of,
+    batch_of,
+    client_of,
+    content,
+    listed,
+    server_process,
+    settings,
+)
 
 SLOW: dict[str, Any] = {"latency": {"type": "exponential", "mean_s": 100.0}}
 

@@ -10,8 +10,7 @@ import pytest
 
 from runner.simulator import pace
 from runner.simulator.wire import BODY_LIMIT, RequestParser
-
-from .support import KEY, Client, batch_of, raw_connection, request, settings, simulator
+from tests.simulator.support import KEY, Client, batch_of, raw_connection, request, settings, simulator
 
 
 def body_of_size(size: int) -> bytes:

@@ -10,8 +10,7 @@ from jsonschema import Draft202012Validator
 
 from runner.simulator.answers import answer_to
 from runner.simulator.reply import Reply
-
-from .support import OPENAPI, Virtual, batch_of, body_of, content, listed, settings
+from tests.simulator.support import OPENAPI, Virtual, batch_of, body_of, content, listed, settings
 
 needs_document = pytest.mark.skipif(not OPENAPI.exists(), reason="the OpenAPI document is not here")
 SLOW: dict[str, Any] = {"latency": {"type": "constant", "mean_s": 10.0}}

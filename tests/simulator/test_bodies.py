@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from .support import OPENAPI, Virtual, body_of, content, settings
+from tests.simulator.support import OPENAPI, Virtual, body_of, content, settings
 
 needs_document = pytest.mark.skipif(not OPENAPI.exists(), reason="the OpenAPI document is not here")
 

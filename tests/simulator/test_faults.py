@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 import pytest
 
-from .support import BODY, KEY, Client, body_of, raw_connection, request, settings, simulator
+from tests.simulator.support import BODY, KEY, Client, body_of, raw_connection, request, settings, simulator
 
 CREATES = {"empty", "cut", "not_utf8", "not_json", "not_object", "no_id", "odd_status", "lost", "slow"}
 CODES = ("400", "404", "429", "500", "502", "503", "504", "529")

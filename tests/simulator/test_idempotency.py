@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .support import Virtual, body_of, content, settings
+from tests.simulator.support import Virtual, body_of, content, settings
 
 
 def test_a_key_sent_again_with_the_same_body_gives_the_same_job_in_its_current_state() -> None:

@@ -19,8 +19,15 @@ import pytest
 from runner.config.simulation import Simulator
 from runner.errors import ConfigError
 from runner.simulator import Embedded, serving
-
-from .support import SERVE, base_url_of, body_of, client_of, server_process, settings, simulator
+from tests.simulator.support import (
+    SERVE,
+    base_url_of,
+    body_of,
+    client_of,
+    server_process,
+    settings,
+    simulator,
+)
 
 SLOW: dict[str, Any] = {"latency": {"type": "constant", "mean_s": 3600.0}}
 

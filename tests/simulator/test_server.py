@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 
-from .support import BODY, KEY, Client, body_of, raw_connection, request, settings, simulator
+from tests.simulator.support import BODY, KEY, Client, body_of, raw_connection, request, settings, simulator
 
 
 async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from runner.config.simulation import RateLimit
 from runner.simulator.bucket import Bucket
-
-from .support import Virtual, body_of, content, settings
+from tests.simulator.support import Virtual, body_of, content, settings
 
 LATENCIES: list[tuple[dict[str, Any], float]] = [
     ({"type": "constant", "mean_s": 2.0}, 2.0),

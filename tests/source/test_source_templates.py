@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from runner.config import RunConfig
@@ -9,7 +12,7 @@ from runner.errors import ConfigError, InputError
 from runner.source import Source
 
 
-def test_fields_stand_under_their_names_and_under_row(bodies):
+def test_fields_stand_under_their_names_and_under_row(bodies: Callable[..., list[dict[str, Any]]]) -> None:
     (body,) = bodies(
         '{"q": "why", "odd name": [1, {"x": "deep"}]}\n',
         prompt="{{ i }} {{ q }} {{ row['odd name'][1].x }}\n",
@@ -18,11 +21,13 @@ def test_fields_stand_under_their_names_and_under_row(bodies):
     assert body["input"] == "0 why deep\n"
 
 
-def test_text_is_not_escaped_as_html(bodies):
+def test_text_is_not_escaped_as_html(bodies: Callable[..., list[dict[str, Any]]]) -> None:
     assert bodies('{"q": "<a & b>"}\n', prompt="{{ q }}")[0]["input"] == "<a & b>"
 
 
-def test_an_undefined_field_is_named_with_the_fields_that_the_row_has(wrong):
+def test_an_undefined_field_is_named_with_the_fields_that_the_row_has(
+    wrong: Callable[..., list[str]],
+) -> None:
     said = wrong('{"question": "why", "topic": 1}\n{"question": 2}\n', prompt="{{ quesion }}")
 
     assert said[0].startswith("in.jsonl:1: source.prompt: 'quesion' is undefined")
@@ -31,7 +36,7 @@ def test_an_undefined_field_is_named_with_the_fields_that_the_row_has(wrong):
     assert said[1].startswith("in.jsonl:2: ")
 
 
-def test_only_the_rows_that_lack_the_field_are_told(wrong):
+def test_only_the_rows_that_lack_the_field_are_told(wrong: Callable[..., list[str]]) -> None:
     (said,) = wrong('{"q": 1}\n{"z": 1}\n{"q": 3}\n', prompt="{{ q }}")
 
     assert said.startswith("in.jsonl:2: ")
@@ -39,13 +44,17 @@ def test_only_the_rows_that_lack_the_field_are_told(wrong):
 
 @pytest.mark.parametrize("key", ["prompt", "custom_id"])
 @pytest.mark.parametrize("text", ["{{ q ", "{% nonsense %}", "{{ q | nofilter }}", "{% if q %}", "{{ }}"])
-def test_a_template_that_is_none_is_a_config_error_that_names_it(source, key, text):
+def test_a_template_that_is_none_is_a_config_error_that_names_it(
+    source: Callable[..., Source], key: str, text: str
+) -> None:
     with pytest.raises(ConfigError, match=rf"source\.{key} is not a template") as told:
         source('{"q": "x"}\n', **{"prompt": "{{ q }}", key: text})
     assert told.value.exit_code == 2
 
 
-def test_a_template_whose_constants_are_too_large_is_a_config_error_too(source):
+def test_a_template_whose_constants_are_too_large_is_a_config_error_too(
+    source: Callable[..., Source],
+) -> None:
     with pytest.raises(ConfigError, match=r"source\.prompt"):
         source('{"q": "x"}\n', prompt="{{ 10 ** 10000 }}")
 
@@ -63,7 +72,7 @@ def test_a_template_whose_constants_are_too_large_is_a_config_error_too(source):
         "{% import 'os' as os %}{{ os }}",
     ],
 )
-def test_a_template_cannot_reach_out_of_its_row(wrong, text):
+def test_a_template_cannot_reach_out_of_its_row(wrong: Callable[..., list[str]], text: str) -> None:
     (said,) = wrong('{"q": "x"}\n', prompt=text)
 
     assert said.startswith("in.jsonl:1: source.prompt: ")
@@ -85,13 +94,13 @@ def test_a_template_cannot_reach_out_of_its_row(wrong, text):
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
     ],
 )
-def test_whatever_a_template_raises_is_the_rows_error(wrong, text):
+def test_whatever_a_template_raises_is_the_rows_error(wrong: Callable[..., list[str]], text: str) -> None:
     (said,) = wrong('{"q": "xyz", "n": 5}\n', prompt=text)
 
     assert said.startswith("in.jsonl:1: source.prompt: ")
 
 
-def test_a_prompt_that_makes_nothing_is_an_error(wrong):
+def test_a_prompt_that_makes_nothing_is_an_error(wrong: Callable[..., list[str]]) -> None:
     assert wrong('{"q": ""}\n', prompt="{{ q }}") == ["in.jsonl:1: its input is empty"]
 
 
@@ -104,7 +113,7 @@ def _synthetic(**section) -> Source:
     )
 
 
-def test_synthetic_rows_are_numbered_questions_by_default():
+def test_synthetic_rows_are_numbered_questions_by_default() -> None:
     made = _synthetic(count=3)
     requests = [made.request(line) for block in made.blocks() for line in block]
 
@@ -114,23 +123,25 @@ def test_synthetic_rows_are_numbered_questions_by_default():
     assert requests[2].body.count(b"word ") >= 50
 
 
-def test_synthetic_has_a_hundred_rows_where_not_told_and_as_many_as_told():
+def test_synthetic_has_a_hundred_rows_where_not_told_and_as_many_as_told() -> None:
     assert _synthetic().survey().rows == 100
     assert sum(map(len, _synthetic(count=5000).blocks())) == _synthetic(count=5000).survey().rows == 5000
 
 
-def test_a_synthetic_prompt_is_checked_before_anything_is_sent():
+def test_a_synthetic_prompt_is_checked_before_anything_is_sent() -> None:
     with pytest.raises(InputError, match="'q' is undefined"):
         _synthetic(prompt="{{ q }}").survey()
 
 
 @pytest.mark.parametrize("custom_id", [None, "id-{{ i }}"])
-def test_a_synthetic_prompt_that_fails_for_a_later_row_is_found_before_anything_is_sent(custom_id):
+def test_a_synthetic_prompt_that_fails_for_a_later_row_is_found_before_anything_is_sent(
+    custom_id: str | None,
+) -> None:
     with pytest.raises(InputError, match="ZeroDivisionError"):
         _synthetic(count=10, prompt="{{ 1 // (i - 7) }}", custom_id=custom_id).survey()
 
 
-def test_synthetic_ids_that_are_alike_are_told_by_their_rows():
+def test_synthetic_ids_that_are_alike_are_told_by_their_rows() -> None:
     with pytest.raises(InputError) as told:
         _synthetic(count=6, custom_id="{{ i % 4 }}").survey()
 

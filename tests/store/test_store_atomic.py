@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ class Crashes:
 
 
 @pytest.fixture(scope="module")
-def crashes_of(tmp_path_factory):
+def crashes_of(tmp_path_factory: pytest.TempPathFactory):
     """`crashes_of(job)`: what `crashing.py` left of a job; each job is done once."""
     known = {}
 
@@ -84,7 +85,9 @@ def _crash(job, root):
     return Crashes([Crash(at, moment, root / f"{at}-{moment}") for at, moment in died], calls)
 
 
-def test_a_kill_at_any_call_leaves_the_old_file_or_the_new_one_and_nothing_in_the_way(crashes_of):
+def test_a_kill_at_any_call_leaves_the_old_file_or_the_new_one_and_nothing_in_the_way(
+    crashes_of: Any,
+) -> None:
     job = crashes_of("replace")
     renamed = job.number("replace", "/file")
     assert Counter(name for name, _ in job.calls)["write"] > 2
@@ -96,7 +99,9 @@ def test_a_kill_at_any_call_leaves_the_old_file_or_the_new_one_and_nothing_in_th
         assert [entry.name for entry in crash.path.iterdir()] == ["file"], crash
 
 
-def test_content_is_on_the_disk_before_it_has_the_name_and_the_name_before_it_is_reported(crashes_of):
+def test_content_is_on_the_disk_before_it_has_the_name_and_the_name_before_it_is_reported(
+    crashes_of: Any,
+) -> None:
     job = crashes_of("replace")
     opened, synced = job.number("open", ".tmp"), job.number("fsync", ".tmp")
     written, renamed = job.number("write", ".tmp", last=True), job.number("replace", "/file")
@@ -106,7 +111,7 @@ def test_content_is_on_the_disk_before_it_has_the_name_and_the_name_before_it_is
     assert names["open"] == names["close"] == 2
 
 
-def test_a_kill_at_any_call_of_a_beginning_leaves_no_run_or_a_whole_one(crashes_of):
+def test_a_kill_at_any_call_of_a_beginning_leaves_no_run_or_a_whole_one(crashes_of: Any) -> None:
     job = crashes_of("create")
     begun = job.number("replace", "/manifest.json")
     assert job.number("replace", "/config.yaml") < begun
@@ -131,7 +136,9 @@ def test_a_kill_at_any_call_of_a_beginning_leaves_no_run_or_a_whole_one(crashes_
         run_dir.unlock()
 
 
-def test_a_kill_at_any_call_of_a_log_keeps_every_line_that_was_reported_and_no_half_of_another(crashes_of):
+def test_a_kill_at_any_call_of_a_log_keeps_every_line_that_was_reported_and_no_half_of_another(
+    crashes_of: Any,
+) -> None:
     job = crashes_of("append")
     torn = 0
     for crash in job.crashes:
@@ -149,7 +156,7 @@ def test_a_kill_at_any_call_of_a_log_keeps_every_line_that_was_reported_and_no_h
 
 
 @pytest.fixture
-def refuse(monkeypatch):
+def refuse(monkeypatch: pytest.MonkeyPatch):
     """`refuse(call, path, number)`: this call of `os`, about this path, fails so; all others are made.
 
     A write takes half of what it is given first, as on a disk that is getting full.
@@ -192,7 +199,9 @@ def is_about(path, what):
         ("replace", errno.EACCES),
     ],
 )
-def test_what_the_system_refuses_is_told_and_leaves_the_old_file_alone(tmp_path, refuse, call, number):
+def test_what_the_system_refuses_is_told_and_leaves_the_old_file_alone(
+    tmp_path: Path, refuse: Any, call: str, number: Any
+) -> None:
     path = tmp_path / "summary.json"
     path.write_text(OLD)
     refuse(call, tmp_path / ".summary.json.tmp", number)
@@ -205,8 +214,8 @@ def test_what_the_system_refuses_is_told_and_leaves_the_old_file_alone(tmp_path,
 
 @pytest.mark.parametrize(("call", "number"), [("open", errno.EMFILE), ("fsync", errno.EIO)])
 def test_a_name_that_may_not_survive_a_power_cut_is_told_and_the_file_is_whole(
-    tmp_path, refuse, call, number
-):
+    tmp_path: Path, refuse: Any, call: str, number: Any
+) -> None:
     path = tmp_path / "summary.json"
     path.write_text(OLD)
     refuse(call, tmp_path, number)
@@ -218,8 +227,8 @@ def test_a_name_that_may_not_survive_a_power_cut_is_told_and_the_file_is_whole(
 
 
 def test_a_temporary_that_cannot_be_removed_hides_no_reason_and_is_in_nobodys_way(
-    tmp_path, refuse, monkeypatch
-):
+    tmp_path: Path, refuse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, temporary = tmp_path / "summary.json", tmp_path / ".summary.json.tmp"
     path.write_text(OLD)
     refuse("write", temporary, errno.ENOSPC)
@@ -234,7 +243,9 @@ def test_a_temporary_that_cannot_be_removed_hides_no_reason_and_is_in_nobodys_wa
     assert not temporary.exists()
 
 
-def test_a_beginning_that_is_refused_half_way_is_no_run(tmp_path, refuse, monkeypatch):
+def test_a_beginning_that_is_refused_half_way_is_no_run(
+    tmp_path: Path, refuse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_dir = RunDir(tmp_path / "t")
     run_dir.lock()
     config, survey = RunConfig.model_validate(CONFIG), Survey(rows=20, fingerprint="f" * 64)
@@ -248,7 +259,7 @@ def test_a_beginning_that_is_refused_half_way_is_no_run(tmp_path, refuse, monkey
     run_dir.unlock()
 
 
-def test_a_log_that_cannot_be_opened_says_why(tmp_path, refuse):
+def test_a_log_that_cannot_be_opened_says_why(tmp_path: Path, refuse: Any) -> None:
     refuse("open", tmp_path / "log", errno.EMFILE)
     with pytest.raises(StorageError) as told:
         AppendLog(tmp_path / "log")
@@ -257,8 +268,8 @@ def test_a_log_that_cannot_be_opened_says_why(tmp_path, refuse):
 
 @pytest.mark.parametrize("can_be_cut", [True, False])
 def test_a_log_refused_in_the_middle_of_a_line_keeps_the_lines_before_and_takes_no_more(
-    tmp_path, refuse, monkeypatch, can_be_cut
-):
+    tmp_path: Path, refuse: Any, monkeypatch: pytest.MonkeyPatch, can_be_cut: bool
+) -> None:
     path = tmp_path / "log"
     log = AppendLog(path)
     log.append(b"one\n")
@@ -279,7 +290,9 @@ def test_a_log_refused_in_the_middle_of_a_line_keeps_the_lines_before_and_takes_
     assert path.read_bytes() == b"one\n"
 
 
-def test_a_log_that_cannot_be_synced_says_so_each_time_and_keeps_its_lines(tmp_path, refuse, monkeypatch):
+def test_a_log_that_cannot_be_synced_says_so_each_time_and_keeps_its_lines(
+    tmp_path: Path, refuse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "log"
     log = AppendLog(path)
     log.append(b"one\n")

@@ -276,7 +276,9 @@ def retry_until_all_completed(run: Run, history: History) -> None:
 
 @given(history=histories())
 @settings(max_examples=300)
-def test_each_row_ends_once_in_its_last_epoch_and_every_try_was_executed_once(line, history):
+def test_each_row_ends_once_in_its_last_epoch_and_every_try_was_executed_once(
+    line: Callable[..., Result], history: Any
+) -> None:
     with lived(history, line) as run:
         ended = final(run)
         superseded = [(old.status, old.row, old.epoch) for old in read_results(run.dir.superseded)]
@@ -290,7 +292,9 @@ def test_each_row_ends_once_in_its_last_epoch_and_every_try_was_executed_once(li
 
 @given(history=histories())
 @settings(max_examples=200)
-def test_the_final_set_is_that_of_a_run_that_was_never_killed(line, history):
+def test_the_final_set_is_that_of_a_run_that_was_never_killed(
+    line: Callable[..., Result], history: Any
+) -> None:
     """Determined where nothing is retried, and once so much is that nothing is left to retry."""
     with lived(history, line) as run, lived(replace(history, sessions=[]), line) as uninterrupted:
         if not any(session.retry for session in history.sessions):
@@ -305,7 +309,9 @@ ENDED_THEN_RETRIED = KILLED.map(lambda killed: [TO_ITS_END, replace(killed[0], r
 
 @given(history=histories(ENDED_THEN_RETRIED))
 @settings(max_examples=200)
-def test_killed_at_any_byte_of_a_retry_a_row_is_reopened_or_not_and_no_line_is_lost(line, history):
+def test_killed_at_any_byte_of_a_retry_a_row_is_reopened_or_not_and_no_line_is_lost(
+    line: Callable[..., Result], history: Any
+) -> None:
     """Lost for a moment is lost: a service may forget what it has delivered."""
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder), history, line)
@@ -322,7 +328,7 @@ def test_killed_at_any_byte_of_a_retry_a_row_is_reopened_or_not_and_no_line_is_l
 
 @given(history=histories())
 @settings(max_examples=200)
-def test_without_keys_what_is_in_doubt_is_never_sent_again(line, history):
+def test_without_keys_what_is_in_doubt_is_never_sent_again(line: Callable[..., Result], history: Any) -> None:
     with lived(history, line, keys=False) as run:
         ended = final(run)
         superseded = {(old.row, old.epoch): old.status for old in read_results(run.dir.superseded)}
@@ -339,7 +345,9 @@ def test_without_keys_what_is_in_doubt_is_never_sent_again(line, history):
 
 @given(history=histories())
 @settings(max_examples=100)
-def test_what_a_kill_leaves_reads_the_same_twice_and_the_same_once_it_is_repaired(line, history):
+def test_what_a_kill_leaves_reads_the_same_twice_and_the_same_once_it_is_repaired(
+    line: Callable[..., Result], history: Any
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder), history, line)
         for session in history.sessions:

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import StorageError
+from runner.store import RunDir
 from runner.store.files import (
     RESERVE_SIZES_BYTES,
     AppendLog,
@@ -26,7 +28,7 @@ from runner.store.files import (
 needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 
 
-def test_lines_are_in_the_file_when_append_returns_and_later_sessions_add_to_it(tmp_path):
+def test_lines_are_in_the_file_when_append_returns_and_later_sessions_add_to_it(tmp_path: Path) -> None:
     log = AppendLog(tmp_path / "log")
     log.append(b"one\n")
     assert (tmp_path / "log").read_bytes() == b"one\n"
@@ -42,7 +44,7 @@ def test_lines_are_in_the_file_when_append_returns_and_later_sessions_add_to_it(
     assert list(read_lines(tmp_path / "log")) == [b"one", b"two", b"three", b"four"]
 
 
-def test_lines_survive_a_kill_without_a_sync(tmp_path):
+def test_lines_survive_a_kill_without_a_sync(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path; from runner.store.files import AppendLog\n"
         "log = AppendLog(Path(sys.argv[1]))\n"
@@ -82,7 +84,7 @@ def _fill_the_disk(path: Path, *more: str) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def test_a_write_error_cuts_the_file_back_to_its_last_whole_line(tmp_path):
+def test_a_write_error_cuts_the_file_back_to_its_last_whole_line(tmp_path: Path) -> None:
     (said,) = _fill_the_disk(tmp_path / "log")
 
     assert (tmp_path / "log").read_bytes() == (b"x" * 299 + b"\n") * 3
@@ -90,13 +92,13 @@ def test_a_write_error_cuts_the_file_back_to_its_last_whole_line(tmp_path):
     assert "run the same command again" in said
 
 
-def test_a_log_takes_no_more_after_a_write_error(tmp_path):
+def test_a_log_takes_no_more_after_a_write_error(tmp_path: Path) -> None:
     assert _fill_the_disk(tmp_path / "log", "again")[1:] == ["refused"]
     assert len(list(read_lines(tmp_path / "log"))) == 3
 
 
 @needs_dev_full
-def test_a_full_disk_is_a_storage_error_that_ends_the_run_with_3():
+def test_a_full_disk_is_a_storage_error_that_ends_the_run_with_3() -> None:
     log = AppendLog(Path("/dev/full"))
     with pytest.raises(StorageError, match="/dev/full: cannot be written: No space left") as told:
         log.append(b"x\n")
@@ -104,14 +106,14 @@ def test_a_full_disk_is_a_storage_error_that_ends_the_run_with_3():
     assert told.value.exit_code == 3
 
 
-def test_a_log_that_cannot_be_opened_is_a_storage_error(tmp_path):
+def test_a_log_that_cannot_be_opened_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be opened"):
         AppendLog(tmp_path / "no" / "log")
     with pytest.raises(StorageError, match="cannot be opened"):
         AppendLog(tmp_path)
 
 
-def test_replacing_leaves_the_new_content_and_nothing_else(tmp_path):
+def test_replacing_leaves_the_new_content_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
     replace_atomically(path, b"one")
     replace_atomically(path, b"two")
@@ -120,7 +122,7 @@ def test_replacing_leaves_the_new_content_and_nothing_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
 
 
-def test_a_reader_of_the_old_file_keeps_the_old_content(tmp_path):
+def test_a_reader_of_the_old_file_keeps_the_old_content(tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
     replace_atomically(path, b"one")
     with path.open("rb") as reader:
@@ -128,7 +130,7 @@ def test_a_reader_of_the_old_file_keeps_the_old_content(tmp_path):
         assert reader.read() == b"one"
 
 
-def test_where_it_cannot_be_replaced_the_old_file_stays(tmp_path):
+def test_where_it_cannot_be_replaced_the_old_file_stays(tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
     path.mkdir()
     with pytest.raises(StorageError, match="cannot be written"):
@@ -136,7 +138,7 @@ def test_where_it_cannot_be_replaced_the_old_file_stays(tmp_path):
     assert path.is_dir()
 
 
-def test_a_kill_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_path):
+def test_a_kill_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
     program = (
         "import sys; from pathlib import Path; from runner.store.files import replace_atomically\n"
@@ -173,7 +175,7 @@ def test_a_kill_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_path):
     ],
     ids=lambda content: f"{content[:6]!r}-{len(content)}",
 )
-def test_a_torn_end_is_cut_back_to_the_last_whole_line(tmp_path, content, left):
+def test_a_torn_end_is_cut_back_to_the_last_whole_line(tmp_path: Path, content: bytes, left: bytes) -> None:
     path = tmp_path / "log"
     path.write_bytes(content)
     whole = list(read_lines(path))
@@ -184,13 +186,13 @@ def test_a_torn_end_is_cut_back_to_the_last_whole_line(tmp_path, content, left):
     assert list(read_lines(path)) == whole == left.split(b"\n")[:-1]
 
 
-def test_a_file_that_is_not_there_has_no_lines_and_no_torn_end(tmp_path):
+def test_a_file_that_is_not_there_has_no_lines_and_no_torn_end(tmp_path: Path) -> None:
     assert list(read_lines(tmp_path / "none")) == []
     assert cut_torn_tail(tmp_path / "none") == 0
     assert not (tmp_path / "none").exists()
 
 
-def test_what_cannot_be_read_is_a_storage_error(tmp_path):
+def test_what_cannot_be_read_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be read"):
         list(read_lines(tmp_path))
     with pytest.raises(StorageError, match="cannot be repaired"):
@@ -201,7 +203,9 @@ def test_what_cannot_be_read_is_a_storage_error(tmp_path):
     lines=st.lists(st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"")), max_size=8), data=st.data()
 )
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_cut_anywhere_a_log_reads_as_a_prefix_of_its_lines_and_goes_on(tmp_path, lines, data):
+def test_cut_anywhere_a_log_reads_as_a_prefix_of_its_lines_and_goes_on(
+    tmp_path: Path, lines: Any, data: Any
+) -> None:
     whole = b"".join(line + b"\n" for line in lines)
     path = tmp_path / "log"
     path.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
@@ -216,7 +220,7 @@ def test_cut_anywhere_a_log_reads_as_a_prefix_of_its_lines_and_goes_on(tmp_path,
     path.unlink()
 
 
-def test_a_reserve_takes_room_until_it_is_released_or_the_directory_repaired(run_dir):
+def test_a_reserve_takes_room_until_it_is_released_or_the_directory_repaired(run_dir: RunDir) -> None:
     reserve = Reserve(run_dir.reserve)
     assert run_dir.reserve.stat().st_blocks * 512 >= RESERVE_SIZES_BYTES[0]
     reserve.release()
@@ -229,7 +233,9 @@ def test_a_reserve_takes_room_until_it_is_released_or_the_directory_repaired(run
 
 
 @pytest.mark.parametrize("room", RESERVE_SIZES_BYTES[1:])
-def test_a_reserve_is_as_large_as_there_is_room_for(run_dir, monkeypatch, room):
+def test_a_reserve_is_as_large_as_there_is_room_for(
+    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, room: Any
+) -> None:
     def fallocate(fd, offset, size):
         if size > room:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -242,7 +248,9 @@ def test_a_reserve_is_as_large_as_there_is_room_for(run_dir, monkeypatch, room):
     reserve.release()
 
 
-def test_without_room_or_the_means_there_is_no_reserve(run_dir, monkeypatch):
+def test_without_room_or_the_means_there_is_no_reserve(
+    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delattr(os, "posix_fallocate")
     reserve = Reserve(run_dir.reserve)
     assert not run_dir.reserve.exists()
@@ -250,8 +258,8 @@ def test_without_room_or_the_means_there_is_no_reserve(run_dir, monkeypatch):
 
 
 def test_a_line_torn_by_a_full_disk_that_cannot_be_cut_either_is_cut_before_the_next_try(
-    tmp_path, monkeypatch
-):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = AppendLog(tmp_path / "log")
     log.append(b"one\n")
     real_write, real_truncate = os.write, os.ftruncate
@@ -277,7 +285,9 @@ def test_a_line_torn_by_a_full_disk_that_cannot_be_cut_either_is_cut_before_the_
     assert (tmp_path / "log").read_bytes() == b"one\nsecond\n"
 
 
-def test_a_line_that_is_still_being_written_ends_what_is_read(monkeypatch, tmp_path):
+def test_a_line_that_is_still_being_written_ends_what_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Its other half may be there a moment later, and is no line."""
 
     class Growing:

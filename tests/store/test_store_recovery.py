@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,15 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import RunDirError
+from runner.records import Result
 from runner.store import Journal, Results, RowSet, RunDir, read_results, recover
 from runner.store.journal import read_journal
+from tests.store.conftest import Entries
 
 ROWS = 20
 ENCODE = msgspec.json.Encoder().encode
 
 
 @pytest.fixture
-def write(run_dir, entries, line):
+def write(run_dir: RunDir, entries: Entries, line: Callable[..., Result]):
     """Write a history: `i3` intent of row 3, `r3` refused, `a3` accepted, `d3` done."""
 
     def write(history: str) -> None:
@@ -42,7 +46,7 @@ def _recover(run_dir):
     return recover(run_dir, ROWS, shown.append), shown
 
 
-def test_an_empty_directory_has_nothing_done(run_dir):
+def test_an_empty_directory_has_nothing_done(run_dir: RunDir) -> None:
     recovery, shown = _recover(run_dir)
 
     assert recovery.nothing_done
@@ -66,7 +70,9 @@ def test_an_empty_directory_has_nothing_done(run_dir):
         ("i19 a19 i18", [], [19], [18]),
     ],
 )
-def test_each_row_is_where_its_history_leaves_it(run_dir, write, history, done, still_open, unacknowledged):
+def test_each_row_is_where_its_history_leaves_it(
+    run_dir: RunDir, write: Any, history: str, done: Any, still_open: Any, unacknowledged: Any
+) -> None:
     write(history)
     recovery, shown = _recover(run_dir)
 
@@ -77,7 +83,7 @@ def test_each_row_is_where_its_history_leaves_it(run_dir, write, history, done, 
     assert recovery.nothing_done is not bool(done or still_open or unacknowledged)
 
 
-def test_an_open_job_is_followed_with_what_the_journal_knows_of_it(run_dir, write):
+def test_an_open_job_is_followed_with_what_the_journal_knows_of_it(run_dir: RunDir, write: Any) -> None:
     write("i7 a7")
     job = _recover(run_dir)[0].open[7]
 
@@ -85,14 +91,14 @@ def test_an_open_job_is_followed_with_what_the_journal_knows_of_it(run_dir, writ
     assert (job.due, job.sent, job.accepted) == (8.0, 9.0, 10.0)
 
 
-def test_a_request_of_unknown_fate_is_known_with_its_key_and_times(run_dir, write):
+def test_a_request_of_unknown_fate_is_known_with_its_key_and_times(run_dir: RunDir, write: Any) -> None:
     write("i7")
     doubt = _recover(run_dir)[0].unacknowledged[7]
 
     assert (doubt.key, doubt.due, doubt.sent) == ("key-7", 8.0, 9.0)
 
 
-def test_torn_ends_are_read_as_absent_and_a_repair_cuts_and_tells_them(run_dir, write):
+def test_torn_ends_are_read_as_absent_and_a_repair_cuts_and_tells_them(run_dir: RunDir, write: Any) -> None:
     write("i0 a0 d0 i1 a1")
     torn = (run_dir.journal, run_dir.results, run_dir.metrics, run_dir.superseded)
     for path in torn:
@@ -114,7 +120,9 @@ def test_torn_ends_are_read_as_absent_and_a_repair_cuts_and_tells_them(run_dir, 
 @pytest.mark.parametrize(
     "damage", [b"", b"{}", b"nonsense", b'{"event": "new"}', b"\x00" * 40, b'{"row": "\xff"}']
 )
-def test_a_damaged_line_in_the_middle_is_named_and_nothing_is_guessed(run_dir, write, name, damage):
+def test_a_damaged_line_in_the_middle_is_named_and_nothing_is_guessed(
+    run_dir: RunDir, write: Any, name: str, damage: bytes
+) -> None:
     write("i0 a0 d0 d1 i2 a2")
     path = getattr(run_dir, name)
     lines = path.read_bytes().split(b"\n")
@@ -126,14 +134,18 @@ def test_a_damaged_line_in_the_middle_is_named_and_nothing_is_guessed(run_dir, w
     assert told.value.exit_code == 2
 
 
-def test_a_line_of_a_later_version_with_more_fields_is_read(run_dir, line):
+def test_a_line_of_a_later_version_with_more_fields_is_read(
+    run_dir: RunDir, line: Callable[..., Result]
+) -> None:
     more = {**msgspec.to_builtins(msgspec.json.decode(ENCODE(line(3)))), "batch": "b"}
     run_dir.results.write_bytes(ENCODE(more) + b"\n")
 
     assert [result.row for result in read_results(run_dir.results)] == [3]
 
 
-def test_a_result_is_read_back_with_its_usage_and_without_its_body(run_dir, line):
+def test_a_result_is_read_back_with_its_usage_and_without_its_body(
+    run_dir: RunDir, line: Callable[..., Result]
+) -> None:
     results = Results(run_dir.results)
     results.write(line(3))
     results.write(line(4, response=None, status="rejected"))
@@ -146,7 +158,7 @@ def test_a_result_is_read_back_with_its_usage_and_without_its_body(run_dir, line
     assert without.status == "rejected"
 
 
-def test_entries_come_back_as_they_were_written_whatever_the_text(run_dir, entries):
+def test_entries_come_back_as_they_were_written_whatever_the_text(run_dir: RunDir, entries: Entries) -> None:
     journal = Journal(run_dir.journal)
     written = [
         msgspec.structs.replace(entries.intent(1), custom_id='new\nline " \u2028 \U0001f600'),
@@ -162,7 +174,7 @@ def test_entries_come_back_as_they_were_written_whatever_the_text(run_dir, entri
 
 @given(st.integers(1, 200), st.lists(st.integers(0, 250), max_size=60))
 @settings(deadline=None)
-def test_rows_is_a_set_of_the_rows_of_the_run(total, added):
+def test_rows_is_a_set_of_the_rows_of_the_run(total: Any, added: Any) -> None:
     rows, expected = RowSet(total), set()
     for row in added:
         if row < total:
@@ -173,7 +185,7 @@ def test_rows_is_a_set_of_the_rows_of_the_run(total, added):
     assert {row for row in range(300) if row in rows} == expected
 
 
-def test_a_million_rows_take_little_memory():
+def test_a_million_rows_take_little_memory() -> None:
     rows = RowSet(1_000_000)
 
     assert len(rows._bits) == 125_000
@@ -196,7 +208,9 @@ def histories(draw):
 
 @given(history=histories(), data=st.data())
 @settings(deadline=None, max_examples=80)
-def test_cut_off_at_any_byte_each_row_is_in_exactly_one_state(entries, line, history, data):
+def test_cut_off_at_any_byte_each_row_is_in_exactly_one_state(
+    entries: Entries, line: Callable[..., Result], history: Any, data: Any
+) -> None:
     make = {"i": entries.intent, "r": entries.refused, "a": entries.accepted}
     files = {"journal": b"", "results": b""}
     cut = data.draw(st.integers(0, len(history)))
@@ -229,7 +243,9 @@ def test_cut_off_at_any_byte_each_row_is_in_exactly_one_state(entries, line, his
 
 @given(history=histories(), data=st.data())
 @settings(deadline=None, max_examples=50)
-def test_after_a_power_cut_that_took_more_of_one_file_no_row_is_in_two_states(entries, line, history, data):
+def test_after_a_power_cut_that_took_more_of_one_file_no_row_is_in_two_states(
+    entries: Entries, line: Callable[..., Result], history: Any, data: Any
+) -> None:
     make = {"i": entries.intent, "r": entries.refused, "a": entries.accepted}
     journal = [ENCODE(make[what](row)) + b"\n" for what, row in history if what != "d"]
     results = [ENCODE(line(row)) + b"\n" for what, row in history if what == "d"]

@@ -1,20 +1,33 @@
 """Rows tried again by hand: a new epoch, one line a row, the old lines kept, whatever moment a kill comes."""
 
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
 
-from runner.store import Journal, Results, read_marks, read_results, recover, reopen, set_superseded_aside
+from runner.records import Result
+from runner.store import (
+    Journal,
+    Results,
+    RunDir,
+    read_marks,
+    read_results,
+    recover,
+    reopen,
+    set_superseded_aside,
+)
 from runner.store import files as files_module
 from runner.store.journal import Reopened
+from tests.store.conftest import Entries
 
 ROWS = 20
 ENDS = {0: "completed", 1: "failed", 2: "rejected", 3: "failed", 4: "uncertain"}
 
 
 @pytest.fixture
-def ended(run_dir, entries, line):
+def ended(run_dir: RunDir, entries: Entries, line: Callable[..., Result]):
     """Rows 0 to 4 ended as in ENDS; row 5 is open, row 6 of unknown fate."""
     journal, results = Journal(run_dir.journal), Results(run_dir.results)
     for row, status in ENDS.items():
@@ -34,7 +47,7 @@ def done_rows(run_dir):
     return [row for row in range(ROWS) if row in recovery.done]
 
 
-def test_only_rows_of_the_asked_statuses_are_reopened_and_other_lines_stay_as_they_are(ended):
+def test_only_rows_of_the_asked_statuses_are_reopened_and_other_lines_stay_as_they_are(ended: Any) -> None:
     before = dict(zip(ENDS, ended.results.read_bytes().splitlines(), strict=True))
 
     assert reopen(ended, ["failed", "uncertain"], ROWS, 7.0) == 3
@@ -46,19 +59,19 @@ def test_only_rows_of_the_asked_statuses_are_reopened_and_other_lines_stay_as_th
     assert (sorted(recovery.open), sorted(recovery.unacknowledged)) == ([5], [6])
 
 
-def test_rows_beyond_a_limit_are_left_alone(ended):
+def test_rows_beyond_a_limit_are_left_alone(ended: Any) -> None:
     assert reopen(ended, ["failed"], 2, 7.0) == 1
     assert done_rows(ended) == [0, 2, 3, 4]
 
 
-def test_nothing_to_reopen_changes_nothing(ended):
+def test_nothing_to_reopen_changes_nothing(ended: Any) -> None:
     before = ended.results.read_bytes(), ended.journal.read_bytes()
     assert reopen(ended, ["cancelled"], ROWS, 7.0) == 0
     assert (ended.results.read_bytes(), ended.journal.read_bytes()) == before
     assert not ended.superseded.exists()
 
 
-def test_what_the_journal_says_of_an_earlier_epoch_no_longer_counts(ended, entries):
+def test_what_the_journal_says_of_an_earlier_epoch_no_longer_counts(ended: Any, entries: Entries) -> None:
     reopen(ended, ["failed"], ROWS, 7.0)
     journal = Journal(ended.journal)
     journal.write(msgspec.structs.replace(entries.intent(3), epoch=1))
@@ -69,7 +82,9 @@ def test_what_the_journal_says_of_an_earlier_epoch_no_longer_counts(ended, entri
     assert recovery.epochs == {1: 1, 3: 1}
 
 
-def test_a_row_may_be_tried_again_and_again_and_every_last_word_is_kept(ended, line):
+def test_a_row_may_be_tried_again_and_again_and_every_last_word_is_kept(
+    ended: Any, line: Callable[..., Result]
+) -> None:
     for epoch in (1, 2, 3):
         assert reopen(ended, ["failed"], 2, 7.0) == 1
         results = Results(ended.results)
@@ -86,7 +101,9 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("calls_left", range(30))
-def test_killed_between_any_two_writes_it_is_finished_by_the_next_start(ended, monkeypatch, calls_left):
+def test_killed_between_any_two_writes_it_is_finished_by_the_next_start(
+    ended: Any, monkeypatch: pytest.MonkeyPatch, calls_left: Any
+) -> None:
     left = calls_left
 
     def counted(function):
@@ -122,7 +139,7 @@ def test_killed_between_any_two_writes_it_is_finished_by_the_next_start(ended, m
     )
 
 
-def test_a_mark_says_how_the_row_had_ended(ended):
+def test_a_mark_says_how_the_row_had_ended(ended: Any) -> None:
     reopen(ended, ["rejected"], ROWS, 7.0)
     last = ended.journal.read_bytes().splitlines()[-1]
     assert msgspec.json.decode(last, type=Reopened) == Reopened(row=2, epoch=1, status="rejected", at=7.0)

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import yaml
 
-from runner.config import load
+from runner.config import RunConfig, load
 from runner.errors import RunDirError, StorageError
 from runner.source import Survey
 from runner.store import RunDir, check_unchanged
@@ -24,7 +25,7 @@ HOLD = (
 
 
 @pytest.fixture
-def holder(run_dir):
+def holder(run_dir: RunDir):
     """Another process that holds the run directory until it is killed."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, run_dir.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -34,14 +35,14 @@ def holder(run_dir):
         process.kill()
 
 
-def test_a_directory_that_another_process_holds_is_refused_with_its_pid(run_dir, holder):
+def test_a_directory_that_another_process_holds_is_refused_with_its_pid(run_dir: RunDir, holder: Any) -> None:
     assert run_dir.is_held
     with pytest.raises(RunDirError, match=rf"another process \(pid {holder.pid}\)") as told:
         run_dir.lock()
     assert told.value.exit_code == 2
 
 
-def test_a_killed_process_holds_nothing(run_dir, holder):
+def test_a_killed_process_holds_nothing(run_dir: RunDir, holder: Any) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.wait()
 
@@ -53,7 +54,9 @@ def test_a_killed_process_holds_nothing(run_dir, holder):
     assert not run_dir.is_held
 
 
-def test_two_holders_in_one_process_exclude_each_other_and_unlocking_twice_is_harmless(run_dir):
+def test_two_holders_in_one_process_exclude_each_other_and_unlocking_twice_is_harmless(
+    run_dir: RunDir,
+) -> None:
     run_dir.lock()
     with pytest.raises(RunDirError, match="another process"):
         RunDir(run_dir.path).lock()
@@ -62,7 +65,7 @@ def test_two_holders_in_one_process_exclude_each_other_and_unlocking_twice_is_ha
     RunDir(run_dir.path).lock()
 
 
-def test_locking_makes_the_directory_and_a_file_in_its_way_is_told(tmp_path):
+def test_locking_makes_the_directory_and_a_file_in_its_way_is_told(tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path / "runs" / "deep" / "test")
     run_dir.lock()
     run_dir.unlock()
@@ -74,12 +77,12 @@ def test_locking_makes_the_directory_and_a_file_in_its_way_is_told(tmp_path):
         RunDir(tmp_path / "file" / "test").lock()
 
 
-def test_asking_whether_a_directory_is_held_makes_nothing(tmp_path):
+def test_asking_whether_a_directory_is_held_makes_nothing(tmp_path: Path) -> None:
     assert not RunDir(tmp_path / "none").is_held
     assert not (tmp_path / "none").exists()
 
 
-def test_earlier_runs_are_set_aside_under_the_first_free_number(run_dir):
+def test_earlier_runs_are_set_aside_under_the_first_free_number(run_dir: RunDir) -> None:
     run_dir.path.with_name("test.2").mkdir()
     run_dir.lock()
     for expected in ("test.1", "test.3", "test.4"):
@@ -98,12 +101,14 @@ def test_earlier_runs_are_set_aside_under_the_first_free_number(run_dir):
     run_dir.unlock()
 
 
-def test_a_directory_that_cannot_be_set_aside_is_told(tmp_path):
+def test_a_directory_that_cannot_be_set_aside_is_told(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be set aside"):
         RunDir(tmp_path / "none").set_aside()
 
 
-def test_a_new_run_has_its_config_and_a_manifest_that_is_read_back(run_dir, config, survey):
+def test_a_new_run_has_its_config_and_a_manifest_that_is_read_back(
+    run_dir: RunDir, config: RunConfig, survey: Survey
+) -> None:
     made = run_dir.create(config, survey, "sekret-123456")
 
     assert run_dir.exists
@@ -112,7 +117,9 @@ def test_a_new_run_has_its_config_and_a_manifest_that_is_read_back(run_dir, conf
     assert load(run_dir.config, environ={}) == config
 
 
-def test_the_key_is_in_no_file_and_two_runs_do_not_show_that_they_share_it(run_dir, tmp_path, config, survey):
+def test_the_key_is_in_no_file_and_two_runs_do_not_show_that_they_share_it(
+    run_dir: RunDir, tmp_path: Path, config: RunConfig, survey: Survey
+) -> None:
     other = RunDir(tmp_path / "other")
     other.path.mkdir()
     one, two = (d.create(config, survey, "sekret-123456") for d in (run_dir, other))
@@ -122,7 +129,9 @@ def test_the_key_is_in_no_file_and_two_runs_do_not_show_that_they_share_it(run_d
     assert one.run_id != two.run_id
 
 
-def test_dollars_in_the_config_survive_into_the_resolved_config(run_dir, config, survey):
+def test_dollars_in_the_config_survive_into_the_resolved_config(
+    run_dir: RunDir, config: RunConfig, survey: Survey
+) -> None:
     priced = config.model_copy(update={"request": {"model": "m", "user": "${HOME} $$ $5"}})
     run_dir.create(priced, survey, "key")
 
@@ -137,7 +146,9 @@ def test_dollars_in_the_config_survive_into_the_resolved_config(run_dir, config,
         ({"target": {"idempotency_header": None}}, "target.idempotency_header"),
     ],
 )
-def test_a_changed_setting_is_refused_by_its_name(run_dir, config, survey, changes, named):
+def test_a_changed_setting_is_refused_by_its_name(
+    run_dir: RunDir, config: RunConfig, survey: Survey, changes: dict[str, Any], named: str
+) -> None:
     manifest = run_dir.create(config, survey, "key")
     changed = type(config).model_validate({**config.model_dump(), **changes})
 
@@ -149,7 +160,9 @@ def test_a_changed_setting_is_refused_by_its_name(run_dir, config, survey, chang
     assert "--new" in problem.hint
 
 
-def test_a_changed_input_and_another_key_are_named_without_showing_the_key(run_dir, config, survey):
+def test_a_changed_input_and_another_key_are_named_without_showing_the_key(
+    run_dir: RunDir, config: RunConfig, survey: Survey
+) -> None:
     manifest = run_dir.create(config, survey, "sekret-123456")
 
     with pytest.raises(RunDirError) as told:
@@ -160,7 +173,7 @@ def test_a_changed_input_and_another_key_are_named_without_showing_the_key(run_d
     assert "sekret" not in said
 
 
-def test_what_makes_no_other_requests_may_change(run_dir, config, survey):
+def test_what_makes_no_other_requests_may_change(run_dir: RunDir, config: RunConfig, survey: Survey) -> None:
     manifest = run_dir.create(config, survey, "key")
     changed = config.model_dump()
     changed["request"] = {"metadata": {"a": 2, "b": 1}, "model": "m"}
@@ -173,14 +186,14 @@ def test_what_makes_no_other_requests_may_change(run_dir, config, survey):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe"])
-def test_a_damaged_manifest_is_told_by_its_path(run_dir, content):
+def test_a_damaged_manifest_is_told_by_its_path(run_dir: RunDir, content: bytes) -> None:
     run_dir.manifest.write_bytes(content)
 
     with pytest.raises(RunDirError, match=r"manifest\.json: is not the manifest of a run"):
         run_dir.read_manifest()
 
 
-def test_a_manifest_of_another_format_is_refused(run_dir, config, survey):
+def test_a_manifest_of_another_format_is_refused(run_dir: RunDir, config: RunConfig, survey: Survey) -> None:
     made = run_dir.create(config, survey, "key")
     run_dir.manifest.write_bytes(msgspec.json.encode(msgspec.structs.replace(made, format=99)))
 
@@ -188,14 +201,16 @@ def test_a_manifest_of_another_format_is_refused(run_dir, config, survey):
         run_dir.read_manifest()
 
 
-def test_a_manifest_may_have_fields_of_a_later_version(run_dir, config, survey):
+def test_a_manifest_may_have_fields_of_a_later_version(
+    run_dir: RunDir, config: RunConfig, survey: Survey
+) -> None:
     made = run_dir.create(config, survey, "key")
     run_dir.manifest.write_bytes(msgspec.json.encode({**msgspec.to_builtins(made), "later": 1}))
 
     assert run_dir.read_manifest() == made
 
 
-def test_a_run_exists_only_once_its_manifest_is_written(run_dir, config):
+def test_a_run_exists_only_once_its_manifest_is_written(run_dir: RunDir, config: RunConfig) -> None:
     run_dir.manifest.with_name(".manifest.json.tmp").mkdir()  # so that the manifest cannot be written
 
     with pytest.raises(StorageError):

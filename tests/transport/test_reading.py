@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from email.utils import formatdate
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -83,7 +83,7 @@ def is_a_line_of_json(body: bytes) -> bool:
 
 @settings(deadline=None, max_examples=200)
 @given(status=STATUSES, headers=HEADERS, body=BODIES)
-def test_any_answer_to_a_post_is_a_typed_outcome(status, headers, body):
+def test_any_answer_to_a_post_is_a_typed_outcome(status: Any, headers: Any, body: Any) -> None:
     outcome = read_submit(status, headers, body, NOW)
     assert isinstance(outcome, get_args(SubmitOutcome))
     assert msgspec.json.encode(outcome)
@@ -95,7 +95,7 @@ def test_any_answer_to_a_post_is_a_typed_outcome(status, headers, body):
 
 @settings(deadline=None, max_examples=200)
 @given(status=STATUSES, headers=HEADERS, body=BODIES)
-def test_any_answer_to_a_get_is_a_typed_outcome(status, headers, body):
+def test_any_answer_to_a_get_is_a_typed_outcome(status: Any, headers: Any, body: Any) -> None:
     outcome = read_retrieve(status, headers, body, NOW)
     assert isinstance(outcome, get_args(RetrieveOutcome))
     assert msgspec.json.encode(outcome)
@@ -105,7 +105,7 @@ def test_any_answer_to_a_get_is_a_typed_outcome(status, headers, body):
 
 @settings(deadline=None, max_examples=200)
 @given(status=STATUSES, headers=HEADERS, body=BODIES)
-def test_any_answer_to_a_cancellation_is_a_typed_outcome(status, headers, body):
+def test_any_answer_to_a_cancellation_is_a_typed_outcome(status: Any, headers: Any, body: Any) -> None:
     outcome = read_cancel(status, headers, body, NOW)
     assert isinstance(outcome, get_args(CancelOutcome))
     assert msgspec.json.encode(outcome)
@@ -118,7 +118,9 @@ BATCH_READERS = {read_create: CreateOutcome, read_statuses: BatchOutcome, read_l
 
 @settings(deadline=None, max_examples=300)
 @given(reader=st.sampled_from(list(BATCH_READERS)), status=STATUSES, headers=HEADERS, body=BODIES)
-def test_any_answer_about_batches_is_a_typed_outcome(reader, status, headers, body):
+def test_any_answer_about_batches_is_a_typed_outcome(
+    reader: Any, status: Any, headers: Any, body: Any
+) -> None:
     outcome = reader(status, headers, body, NOW)
     assert isinstance(outcome, get_args(BATCH_READERS[reader]))
     assert msgspec.json.encode(outcome)
@@ -133,7 +135,7 @@ def test_any_answer_about_batches_is_a_typed_outcome(reader, status, headers, bo
     output=ANYTHING,
     indent=st.sampled_from([None, 2]),
 )
-def test_a_done_job_is_never_lost_whatever_its_output(job_id, output, indent):
+def test_a_done_job_is_never_lost_whatever_its_output(job_id: Any, output: Any, indent: Any) -> None:
     finite = msgspec.json.decode(msgspec.json.encode({"output": output}, order=None))
     body = json.dumps({"id": job_id, "status": "completed", **finite}, indent=indent).encode()
     outcome = read_retrieve(200, {}, body, NOW)
@@ -143,7 +145,7 @@ def test_a_done_job_is_never_lost_whatever_its_output(job_id, output, indent):
 
 @settings(deadline=None)
 @given(said=st.text() | st.floats().map(str) | st.integers().map(str), date=st.none() | st.text())
-def test_a_wait_is_a_finite_time_to_come_or_none(said, date):
+def test_a_wait_is_a_finite_time_to_come_or_none(said: Any, date: Any) -> None:
     for name in ("retry-after", "retry-after-ms"):
         wait_s = read_retry_after({name: said} | ({} if date is None else {"date": date}), NOW)
         assert wait_s is None or 0.0 <= wait_s < float("inf")
@@ -159,7 +161,9 @@ def test_a_wait_is_a_finite_time_to_come_or_none(said, date):
         "Sun, 15 Jun 2025 15:07:10 -0000",
     ],
 )
-def test_a_date_in_any_form_of_http_is_universal_time(monkeypatch, zone, said):
+def test_a_date_in_any_form_of_http_is_universal_time(
+    monkeypatch: pytest.MonkeyPatch, zone: str, said: str
+) -> None:
     with monkeypatch.context() as elsewhere:
         elsewhere.setenv("TZ", zone)
         time.tzset()
@@ -170,25 +174,25 @@ def test_a_date_in_any_form_of_http_is_universal_time(monkeypatch, zone, said):
 
 @settings(deadline=None)
 @given(skew_s=st.integers(-(10**9), 10**9), wait_s=st.integers(-1000, 100_000))
-def test_a_date_is_a_wait_by_the_clock_of_the_service_however_wrong_that_is(skew_s, wait_s):
+def test_a_date_is_a_wait_by_the_clock_of_the_service_however_wrong_that_is(skew_s: Any, wait_s: Any) -> None:
     sent = NOW + skew_s
     headers = {"date": formatdate(sent, usegmt=True), "retry-after": formatdate(sent + wait_s, usegmt=True)}
     assert read_retry_after(headers, NOW) == max(wait_s, 0)
 
 
 @pytest.mark.parametrize("date", [None, "", "soon", "1750003600", "Sun, 99 Jun 2025 15:06:40 GMT"])
-def test_a_date_is_a_wait_by_the_local_clock_where_the_service_tells_no_time(date):
+def test_a_date_is_a_wait_by_the_local_clock_where_the_service_tells_no_time(date: str | None) -> None:
     headers = {"retry-after": formatdate(NOW + 30, usegmt=True)} | ({} if date is None else {"date": date})
     assert read_retry_after(headers, NOW) == 30.0
 
 
 @pytest.mark.parametrize("said", ["7", "7.5", "-1"])
-def test_seconds_are_seconds_whatever_time_the_service_tells(said):
+def test_seconds_are_seconds_whatever_time_the_service_tells(said: str) -> None:
     headers = {"retry-after": said, "date": formatdate(NOW + 3600, usegmt=True)}
     assert read_retry_after(headers, NOW) == max(float(said), 0.0)
 
 
-def test_unreadable_milliseconds_leave_the_seconds():
+def test_unreadable_milliseconds_leave_the_seconds() -> None:
     assert read_retry_after({"retry-after-ms": "soon", "retry-after": "7"}, NOW) == 7.0
 
 
@@ -211,13 +215,13 @@ USAGES = {
 
 
 @pytest.mark.parametrize("name", USAGES)
-def test_usage_is_what_can_be_read_and_else_zero(name):
+def test_usage_is_what_can_be_read_and_else_zero(name: Any) -> None:
     raw, usage = USAGES[name]
     assert read_usage(msgspec.Raw(raw)) == usage
 
 
 @pytest.mark.parametrize("usage", ["null", "[]", '"x"', "7", '{"input_tokens":{}}', '{"input_tokens":1e30}'])
-def test_a_malformed_usage_never_costs_the_result(usage):
+def test_a_malformed_usage_never_costs_the_result(usage: str) -> None:
     body = f'{{"id":"r","status":"completed","usage":{usage}}}'.encode()
     outcome = read_retrieve(200, {}, body, NOW)
     assert isinstance(outcome, Done)
@@ -239,7 +243,7 @@ WHYS = {
 
 
 @pytest.mark.parametrize("name", WHYS)
-def test_a_job_that_ended_badly_says_why(name):
+def test_a_job_that_ended_badly_says_why(name: Any) -> None:
     rest, kind, said = WHYS[name]
     outcome = read_retrieve(200, {}, f'{{"id":"r","status":{rest}}}'.encode(), NOW)
     assert isinstance(outcome, Done)
@@ -247,18 +251,18 @@ def test_a_job_that_ended_badly_says_why(name):
     assert said in outcome.failure.message
 
 
-def test_numbers_out_of_range_pass_through_as_received():
+def test_numbers_out_of_range_pass_through_as_received() -> None:
     body = b'{"id":"r","status":"completed","x":1e999,"y":' + b"9" * 400 + b"}"
     assert bytes(read_retrieve(200, {}, body, NOW).reply.body) == body
 
 
-def test_an_error_that_holds_half_an_emoji_keeps_its_message():
+def test_an_error_that_holds_half_an_emoji_keeps_its_message() -> None:
     outcome = read_submit(400, {}, b'{"error":{"message":"bad \\ud83d","code":"c"}}', NOW)
     assert isinstance(outcome, Rejected)
     assert outcome.failure.code == "c"
     assert outcome.failure.message.startswith("bad ")
 
 
-def test_a_long_message_is_cut():
+def test_a_long_message_is_cut() -> None:
     body = json.dumps({"error": {"message": "x" * 100_000}}).encode()
     assert len(read_submit(400, {}, body, NOW).failure.message) <= 1000

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
 
 from runner.records import Usage
 from runner.transport.outcomes import Accepted, Done, Pending, Transient
+from tests.transport.conftest import Http
 
 WORDS = {
     "completed": "completed",
@@ -26,14 +29,18 @@ VERBS = pytest.mark.parametrize("verb", ["POST", "GET"])
 
 
 @pytest.mark.parametrize("word", PENDING_WORDS)
-def test_a_job_that_is_not_done_is_accepted_and_then_pending(ask, http, word):
+def test_a_job_that_is_not_done_is_accepted_and_then_pending(
+    ask: Callable[..., Any], http: type[Http], word: Any
+) -> None:
     assert ask("POST", http.job(word, 202)) == Accepted(id="resp_1")
     assert ask("GET", http.job(word)) == Pending()
 
 
 @VERBS
 @pytest.mark.parametrize("word", WORDS)
-def test_a_done_word_in_any_case_is_done_at_once(ask, http, verb, word):
+def test_a_done_word_in_any_case_is_done_at_once(
+    ask: Callable[..., Any], http: type[Http], verb: Any, word: Any
+) -> None:
     outcome = ask(verb, http.job(word))
     assert isinstance(outcome, Done)
     assert outcome.status == WORDS[word]
@@ -41,12 +48,16 @@ def test_a_done_word_in_any_case_is_done_at_once(ask, http, verb, word):
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])
-def test_a_post_may_be_answered_with_any_success(ask, http, status):
+def test_a_post_may_be_answered_with_any_success(
+    ask: Callable[..., Any], http: type[Http], status: int
+) -> None:
     assert ask("POST", http.job("queued", status)) == Accepted(id="resp_1")
 
 
 @VERBS
-def test_the_reply_holds_status_request_id_and_the_bytes_as_received(ask, http, verb):
+def test_the_reply_holds_status_request_id_and_the_bytes_as_received(
+    ask: Callable[..., Any], http: type[Http], verb: Any
+) -> None:
     body = b'{"object" : "response","id":"resp_1","status":"completed", "x":1.50,"y":"\\u00e9\\/"}'
     outcome = ask(verb, http.raw(body, headers={"X-Request-Id": "req_7"}))
     assert outcome.reply.status_code == 200
@@ -54,13 +65,15 @@ def test_the_reply_holds_status_request_id_and_the_bytes_as_received(ask, http, 
     assert bytes(outcome.reply.body) == body
 
 
-def test_without_a_request_id_the_reply_has_none(ask, http):
+def test_without_a_request_id_the_reply_has_none(ask: Callable[..., Any], http: type[Http]) -> None:
     assert ask("GET", http.job("completed")).reply.request_id is None
 
 
 @VERBS
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
-def test_a_pretty_printed_body_becomes_one_line(ask, http, verb, newline):
+def test_a_pretty_printed_body_becomes_one_line(
+    ask: Callable[..., Any], http: type[Http], verb: Any, newline: str
+) -> None:
     value = {"id": "resp_1", "status": "completed", "output": [{"text": "two\nlines"}]}
     pretty = json.dumps(value, indent=4).replace("\n", newline) + newline
     line = bytes(ask(verb, http.raw(pretty.encode())).reply.body)
@@ -80,7 +93,9 @@ MENDED = {
 
 @VERBS
 @pytest.mark.parametrize("name", MENDED)
-def test_json_as_python_services_write_it_is_mended_and_kept(ask, http, verb, name):
+def test_json_as_python_services_write_it_is_mended_and_kept(
+    ask: Callable[..., Any], http: type[Http], verb: Any, name: Any
+) -> None:
     body, key, value = MENDED[name]
     outcome = ask(verb, http.raw(body))
     assert isinstance(outcome, Done)
@@ -88,14 +103,16 @@ def test_json_as_python_services_write_it_is_mended_and_kept(ask, http, verb, na
 
 
 @VERBS
-def test_ten_megabytes_arrive_whole(ask, http, verb):
+def test_ten_megabytes_arrive_whole(ask: Callable[..., Any], http: type[Http], verb: Any) -> None:
     body = json.dumps({"id": "resp_1", "status": "completed", "text": "x" * 10_000_000}).encode()
     assert bytes(ask(verb, http.raw(body)).reply.body) == body
 
 
 @VERBS
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_a_compressed_answer_is_read(ask, http, verb, coding):
+def test_a_compressed_answer_is_read(
+    ask: Callable[..., Any], http: type[Http], verb: Any, coding: str
+) -> None:
     body = b'{"id":"resp_1","status":"completed"}'
     packed = gzip.compress(body) if coding == "gzip" else zlib.compress(body)
     outcome = ask(verb, http.raw(packed, headers={"Content-Encoding": coding}))
@@ -105,27 +122,31 @@ def test_a_compressed_answer_is_read(ask, http, verb, coding):
 @pytest.mark.parametrize(
     "content_type", ["text/html", "text/plain; charset=latin-1", "application/octet-stream"]
 )
-def test_the_content_type_of_a_success_is_not_believed(ask, http, content_type):
+def test_the_content_type_of_a_success_is_not_believed(
+    ask: Callable[..., Any], http: type[Http], content_type: str
+) -> None:
     body = '{"id":"resp_1","status":"completed","t":"Zoë"}'.encode()
     outcome = ask("GET", http.raw(body, headers={"Content-Type": content_type}))
     assert bytes(outcome.reply.body) == body
 
 
 @VERBS
-def test_an_answer_without_a_length_ends_with_its_connection(ask, http, verb):
+def test_an_answer_without_a_length_ends_with_its_connection(
+    ask: Callable[..., Any], http: type[Http], verb: Any
+) -> None:
     body = b'{"id":"resp_1","status":"completed"}'
     outcome = ask(verb, http.step(b"HTTP/1.1 200 OK\r\n\r\n" + body, "close"))
     assert bytes(outcome.reply.body) == body
 
 
 @VERBS
-def test_chunks_are_put_together(ask, http, verb):
+def test_chunks_are_put_together(ask: Callable[..., Any], http: type[Http], verb: Any) -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     outcome = ask(verb, http.step(head + b'8\r\n{"id":"r\r\n1c\r\nesp_1","status":"completed"}\r\n0\r\n\r\n'))
     assert bytes(outcome.reply.body) == b'{"id":"resp_1","status":"completed"}'
 
 
-def test_usage_is_read_from_a_done_job(ask, http):
+def test_usage_is_read_from_a_done_job(ask: Callable[..., Any], http: type[Http]) -> None:
     usage = {
         "input_tokens": 100,
         "input_tokens_details": {"cached_tokens": 40},
@@ -138,7 +159,9 @@ def test_usage_is_read_from_a_done_job(ask, http):
 
 
 @pytest.mark.parametrize("octets", [b"\xff", b"caf\xc3\xa9", b"\x80\xfe"])
-def test_a_request_id_of_any_bytes_can_be_written_to_the_results(ask, http, octets):
+def test_a_request_id_of_any_bytes_can_be_written_to_the_results(
+    ask: Callable[..., Any], http: type[Http], octets: bytes
+) -> None:
     answer = http.raw(
         b'{"id":"resp_1","status":"completed"}', headers={"X-Request-Id": "req-" + octets.decode("latin-1")}
     )
@@ -147,14 +170,14 @@ def test_a_request_id_of_any_bytes_can_be_written_to_the_results(ask, http, octe
     assert b"req-" in msgspec.json.encode(outcome)
 
 
-def test_an_answer_about_another_job_is_none(ask, http):
+def test_an_answer_about_another_job_is_none(ask: Callable[..., Any], http: type[Http]) -> None:
     outcome = ask("GET", http.json({"id": "resp_2", "status": "completed", "output": []}))
     assert isinstance(outcome, Transient)
     assert (outcome.cause, outcome.ambiguous) == ("other_job", False)
     assert "another job, 'resp_2'" in outcome.failure.message
 
 
-def test_a_number_for_an_id_is_as_good_as_its_digits(talk, http):
+def test_a_number_for_an_id_is_as_good_as_its_digits(talk: Callable[..., Any], http: type[Http]) -> None:
     async def conversation(transport, service):
         return await transport.submit(b"{}", "key"), await transport.retrieve("7")
 

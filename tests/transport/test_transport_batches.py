@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
@@ -23,6 +25,7 @@ from runner.transport.outcomes import (
     Unauthorised,
     Unsupported,
 )
+from tests.transport.conftest import Http
 
 VERBS = ["CREATE", "LOOK", "RESULT", "LIST"]
 ALL = pytest.mark.parametrize("verb", VERBS)
@@ -53,7 +56,9 @@ def asked(talk, http, exchange, **options):
 
 
 @pytest.mark.parametrize("path", ["", "/v1", "/gateway/openai/v1"])
-def test_a_look_is_a_bare_get_with_the_key(talk, http, api_key, path):
+def test_a_look_is_a_bare_get_with_the_key(
+    talk: Callable[..., Any], http: type[Http], api_key: str, path: str
+) -> None:
     calls = {
         "/batches/batch_1": lambda transport: transport.look_at_batch("batch_1"),
         "/batches/batch_1/row-1": lambda transport: transport.batch_result("batch_1", "row-1"),
@@ -69,7 +74,9 @@ def test_a_look_is_a_bare_get_with_the_key(talk, http, api_key, path):
 
 
 @pytest.mark.parametrize("odd", ODD_IDS)
-def test_odd_ids_stay_one_segment_of_the_path_or_one_value(talk, http, odd):
+def test_odd_ids_stay_one_segment_of_the_path_or_one_value(
+    talk: Callable[..., Any], http: type[Http], odd: Any
+) -> None:
     *path, look = asked(talk, http, lambda transport: transport.look_at_batch(odd)).target.split("/")
     assert (path, unquote(look)) == (["", "v1", "batches"], odd)
 
@@ -91,7 +98,9 @@ COUNTS = {"2": 2, "0": 0, '{"total":3,"completed":1}': 3, "null": None, '"2"': N
 
 
 @pytest.mark.parametrize("counts", COUNTS)
-def test_a_count_is_a_number_or_a_total_and_else_unknown(ask, http, counts):
+def test_a_count_is_a_number_or_a_total_and_else_unknown(
+    ask: Callable[..., Any], http: type[Http], counts: Any
+) -> None:
     body = batch(counts.encode())
     assert ask("CREATE", http.raw(body)) == Created(id="batch_1", count=COUNTS[counts])
 
@@ -100,22 +109,24 @@ def test_a_count_is_a_number_or_a_total_and_else_unknown(ask, http, counts):
 @pytest.mark.parametrize(
     ("body", "batch_id"), [(b'{"id":"batch_1"}', "batch_1"), (b'{"id":7,"label":[],"created_at":{}}', "7")]
 )
-def test_a_batch_is_created_whatever_else_the_answer_lacks(ask, http, status, body, batch_id):
+def test_a_batch_is_created_whatever_else_the_answer_lacks(
+    ask: Callable[..., Any], http: type[Http], status: int, body: bytes, batch_id: str
+) -> None:
     assert ask("CREATE", http.raw(body, status)) == Created(id=batch_id, count=None)
 
 
-def test_the_map_of_statuses_is_handed_on_as_received(ask, http):
+def test_the_map_of_statuses_is_handed_on_as_received(ask: Callable[..., Any], http: type[Http]) -> None:
     outcome = ask("LOOK", http.raw(b"\n" + batch() + b"\n"))
     assert isinstance(outcome, Statuses)
     assert bytes(outcome.status_map) == MAP
 
 
 @pytest.mark.parametrize("body", [b'{"id":"batch_1","request_counts":2}', batch(status_map=b"null")])
-def test_without_a_map_nothing_is_done_yet(ask, http, body):
+def test_without_a_map_nothing_is_done_yet(ask: Callable[..., Any], http: type[Http], body: Any) -> None:
     assert bytes(ask("LOOK", http.raw(body)).status_map) == b"{}"
 
 
-def test_a_map_of_100_000_requests_is_read(ask, http):
+def test_a_map_of_100_000_requests_is_read(ask: Callable[..., Any], http: type[Http]) -> None:
     statuses = {f"row-{n}": {"status": "PENDING"} for n in range(100_000)}
     outcome = ask("LOOK", http.json({"request_status": statuses, "id": "batch_1"}))
     assert msgspec.json.decode(outcome.status_map) == statuses
@@ -131,20 +142,24 @@ def test_a_map_of_100_000_requests_is_read(ask, http):
         (batch(status_map=b'{"row-1":'), "not_json"),
     ],
 )
-def test_a_look_that_does_not_tell_how_the_batch_stands_is_transient(ask, http, body, cause):
+def test_a_look_that_does_not_tell_how_the_batch_stands_is_transient(
+    ask: Callable[..., Any], http: type[Http], body: Any, cause: str
+) -> None:
     outcome = ask("LOOK", http.raw(body))
     assert isinstance(outcome, Transient)
     assert (outcome.cause, outcome.ambiguous, outcome.failure.status_code) == (cause, False, 200)
     assert len(outcome.failure.message) < 500
 
 
-def test_a_map_that_python_wrote_is_mended(ask, http):
+def test_a_map_that_python_wrote_is_mended(ask: Callable[..., Any], http: type[Http]) -> None:
     outcome = ask("LOOK", http.raw(b"\xef\xbb\xbf" + batch(status_map=b'{"row-1":{"status":NaN}}')))
     assert msgspec.json.decode(outcome.status_map) == {"row-1": {"status": None}}
 
 
 @pytest.mark.parametrize(("word", "ended"), [("completed", "completed"), ("FAILED", "failed")])
-def test_a_result_is_the_response_object_under_an_id_of_its_own(ask, http, word, ended):
+def test_a_result_is_the_response_object_under_an_id_of_its_own(
+    ask: Callable[..., Any], http: type[Http], word: str, ended: str
+) -> None:
     body = {"id": "resp_9", "status": word, "usage": {"input_tokens": 3}}
     outcome = ask("RESULT", http.json(body, headers={"X-Request-Id": "req_1"}))
     assert isinstance(outcome, Done)
@@ -152,7 +167,7 @@ def test_a_result_is_the_response_object_under_an_id_of_its_own(ask, http, word,
     assert msgspec.json.decode(outcome.reply.body) == body
 
 
-def test_a_result_that_is_not_there_yet_is_pending(ask, http):
+def test_a_result_that_is_not_there_yet_is_pending(ask: Callable[..., Any], http: type[Http]) -> None:
     assert ask("RESULT", http.json({"id": "resp_9", "status": "in_progress"})) == Pending()
 
 
@@ -164,7 +179,9 @@ ENTRIES = [
 
 
 @pytest.mark.parametrize("envelope", [ENTRIES, {"object": "list", "data": ENTRIES, "has_more": False}])
-def test_a_list_is_an_array_bare_or_under_data(ask, http, envelope):
+def test_a_list_is_an_array_bare_or_under_data(
+    ask: Callable[..., Any], http: type[Http], envelope: Any
+) -> None:
     assert ask("LIST", http.json(envelope)) == Listing(
         (
             BatchEntry("batch_2", "nightly-2", 1_750_000_000.0, 3),
@@ -175,13 +192,13 @@ def test_a_list_is_an_array_bare_or_under_data(ask, http, envelope):
 
 
 @pytest.mark.parametrize("created", [True, -1, 10**400, 1e300, None, []])
-def test_a_time_that_is_none_is_unknown(ask, http, created):
+def test_a_time_that_is_none_is_unknown(ask: Callable[..., Any], http: type[Http], created: Any) -> None:
     (entry,) = ask("LIST", http.json([{"id": "batch_1", "created_at": created}])).batches
     assert entry.created_at is None
 
 
 @pytest.mark.parametrize("empty", [[], {"data": []}, None, {"data": None}])
-def test_a_list_may_be_empty(ask, http, empty):
+def test_a_list_may_be_empty(ask: Callable[..., Any], http: type[Http], empty: Any) -> None:
     assert ask("LIST", http.json(empty)) == Listing(())
 
 
@@ -190,7 +207,9 @@ def test_a_list_may_be_empty(ask, http, empty):
     [{}, {"data": {}}, {"data": [3]}, ["batch_1"], [{"id": None}], [{"id": ""}],
      [{"id": ".."}], [{"label": "x"}], [{"id": []}], [[]], 7, "batch_1"],
 )  # fmt: skip
-def test_json_of_another_shape_is_a_list_that_is_not_to_be_had(ask, http, body):
+def test_json_of_another_shape_is_a_list_that_is_not_to_be_had(
+    ask: Callable[..., Any], http: type[Http], body: Any
+) -> None:
     outcome = ask("LIST", http.json(body))
     assert isinstance(outcome, Unsupported)
     assert (outcome.failure.type, outcome.failure.status_code) == ("not_object", 200)
@@ -198,20 +217,26 @@ def test_json_of_another_shape_is_a_list_that_is_not_to_be_had(ask, http, body):
 
 @pytest.mark.parametrize("status", [404, 405, 501])
 @pytest.mark.parametrize("body", [json.dumps(ENVELOPE).encode(), PAGE, b"", b"404 page not found"])
-def test_a_service_that_does_not_list_says_so_in_any_form(ask, http, status, body):
+def test_a_service_that_does_not_list_says_so_in_any_form(
+    ask: Callable[..., Any], http: type[Http], status: int, body: Any
+) -> None:
     outcome = ask("LIST", http.raw(body, status))
     assert isinstance(outcome, Unsupported)
     assert outcome.failure.status_code == status
 
 
 @pytest.mark.parametrize("status", [400, 410, 422])
-def test_any_no_of_the_services_own_is_a_list_that_is_not_to_be_had(ask, http, status):
+def test_any_no_of_the_services_own_is_a_list_that_is_not_to_be_had(
+    ask: Callable[..., Any], http: type[Http], status: int
+) -> None:
     assert isinstance(ask("LIST", http.json(ENVELOPE, status)), Unsupported)
     assert isinstance(ask("LIST", http.raw(PAGE, status)), Transient)
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 410, 413, 422])
-def test_a_refused_batch_is_rejected_and_what_is_wrong_in_it_named(ask, http, status):
+def test_a_refused_batch_is_rejected_and_what_is_wrong_in_it_named(
+    ask: Callable[..., Any], http: type[Http], status: int
+) -> None:
     outcome = ask("CREATE", http.json(ENVELOPE, status))
     assert isinstance(outcome, Rejected)
     assert (outcome.failure.message, outcome.failure.status_code) == ("No such thing.", status)
@@ -222,17 +247,21 @@ def test_a_refused_batch_is_rejected_and_what_is_wrong_in_it_named(ask, http, st
 @pytest.mark.parametrize(
     "body", [{"error": {"message": "no", "param": 3}}, {"error": "no"}, {"param": "x"}, {"error": {"x": 1}}]
 )
-def test_only_an_envelope_names_what_is_wrong(ask, http, verb, body):
+def test_only_an_envelope_names_what_is_wrong(
+    ask: Callable[..., Any], http: type[Http], verb: str, body: dict[str, Any]
+) -> None:
     assert ask(verb, http.json(body, 400)).param is None
 
 
 @pytest.mark.parametrize("verb", ["POST", "CANCEL"])
-def test_other_refusals_name_what_is_wrong_too(ask, http, verb):
+def test_other_refusals_name_what_is_wrong_too(ask: Callable[..., Any], http: type[Http], verb: str) -> None:
     assert ask(verb, http.json(ENVELOPE, 400)).param == "a.b"
 
 
 @pytest.mark.parametrize("body", [PAGE, b"too large", b""])
-def test_a_body_too_large_is_rejected_whoever_says_so(ask, http, body):
+def test_a_body_too_large_is_rejected_whoever_says_so(
+    ask: Callable[..., Any], http: type[Http], body: Any
+) -> None:
     outcome = ask("CREATE", http.raw(body, 413))
     assert isinstance(outcome, Rejected)
     assert not outcome.has_envelope
@@ -240,7 +269,9 @@ def test_a_body_too_large_is_rejected_whoever_says_so(ask, http, body):
 
 @pytest.mark.parametrize("verb", ["LOOK", "RESULT"])
 @pytest.mark.parametrize("status", [400, 404, 405, 410, 422])
-def test_a_refused_look_means_that_it_is_gone(ask, http, verb, status):
+def test_a_refused_look_means_that_it_is_gone(
+    ask: Callable[..., Any], http: type[Http], verb: str, status: int
+) -> None:
     outcome = ask(verb, http.json(ENVELOPE, status))
     assert isinstance(outcome, Gone)
     assert (outcome.failure.message, outcome.failure.status_code) == ("No such thing.", status)
@@ -248,7 +279,9 @@ def test_a_refused_look_means_that_it_is_gone(ask, http, verb, status):
 
 @pytest.mark.parametrize("verb", ["CREATE", "LOOK", "RESULT"])
 @pytest.mark.parametrize("status", [403, 404, 405, 410])
-def test_a_proxys_page_says_nothing_of_the_batch_or_the_key(ask, http, verb, status):
+def test_a_proxys_page_says_nothing_of_the_batch_or_the_key(
+    ask: Callable[..., Any], http: type[Http], verb: str, status: int
+) -> None:
     outcome = ask(verb, http.raw(PAGE, status))
     assert isinstance(outcome, Transient)
     assert (outcome.cause, outcome.ambiguous) == (str(status), False)
@@ -256,13 +289,17 @@ def test_a_proxys_page_says_nothing_of_the_batch_or_the_key(ask, http, verb, sta
 
 @ALL
 @pytest.mark.parametrize("status", [401, 402, 403])
-def test_a_refused_key_is_unauthorised(ask, http, verb, status):
+def test_a_refused_key_is_unauthorised(
+    ask: Callable[..., Any], http: type[Http], verb: Any, status: int
+) -> None:
     assert isinstance(ask(verb, http.json(ENVELOPE, status)), Unauthorised)
 
 
 @ALL
 @pytest.mark.parametrize("status", [429, 503, 529])
-def test_a_service_that_wants_fewer_requests_is_throttled(ask, http, verb, status):
+def test_a_service_that_wants_fewer_requests_is_throttled(
+    ask: Callable[..., Any], http: type[Http], verb: Any, status: int
+) -> None:
     outcome = ask(verb, http.json(ENVELOPE, status, {"Retry-After": "7"}))
     assert isinstance(outcome, Throttled)
     assert (outcome.cause, outcome.wait_s) == (str(status), 7.0)
@@ -270,7 +307,9 @@ def test_a_service_that_wants_fewer_requests_is_throttled(ask, http, verb, statu
 
 @ALL
 @pytest.mark.parametrize("status", [500, 502, 504])
-def test_a_status_that_may_pass_is_transient(ask, http, verb, status):
+def test_a_status_that_may_pass_is_transient(
+    ask: Callable[..., Any], http: type[Http], verb: Any, status: int
+) -> None:
     outcome = ask(verb, http.json(ENVELOPE, status))
     assert isinstance(outcome, Transient)
     assert (outcome.cause, outcome.is_spoken) == (str(status), True)
@@ -292,7 +331,9 @@ WIRE = {
 
 @ALL
 @pytest.mark.parametrize("name", WIRE)
-def test_a_fault_of_the_wire_is_transient_with_its_cause(ask, http, verb, name):
+def test_a_fault_of_the_wire_is_transient_with_its_cause(
+    ask: Callable[..., Any], http: type[Http], verb: Any, name: Any
+) -> None:
     data, after, cause = WIRE[name]
     options = {"timeout_s": SHORT_S, "upload_s": SHORT_S} if cause == "timeout" else {}
     outcome = ask(verb, http.step(data, after), **options)
@@ -317,7 +358,9 @@ BODIES = {
 
 @ALL
 @pytest.mark.parametrize("name", BODIES)
-def test_a_success_that_cannot_be_read_is_transient_and_leaves_a_batch_in_doubt(ask, http, verb, name):
+def test_a_success_that_cannot_be_read_is_transient_and_leaves_a_batch_in_doubt(
+    ask: Callable[..., Any], http: type[Http], verb: Any, name: Any
+) -> None:
     body, cause = BODIES[name]
     outcome = ask(verb, http.raw(body))
     if verb == "LIST" and cause == "not_object":
@@ -328,14 +371,16 @@ def test_a_success_that_cannot_be_read_is_transient_and_leaves_a_batch_in_doubt(
 
 
 @ALL
-def test_a_redirect_is_not_followed(ask, http, verb):
+def test_a_redirect_is_not_followed(ask: Callable[..., Any], http: type[Http], verb: Any) -> None:
     outcome = ask(verb, http.raw(b"", 307, {"Location": "http://127.0.0.1/elsewhere"}))
     assert isinstance(outcome, Transient)
     assert outcome.cause == "redirect"
 
 
 @ALL
-def test_the_key_shows_in_no_outcome(ask, http, api_key, verb):
+def test_the_key_shows_in_no_outcome(
+    ask: Callable[..., Any], http: type[Http], api_key: str, verb: Any
+) -> None:
     for status in (200, 400, 401, 404, 500):
         outcome = ask(verb, http.json({"error": {"message": f"key {api_key}", "param": api_key}}, status))
         told = msgspec.json.encode(outcome).decode() + repr(outcome)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
@@ -16,6 +18,7 @@ from runner.transport.outcomes import (
     Transient,
     Unauthorised,
 )
+from tests.transport.conftest import Http
 
 SHORT_S = 0.3
 """`timeout_s` of exchanges that must end by it."""
@@ -37,7 +40,9 @@ def asked(talk, http, job_id="resp_1", **options):
 
 
 @pytest.mark.parametrize("path", ["", "/v1", "/gateway/openai/v1"])
-def test_a_cancellation_is_a_post_without_a_body_to_the_job_with_the_key(talk, http, api_key, path):
+def test_a_cancellation_is_a_post_without_a_body_to_the_job_with_the_key(
+    talk: Callable[..., Any], http: type[Http], api_key: str, path: str
+) -> None:
     request = asked(talk, http, path=path)
     assert (request.method, request.target) == ("POST", f"{path}/responses/resp_1/cancel")
     assert request.body == b""
@@ -48,14 +53,18 @@ def test_a_cancellation_is_a_post_without_a_body_to_the_job_with_the_key(talk, h
 
 
 @pytest.mark.parametrize("header", ["Idempotency-Key", "X-Request-Token", None])
-def test_a_cancellation_has_no_idempotency_key(talk, http, header):
+def test_a_cancellation_has_no_idempotency_key(
+    talk: Callable[..., Any], http: type[Http], header: str | None
+) -> None:
     request = asked(talk, http, idempotency_header=header)
     assert request.header("Idempotency-Key") is None
     assert request.header("X-Request-Token") is None
 
 
 @pytest.mark.parametrize("job_id", ODD_IDS)
-def test_an_odd_job_id_stays_one_segment_of_the_path(talk, http, job_id):
+def test_an_odd_job_id_stays_one_segment_of_the_path(
+    talk: Callable[..., Any], http: type[Http], job_id: Any
+) -> None:
     *path, quoted, action = asked(talk, http, job_id).target.split("/")
     assert (path, action) == (["", "v1", "responses"], "cancel")
     assert "?" not in quoted
@@ -74,7 +83,9 @@ def test_an_odd_job_id_stays_one_segment_of_the_path(talk, http, job_id):
         ("failed", "failed"),
     ],
 )
-def test_an_answer_with_a_job_that_has_ended_is_its_end(ask, http, status, word, ended):
+def test_an_answer_with_a_job_that_has_ended_is_its_end(
+    ask: Callable[..., Any], http: type[Http], status: int, word: str, ended: str
+) -> None:
     body = {"id": "resp_1", "status": word, "usage": {"input_tokens": 3}}
     outcome = ask("CANCEL", http.json(body, status, {"X-Request-Id": "req_1"}))
     assert isinstance(outcome, Done)
@@ -101,16 +112,20 @@ PENDING = {
 
 @pytest.mark.parametrize("status", [200, 202])
 @pytest.mark.parametrize("name", PENDING)
-def test_a_success_that_does_not_tell_the_end_is_left_to_a_look(ask, http, status, name):
+def test_a_success_that_does_not_tell_the_end_is_left_to_a_look(
+    ask: Callable[..., Any], http: type[Http], status: int, name: Any
+) -> None:
     assert ask("CANCEL", http.raw(PENDING[name], status)) == Pending()
 
 
-def test_a_success_without_content_is_left_to_a_look(ask, http):
+def test_a_success_without_content_is_left_to_a_look(ask: Callable[..., Any], http: type[Http]) -> None:
     assert ask("CANCEL", http.step(b"HTTP/1.1 204 No Content\r\n\r\n")) == Pending()
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 409, 410, 422, 501])
-def test_a_refusal_is_rejected_with_the_words_of_the_service(ask, http, status):
+def test_a_refusal_is_rejected_with_the_words_of_the_service(
+    ask: Callable[..., Any], http: type[Http], status: int
+) -> None:
     outcome = ask("CANCEL", http.json(ENVELOPE, status, {"X-Request-Id": "req_1"}))
     assert isinstance(outcome, Rejected)
     assert outcome.has_envelope
@@ -122,7 +137,9 @@ def test_a_refusal_is_rejected_with_the_words_of_the_service(ask, http, status):
 
 @pytest.mark.parametrize("status", [400, 404, 405, 409, 410, 501])
 @pytest.mark.parametrize(("body", "quoted"), [(PAGE, "<h1>Hello</h1>"), (b"", "an empty body")])
-def test_a_refusal_without_an_envelope_is_rejected_too(ask, http, status, body, quoted):
+def test_a_refusal_without_an_envelope_is_rejected_too(
+    ask: Callable[..., Any], http: type[Http], status: int, body: Any, quoted: str
+) -> None:
     outcome = ask("CANCEL", http.raw(body, status, {"Content-Type": "text/html"}))
     assert isinstance(outcome, Rejected)
     assert not outcome.has_envelope
@@ -132,14 +149,16 @@ def test_a_refusal_without_an_envelope_is_rejected_too(ask, http, status, body, 
 
 
 @pytest.mark.parametrize("status", [401, 402, 403])
-def test_a_refused_key_is_unauthorised(ask, http, status):
+def test_a_refused_key_is_unauthorised(ask: Callable[..., Any], http: type[Http], status: int) -> None:
     outcome = ask("CANCEL", http.json(ENVELOPE, status))
     assert isinstance(outcome, Unauthorised)
     assert (outcome.failure.message, outcome.failure.status_code) == ("No such thing.", status)
 
 
 @pytest.mark.parametrize("status", [429, 503, 529])
-def test_a_service_that_wants_fewer_requests_is_throttled(ask, http, status):
+def test_a_service_that_wants_fewer_requests_is_throttled(
+    ask: Callable[..., Any], http: type[Http], status: int
+) -> None:
     outcome = ask("CANCEL", http.json(ENVELOPE, status, {"Retry-After": "7"}))
     assert isinstance(outcome, Throttled)
     assert (outcome.cause, outcome.wait_s) == (str(status), 7.0)
@@ -148,7 +167,9 @@ def test_a_service_that_wants_fewer_requests_is_throttled(ask, http, status):
 
 @pytest.mark.parametrize("status", [408, 425, 500, 502, 503, 504])
 @pytest.mark.parametrize("body", [b"", PAGE, b'{"error":{"message":"later"}}'])
-def test_a_status_that_may_pass_is_transient(ask, http, status, body):
+def test_a_status_that_may_pass_is_transient(
+    ask: Callable[..., Any], http: type[Http], status: int, body: Any
+) -> None:
     outcome = ask("CANCEL", http.raw(body, status))
     assert isinstance(outcome, Transient)
     assert (outcome.cause, outcome.wait_s) == (str(status), None)
@@ -168,7 +189,9 @@ WIRE = {
 
 
 @pytest.mark.parametrize("name", WIRE)
-def test_a_fault_of_the_wire_is_transient_with_its_cause(ask, http, name):
+def test_a_fault_of_the_wire_is_transient_with_its_cause(
+    ask: Callable[..., Any], http: type[Http], name: Any
+) -> None:
     data, after, cause = WIRE[name]
     options = {"timeout_s": SHORT_S} if cause == "timeout" else {}
     outcome = ask("CANCEL", http.step(data, after), **options)
@@ -177,7 +200,7 @@ def test_a_fault_of_the_wire_is_transient_with_its_cause(ask, http, name):
     assert outcome.failure.message
 
 
-def test_where_nobody_listens_no_connection_is_made(ask, dead_port):
+def test_where_nobody_listens_no_connection_is_made(ask: Callable[..., Any], dead_port: int) -> None:
     outcome = ask("CANCEL", base_url=f"http://127.0.0.1:{dead_port}/v1")
     assert isinstance(outcome, Transient)
     assert (outcome.cause, outcome.ambiguous) == ("connect", False)
@@ -185,7 +208,7 @@ def test_where_nobody_listens_no_connection_is_made(ask, dead_port):
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_is_not_followed(talk, http, status):
+def test_a_redirect_is_not_followed(talk: Callable[..., Any], http: type[Http], status: int) -> None:
     async def conversation(transport, service):
         service.steps = (http.raw(b"", status, {"Location": f"{service.root}/elsewhere"}),)
         return await transport.cancel("resp_1"), len(service.received)
@@ -196,7 +219,9 @@ def test_a_redirect_is_not_followed(talk, http, status):
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
-def test_no_library_repeats_a_cancellation_because_of_its_status(talk, http, status):
+def test_no_library_repeats_a_cancellation_because_of_its_status(
+    talk: Callable[..., Any], http: type[Http], status: int
+) -> None:
     async def conversation(transport, service):
         await transport.cancel("resp_1")
         return len(service.received)
@@ -206,7 +231,9 @@ def test_no_library_repeats_a_cancellation_because_of_its_status(talk, http, sta
 
 
 @pytest.mark.parametrize("fault", ["close", "reset"])
-def test_no_library_repeats_a_cancellation_that_failed_on_a_kept_connection(talk, http, fault):
+def test_no_library_repeats_a_cancellation_that_failed_on_a_kept_connection(
+    talk: Callable[..., Any], http: type[Http], fault: str
+) -> None:
     async def conversation(transport, service):
         accepted = await transport.submit(b"{}", "key-1")
         return accepted, await transport.cancel("resp_1"), len(service.received)
@@ -218,7 +245,7 @@ def test_no_library_repeats_a_cancellation_that_failed_on_a_kept_connection(talk
     assert (outcome.cause, requests) == ("reset", 2)
 
 
-def test_submit_look_and_cancellation_share_a_connection(talk, http):
+def test_submit_look_and_cancellation_share_a_connection(talk: Callable[..., Any], http: type[Http]) -> None:
     async def conversation(transport, service):
         await transport.submit(b"{}", "key-1")
         await transport.cancel("resp_1")

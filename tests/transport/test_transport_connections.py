@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from runner.errors import ConfigError
 from runner.transport.outcomes import Accepted, Done, Pending, Transient
+from tests.transport.conftest import Http
 
 CLIENTS = 200
 
 
-def test_exchanges_one_after_another_share_a_connection(talk, http):
+def test_exchanges_one_after_another_share_a_connection(talk: Callable[..., Any], http: type[Http]) -> None:
     async def conversation(transport, service):
         for n in range(5):
             await transport.submit(b"{}", f"key-{n}")
@@ -25,7 +28,9 @@ def test_exchanges_one_after_another_share_a_connection(talk, http):
 
 
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
-def test_a_connection_outlives_an_error_status(talk, http, status):
+def test_a_connection_outlives_an_error_status(
+    talk: Callable[..., Any], http: type[Http], status: int
+) -> None:
     async def conversation(transport, service):
         for _ in range(3):
             await transport.retrieve("resp_1")
@@ -34,7 +39,9 @@ def test_a_connection_outlives_an_error_status(talk, http, status):
     assert talk(conversation, http.json({"error": {"message": "no"}}, status)) == 1
 
 
-def test_200_submits_at_once_are_all_under_way_at_once_on_200_connections(talk, http):
+def test_200_submits_at_once_are_all_under_way_at_once_on_200_connections(
+    talk: Callable[..., Any], http: type[Http]
+) -> None:
     """The service answers nobody until all have asked: a pool smaller than the semaphore would never end."""
 
     async def conversation(transport, service):
@@ -56,7 +63,7 @@ def test_200_submits_at_once_are_all_under_way_at_once_on_200_connections(talk, 
     }
 
 
-def test_every_exchange_gets_its_own_answer(talk, http):
+def test_every_exchange_gets_its_own_answer(talk: Callable[..., Any], http: type[Http]) -> None:
     async def conversation(transport, service):
         everybody = asyncio.Event()
         service.on_request = lambda _: len(service.received) == 20 and everybody.set()
@@ -72,7 +79,9 @@ def test_every_exchange_gets_its_own_answer(talk, http):
         assert outcome == Accepted(id=str(keys.index(f"key-{n}")))
 
 
-def test_a_connection_that_the_service_will_close_is_not_used_again(talk, http):
+def test_a_connection_that_the_service_will_close_is_not_used_again(
+    talk: Callable[..., Any], http: type[Http]
+) -> None:
     async def conversation(transport, service):
         outcomes = [await transport.submit(b"{}", f"key-{n}") for n in range(3)]
         return outcomes, service.connections
@@ -81,7 +90,9 @@ def test_a_connection_that_the_service_will_close_is_not_used_again(talk, http):
     assert talk(conversation, answer) == ([Accepted(id="resp_1")] * 3, 3)
 
 
-def test_a_connection_closed_without_notice_never_ends_in_more_than_a_doubt(talk, http):
+def test_a_connection_closed_without_notice_never_ends_in_more_than_a_doubt(
+    talk: Callable[..., Any], http: type[Http]
+) -> None:
     async def conversation(transport, service):
         outcomes = [await transport.submit(b"{}", f"key-{n}") for n in range(20)]
         keys = [request.header("Idempotency-Key") for request in service.received]
@@ -98,7 +109,9 @@ def test_a_connection_closed_without_notice_never_ends_in_more_than_a_doubt(talk
 
 @pytest.mark.parametrize("verb", ["POST", "GET"])
 @pytest.mark.parametrize("fault", ["close", "reset"])
-def test_no_library_repeats_an_exchange_that_failed_on_a_kept_connection(request, talk, http, verb, fault):
+def test_no_library_repeats_an_exchange_that_failed_on_a_kept_connection(
+    request: pytest.FixtureRequest, talk: Callable[..., Any], http: type[Http], verb: str, fault: str
+) -> None:
     """The only retries are those of `policy/retry.py`, each counted by its cause.
 
     Except in the SDK: its aiohttp client repeats a GET, and it is there for those who want its behaviour.
@@ -123,7 +136,9 @@ def test_no_library_repeats_an_exchange_that_failed_on_a_kept_connection(request
     assert requests == 2
 
 
-def test_what_comes_unasked_on_an_idle_connection_is_no_answer_to_the_next_request(request, talk, http):
+def test_what_comes_unasked_on_an_idle_connection_is_no_answer_to_the_next_request(
+    request: pytest.FixtureRequest, talk: Callable[..., Any], http: type[Http]
+) -> None:
     if "openai" in request.node.callspec.params.values():
         pytest.skip("the SDK's own aiohttp client takes it for one; of a GET it is noticed by the id")
 
@@ -138,7 +153,9 @@ def test_what_comes_unasked_on_an_idle_connection_is_no_answer_to_the_next_reque
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
-def test_no_library_repeats_an_exchange_because_of_its_status(talk, http, status):
+def test_no_library_repeats_an_exchange_because_of_its_status(
+    talk: Callable[..., Any], http: type[Http], status: int
+) -> None:
     async def conversation(transport, service):
         await transport.submit(b"{}", "key-1")
         await transport.retrieve("resp_1")
@@ -148,7 +165,7 @@ def test_no_library_repeats_an_exchange_because_of_its_status(talk, http, status
     assert talk(conversation, http.json({"error": {"message": "no"}}, status, headers)) == 2
 
 
-def test_after_any_fault_the_transport_goes_on(talk, http):
+def test_after_any_fault_the_transport_goes_on(talk: Callable[..., Any], http: type[Http]) -> None:
     async def conversation(transport, service):
         await transport.submit(b"{}", "key-1")
         await transport.submit(b"{}", "key-1")
@@ -164,7 +181,9 @@ def test_after_any_fault_the_transport_goes_on(talk, http):
 
 
 @pytest.mark.parametrize("verb", ["POST", "GET"])
-def test_a_cancelled_exchange_is_cancelled_and_gives_its_connection_up(talk, http, verb):
+def test_a_cancelled_exchange_is_cancelled_and_gives_its_connection_up(
+    talk: Callable[..., Any], http: type[Http], verb: str
+) -> None:
     async def conversation(transport, service):
         asked = asyncio.Event()
         service.on_request = lambda _: asked.set()
@@ -181,7 +200,9 @@ def test_a_cancelled_exchange_is_cancelled_and_gives_its_connection_up(talk, htt
     assert talk(conversation) == (Pending(), 2)
 
 
-def test_closing_leaves_nothing_open_and_nothing_to_complain_about(talk, http):
+def test_closing_leaves_nothing_open_and_nothing_to_complain_about(
+    talk: Callable[..., Any], http: type[Http]
+) -> None:
     complaints = []
 
     async def conversation(transport, service):
@@ -202,7 +223,7 @@ def test_closing_leaves_nothing_open_and_nothing_to_complain_about(talk, http):
     assert complaints == []
 
 
-def test_a_transport_that_was_never_used_closes_in_silence(talk):
+def test_a_transport_that_was_never_used_closes_in_silence(talk: Callable[..., Any]) -> None:
     async def conversation(transport, service):
         await transport.close()
         return service.connections
@@ -215,7 +236,9 @@ def test_a_transport_that_was_never_used_closes_in_silence(talk):
 
 
 @pytest.mark.parametrize("form", ["http://127.0.0.1:{port}", "127.0.0.1:{port}"])
-def test_a_proxy_of_the_environment_that_is_down_leaves_no_doubt(talk, http, monkeypatch, dead_port, form):
+def test_a_proxy_of_the_environment_that_is_down_leaves_no_doubt(
+    talk: Callable[..., Any], http: type[Http], monkeypatch: pytest.MonkeyPatch, dead_port: int, form: str
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", form.format(port=dead_port))
 
     async def conversation(transport, service):
@@ -227,7 +250,13 @@ def test_a_proxy_of_the_environment_that_is_down_leaves_no_doubt(talk, http, mon
 
 
 @pytest.mark.parametrize("with_port", [False, True])
-def test_a_host_under_no_proxy_is_met_directly(talk, http, monkeypatch, dead_port, with_port):
+def test_a_host_under_no_proxy_is_met_directly(
+    talk: Callable[..., Any],
+    http: type[Http],
+    monkeypatch: pytest.MonkeyPatch,
+    dead_port: int,
+    with_port: bool,
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{dead_port}")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
@@ -243,7 +272,9 @@ def test_a_host_under_no_proxy_is_met_directly(talk, http, monkeypatch, dead_por
     assert talk(conversation, http.job("queued", 202)) == (Accepted(id="resp_1"), 1)
 
 
-def test_a_proxy_that_refuses_the_tunnel_leaves_no_doubt(talk, http, monkeypatch):
+def test_a_proxy_that_refuses_the_tunnel_leaves_no_doubt(
+    talk: Callable[..., Any], http: type[Http], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def conversation(transport, service):
         proxy = type(service)((http.raw(b"", 407, after="close"),))
         async with proxy:
@@ -259,7 +290,9 @@ def test_a_proxy_that_refuses_the_tunnel_leaves_no_doubt(talk, http, monkeypatch
     assert not outcome.ambiguous
 
 
-def test_a_proxy_that_does_not_speak_http_is_refused_before_anything_is_sent(http, monkeypatch, talk):
+def test_a_proxy_that_does_not_speak_http_is_refused_before_anything_is_sent(
+    http: type[Http], monkeypatch: pytest.MonkeyPatch, talk: Callable[..., Any]
+) -> None:
     async def conversation(transport, service):
         monkeypatch.setenv("ALL_PROXY", service.root.replace("http", "socks5"))
         with pytest.raises(ConfigError, match="a socks5 proxy cannot be used"):

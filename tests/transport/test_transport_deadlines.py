@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 import uvloop
@@ -13,7 +14,7 @@ FOR_EVER_S = 3600.0
 
 
 @pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop])
-def run(request):
+def run(request: pytest.FixtureRequest):
     def run_on(main):
         with asyncio.Runner(loop_factory=request.param) as runner:
             return runner.run(main())
@@ -30,7 +31,7 @@ async def exchange(deadlines: Deadlines, seconds: float) -> str:
     return "in time"
 
 
-def test_each_ends_at_its_own_deadline_and_the_task_goes_on(run):
+def test_each_ends_at_its_own_deadline_and_the_task_goes_on(run: Any) -> None:
     async def main():
         deadlines = Deadlines(0.05)
 
@@ -47,7 +48,7 @@ def test_each_ends_at_its_own_deadline_and_the_task_goes_on(run):
     assert run(main) == [["in time", "too late", "in time", "too late"]] * 20
 
 
-def test_a_task_that_somebody_else_cancels_is_cancelled(run):
+def test_a_task_that_somebody_else_cancels_is_cancelled(run: Any) -> None:
     async def main():
         deadlines = Deadlines(FOR_EVER_S)
         task = asyncio.create_task(exchange(deadlines, FOR_EVER_S))
@@ -60,7 +61,7 @@ def test_a_task_that_somebody_else_cancels_is_cancelled(run):
     run(main)
 
 
-def test_a_task_that_is_cancelled_at_its_deadline_as_well_is_cancelled(run):
+def test_a_task_that_is_cancelled_at_its_deadline_as_well_is_cancelled(run: Any) -> None:
     async def main():
         deadlines = Deadlines(0.02)
         passed = asyncio.Event()
@@ -83,7 +84,7 @@ def test_a_task_that_is_cancelled_at_its_deadline_as_well_is_cancelled(run):
     run(main)
 
 
-def test_an_exchange_that_fails_fails_as_it_did(run):
+def test_an_exchange_that_fails_fails_as_it_did(run: Any) -> None:
     async def main():
         deadlines = Deadlines(FOR_EVER_S)
         with pytest.raises(ZeroDivisionError), deadlines:
@@ -93,7 +94,7 @@ def test_an_exchange_that_fails_fails_as_it_did(run):
     run(main)
 
 
-def test_ten_thousand_exchanges_set_one_timer(monkeypatch):
+def test_ten_thousand_exchanges_set_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main():
         loop = asyncio.get_running_loop()
         timers = []

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack, closing
+from typing import Any
 
 import msgspec
 import pytest
 
 from runner.transport.outcomes import Pending, Transient
+from tests.transport.conftest import Http
 
 VERBS = pytest.mark.parametrize("verb", ["POST", "GET"])
 SHORT_S = 0.3
@@ -79,14 +82,18 @@ def same(verb: str, outcome: object, cause: str, *, ambiguous: bool) -> None:
 
 @VERBS
 @pytest.mark.parametrize("name", WIRE)
-def test_a_fault_of_the_wire_is_transient_and_leaves_a_post_in_doubt(ask, http, verb, name):
+def test_a_fault_of_the_wire_is_transient_and_leaves_a_post_in_doubt(
+    ask: Callable[..., Any], http: type[Http], verb: Any, name: Any
+) -> None:
     data, after, cause = WIRE[name]
     same(verb, ask(verb, http.step(data, after)), cause, ambiguous=True)
 
 
 @VERBS
 @pytest.mark.parametrize("name", BODIES)
-def test_a_success_whose_body_is_no_response_object_is_transient(ask, http, verb, name):
+def test_a_success_whose_body_is_no_response_object_is_transient(
+    ask: Callable[..., Any], http: type[Http], verb: Any, name: Any
+) -> None:
     body, cause = BODIES[name]
     outcome = ask(verb, http.raw(body))
     same(verb, outcome, cause, ambiguous=True)
@@ -95,7 +102,9 @@ def test_a_success_whose_body_is_no_response_object_is_transient(ask, http, verb
 
 
 @VERBS
-def test_every_such_body_of_a_bad_gateway_is_still_a_502(talk, http, verb):
+def test_every_such_body_of_a_bad_gateway_is_still_a_502(
+    talk: Callable[..., Any], http: type[Http], verb: Any
+) -> None:
     async def conversation(transport, service):
         ask = transport.submit if verb == "POST" else transport.retrieve
         arguments = (b"{}", "key-1") if verb == "POST" else ("resp_1",)
@@ -107,7 +116,7 @@ def test_every_such_body_of_a_bad_gateway_is_still_a_502(talk, http, verb):
 
 
 @VERBS
-def test_silence_ends_with_the_deadline(ask, verb):
+def test_silence_ends_with_the_deadline(ask: Callable[..., Any], verb: Any) -> None:
     same(verb, ask(verb, timeout_s=SHORT_S), "timeout", ambiguous=True)
 
 
@@ -120,17 +129,23 @@ def test_silence_ends_with_the_deadline(ask, verb):
         pytest.param(HEAD, b"X: y\r\n", id="headers"),
     ],
 )
-def test_an_answer_that_comes_drop_by_drop_ends_with_the_deadline(ask, http, verb, data, drip):
+def test_an_answer_that_comes_drop_by_drop_ends_with_the_deadline(
+    ask: Callable[..., Any], http: type[Http], verb: Any, data: Any, drip: bytes
+) -> None:
     same(verb, ask(verb, http.step(data, drip=drip), timeout_s=SHORT_S), "timeout", ambiguous=True)
 
 
 @VERBS
-def test_a_body_that_stops_half_way_ends_with_the_deadline(ask, http, verb):
+def test_a_body_that_stops_half_way_ends_with_the_deadline(
+    ask: Callable[..., Any], http: type[Http], verb: Any
+) -> None:
     step = http.step(HEAD + b"Content-Length: 100\r\n\r\n{", "hang")
     same(verb, ask(verb, step, timeout_s=SHORT_S), "timeout", ambiguous=True)
 
 
-def test_after_a_timeout_the_next_exchange_gets_its_own_answer(talk, http):
+def test_after_a_timeout_the_next_exchange_gets_its_own_answer(
+    talk: Callable[..., Any], http: type[Http]
+) -> None:
     async def conversation(transport, service):
         return [await transport.retrieve("resp_1") for _ in range(2)]
 
@@ -140,20 +155,20 @@ def test_after_a_timeout_the_next_exchange_gets_its_own_answer(talk, http):
 
 
 @VERBS
-def test_where_nobody_listens_nothing_was_sent(ask, verb, dead_port):
+def test_where_nobody_listens_nothing_was_sent(ask: Callable[..., Any], verb: Any, dead_port: int) -> None:
     outcome = ask(verb, base_url=f"http://127.0.0.1:{dead_port}/v1")
     same(verb, outcome, "connect", ambiguous=False)
     assert str(dead_port) in outcome.failure.message
 
 
 @VERBS
-def test_an_unknown_host_is_named_and_nothing_was_sent(ask, verb):
+def test_an_unknown_host_is_named_and_nothing_was_sent(ask: Callable[..., Any], verb: Any) -> None:
     outcome = ask(verb, base_url="http://nowhere.invalid/v1")
     same(verb, outcome, "connect", ambiguous=False)
     assert "nowhere.invalid" in outcome.failure.message
 
 
-def test_a_connection_that_is_never_made_leaves_no_doubt(ask):
+def test_a_connection_that_is_never_made_leaves_no_doubt(ask: Callable[..., Any]) -> None:
     """A listener whose queue is full lets further connections hang, as a firewall that drops packets does."""
     with ExitStack() as stack:
         listener = stack.enter_context(closing(socket.socket()))
@@ -168,7 +183,9 @@ def test_a_connection_that_is_never_made_leaves_no_doubt(ask):
 
 
 @VERBS
-def test_https_to_a_service_that_speaks_plain_http_is_no_connection(talk, verb):
+def test_https_to_a_service_that_speaks_plain_http_is_no_connection(
+    talk: Callable[..., Any], verb: Any
+) -> None:
     async def conversation(transport, service):
         async def plain(reader, writer):
             writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
@@ -189,7 +206,9 @@ def test_https_to_a_service_that_speaks_plain_http_is_no_connection(talk, verb):
 
 
 @pytest.mark.parametrize("name", ["no HTTP at all", "status line only", "a cut body"])
-def test_the_message_of_a_fault_is_one_line_a_person_can_read(ask, http, name):
+def test_the_message_of_a_fault_is_one_line_a_person_can_read(
+    ask: Callable[..., Any], http: type[Http], name: str
+) -> None:
     data, after, _ = WIRE[name]
     message = ask("GET", http.step(data, after)).failure.message
     assert "\n" not in message
@@ -198,13 +217,15 @@ def test_the_message_of_a_fault_is_one_line_a_person_can_read(ask, http, name):
     assert "RawResponseMessage" not in message
 
 
-def test_the_message_of_a_timeout_says_how_long_was_waited(ask):
+def test_the_message_of_a_timeout_says_how_long_was_waited(ask: Callable[..., Any]) -> None:
     assert str(SHORT_S) in ask("GET", timeout_s=SHORT_S).failure.message
 
 
 @VERBS
 @pytest.mark.parametrize("charset", ["undefined", "no-such-charset"])
-def test_an_error_in_an_impossible_charset_is_read_all_the_same(ask, http, verb, charset):
+def test_an_error_in_an_impossible_charset_is_read_all_the_same(
+    ask: Callable[..., Any], http: type[Http], verb: Any, charset: str
+) -> None:
     headers = {"Content-Type": f"application/json; charset={charset}"}
     outcome = ask(verb, http.raw(json.dumps({"error": {"message": "no such model"}}).encode(), 400, headers))
     assert outcome.failure.message == "no such model"

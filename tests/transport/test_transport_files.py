@@ -6,8 +6,9 @@ import asyncio
 import errno
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import aiohttp
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from runner.transport.faults import Faults
 from runner.transport.outcomes import Accepted, Transient
 from runner.transport.scrub import Scrubber
+from tests.transport.conftest import Http
 
 
 @contextmanager
@@ -31,7 +33,9 @@ def no_more_files() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("verb", ["POST", "GET", "CANCEL"])
-def test_a_connection_for_which_there_is_no_file_is_not_made_and_leaves_no_doubt(talk, http, verb):
+def test_a_connection_for_which_there_is_no_file_is_not_made_and_leaves_no_doubt(
+    talk: Callable[..., Any], http: type[Http], verb: str
+) -> None:
     """One exchange holds the only connection; the next needs another."""
 
     async def conversation(transport, service):
@@ -61,7 +65,7 @@ def test_a_connection_for_which_there_is_no_file_is_not_made_and_leaves_no_doubt
     ("number", "cause"),
     [(errno.EMFILE, "no_files"), (errno.ENFILE, "no_files"), (errno.ECONNREFUSED, "connect")],
 )
-def test_the_limits_of_process_and_system_are_told_from_a_refused_connection(number, cause):
+def test_the_limits_of_process_and_system_are_told_from_a_refused_connection(number: Any, cause: str) -> None:
     key = aiohttp.client_reqrep.ConnectionKey("h", 1, False, True, None, None, None)
     error = aiohttp.ClientConnectorError(key, OSError(number, os.strerror(number)))
     outcome = Faults(Scrubber("sk-of-the-customer"), 30.0).transient(error)

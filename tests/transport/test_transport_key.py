@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
+
+from tests.transport.conftest import Http
 
 VERBS = pytest.mark.parametrize("verb", ["POST", "GET", "CANCEL", "CREATE", "LOOK", "RESULT", "LIST"])
 
@@ -49,14 +53,18 @@ ECHOES = {
 
 @VERBS
 @pytest.mark.parametrize("echo", ECHOES)
-def test_the_key_shows_in_no_outcome(ask, http, api_key, verb, echo):
+def test_the_key_shows_in_no_outcome(
+    ask: Callable[..., Any], http: type[Http], api_key: str, verb: Any, echo: Any
+) -> None:
     outcome = ask(verb, ECHOES[echo](http, api_key))
     told = msgspec.json.encode(outcome).decode() + repr(outcome)
     assert api_key not in told
     assert api_key not in told.replace("\\/", "/")
 
 
-def test_the_job_goes_on_although_its_answer_holds_the_key(ask, http, api_key):
+def test_the_job_goes_on_although_its_answer_holds_the_key(
+    ask: Callable[..., Any], http: type[Http], api_key: str
+) -> None:
     outcome = ask(
         "GET", http.json({"id": "resp_1", "status": "completed", "echo": f"Bearer {api_key}", "n": 1})
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
+
+from tests.transport.conftest import Http
 
 BODIES = {
     "odd spacing": b'{ "model" :\t"m",\n  "input":"hi" }  ',
@@ -31,7 +35,9 @@ ODD_IDS = [
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_a_submit_sends_exactly_the_bytes_of_the_request(talk, http, body):
+def test_a_submit_sends_exactly_the_bytes_of_the_request(
+    talk: Callable[..., Any], http: type[Http], body: Any
+) -> None:
     async def conversation(transport, service):
         await transport.submit(body, "key-1")
         return service.received
@@ -42,7 +48,9 @@ def test_a_submit_sends_exactly_the_bytes_of_the_request(talk, http, body):
     assert request.header("Content-Encoding") is None
 
 
-def test_a_submit_is_a_post_of_json_to_responses_with_the_key(talk, http, api_key):
+def test_a_submit_is_a_post_of_json_to_responses_with_the_key(
+    talk: Callable[..., Any], http: type[Http], api_key: str
+) -> None:
     async def conversation(transport, service):
         await transport.submit(b"{}", "key-1")
         return service.received
@@ -54,7 +62,9 @@ def test_a_submit_is_a_post_of_json_to_responses_with_the_key(talk, http, api_ke
     assert request.header("Accept") == "application/json"
 
 
-def test_a_retrieve_is_a_bare_get_with_the_key(talk, http, api_key):
+def test_a_retrieve_is_a_bare_get_with_the_key(
+    talk: Callable[..., Any], http: type[Http], api_key: str
+) -> None:
     async def conversation(transport, service):
         await transport.retrieve("resp_1")
         return service.received
@@ -66,7 +76,7 @@ def test_a_retrieve_is_a_bare_get_with_the_key(talk, http, api_key):
 
 
 @pytest.mark.parametrize("path", ["", "/v1", "/gateway/openai/v1"])
-def test_the_path_of_the_base_url_is_kept(talk, http, path):
+def test_the_path_of_the_base_url_is_kept(talk: Callable[..., Any], http: type[Http], path: str) -> None:
     async def conversation(transport, service):
         await transport.submit(b"{}", "key-1")
         await transport.retrieve("resp_1")
@@ -77,7 +87,9 @@ def test_the_path_of_the_base_url_is_kept(talk, http, path):
 
 
 @pytest.mark.parametrize("header", ["Idempotency-Key", "X-Request-Token"])
-def test_the_idempotency_key_goes_under_the_header_that_the_config_names(talk, http, header):
+def test_the_idempotency_key_goes_under_the_header_that_the_config_names(
+    talk: Callable[..., Any], http: type[Http], header: str
+) -> None:
     async def conversation(transport, service):
         for key in ("key-1", "key-1", "key-2"):
             await transport.submit(b"{}", key)
@@ -87,7 +99,9 @@ def test_the_idempotency_key_goes_under_the_header_that_the_config_names(talk, h
     assert sent == ["key-1", "key-1", "key-2"]
 
 
-def test_without_an_idempotency_header_the_key_is_not_sent_at_all(talk, http):
+def test_without_an_idempotency_header_the_key_is_not_sent_at_all(
+    talk: Callable[..., Any], http: type[Http]
+) -> None:
     async def conversation(transport, service):
         await transport.submit(b"{}", "the-idempotency-key")
         return service.received
@@ -98,7 +112,9 @@ def test_without_an_idempotency_header_the_key_is_not_sent_at_all(talk, http):
 
 
 @pytest.mark.parametrize("job_id", ODD_IDS)
-def test_an_odd_job_id_stays_one_segment_of_the_path(talk, http, job_id):
+def test_an_odd_job_id_stays_one_segment_of_the_path(
+    talk: Callable[..., Any], http: type[Http], job_id: Any
+) -> None:
     async def conversation(transport, service):
         outcome = await transport.retrieve(job_id)
         return outcome, service.received
@@ -113,8 +129,8 @@ def test_an_odd_job_id_stays_one_segment_of_the_path(talk, http, job_id):
 
 
 def test_keys_and_addresses_of_the_openai_environment_are_not_used(
-    talk, http, monkeypatch, api_key, dead_port
-):
+    talk: Callable[..., Any], http: type[Http], monkeypatch: pytest.MonkeyPatch, api_key: str, dead_port: int
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{dead_port}/v1")
 

@@ -7,7 +7,9 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from runner.errors import StorageError
 from runner.transport import Upload
 from runner.transport.outcomes import Accepted, Created, Rejected, Transient, Unauthorised
 from runner.transport.uploads import PIECE_BYTES
+from tests.transport.conftest import Http
 
 SHORT_S = 0.3
 """`batch.timeout_s` of uploads that must end by it."""
@@ -27,7 +30,9 @@ ERROR = {"error": {"message": "No.", "type": "some_error", "param": "requests[3]
 @pytest.mark.parametrize(
     "size", [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 7 * PIECE_BYTES + 12_345]
 )
-def test_exactly_the_bytes_of_the_file_are_sent(talk, http, upload, size):
+def test_exactly_the_bytes_of_the_file_are_sent(
+    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload], size: Any
+) -> None:
     body = random.Random(size).randbytes(size)
 
     async def conversation(transport, service):
@@ -41,7 +46,9 @@ def test_exactly_the_bytes_of_the_file_are_sent(talk, http, upload, size):
     assert request.header("Content-Encoding") is None
 
 
-def test_an_upload_is_a_post_of_json_to_batches_with_both_keys(talk, http, upload, api_key):
+def test_an_upload_is_a_post_of_json_to_batches_with_both_keys(
+    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload], api_key: str
+) -> None:
     async def conversation(transport, service):
         await transport.create_batch(upload(b"{}"), "key-1")
         return service.received
@@ -56,8 +63,8 @@ def test_an_upload_is_a_post_of_json_to_batches_with_both_keys(talk, http, uploa
 
 @pytest.mark.parametrize("header", ["X-Request-Token", None])
 def test_the_idempotency_key_goes_under_the_header_that_the_config_names_or_nowhere(
-    talk, http, upload, header
-):
+    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload], header: str | None
+) -> None:
     async def conversation(transport, service):
         await transport.create_batch(upload(b"{}"), "key-1")
         return service.received
@@ -67,7 +74,9 @@ def test_the_idempotency_key_goes_under_the_header_that_the_config_names_or_nowh
     assert request.header("X-Request-Token") == ("key-1" if header else None)
 
 
-def test_of_a_file_that_is_longer_only_its_first_bytes_are_sent(talk, http, upload):
+def test_of_a_file_that_is_longer_only_its_first_bytes_are_sent(
+    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload]
+) -> None:
     async def conversation(transport, service):
         whole = upload(b"0123456789")
         await transport.create_batch(Upload(whole.path, 4), "key-1")
@@ -78,7 +87,9 @@ def test_of_a_file_that_is_longer_only_its_first_bytes_are_sent(talk, http, uplo
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_uploads_and_other_exchanges_share_connections(talk, http, upload, count):
+def test_uploads_and_other_exchanges_share_connections(
+    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload], count: int
+) -> None:
     async def conversation(transport, service):
         content = upload(bytes(PIECE_BYTES * 2))
         for _ in range(count):
@@ -92,8 +103,13 @@ def test_uploads_and_other_exchanges_share_connections(talk, http, upload, count
 @pytest.mark.parametrize("after", ["close", "hang", "stall"])
 @pytest.mark.parametrize(("status", "kind"), [(401, Unauthorised), (413, Rejected), (400, Rejected)])
 def test_an_answer_that_comes_before_the_end_of_the_body_is_the_outcome(
-    talk, http, upload, status, kind, after
-):
+    talk: Callable[..., Any],
+    http: type[Http],
+    upload: Callable[[bytes], Upload],
+    status: int,
+    kind: Any,
+    after: str,
+) -> None:
     async def conversation(transport, service):
         content = upload(LARGE)
         refused = await transport.create_batch(content, "key-1")
@@ -106,7 +122,9 @@ def test_an_answer_that_comes_before_the_end_of_the_body_is_the_outcome(
     assert (later, connections) == (Accepted(id="resp_1"), 2), "a connection with half a body on it was used"
 
 
-def test_an_acceptance_that_comes_before_the_end_of_the_body_is_believed(talk, http, upload):
+def test_an_acceptance_that_comes_before_the_end_of_the_body_is_believed(
+    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload]
+) -> None:
     async def conversation(transport, service):
         return await transport.create_batch(upload(LARGE), "key-1")
 
@@ -114,7 +132,9 @@ def test_an_acceptance_that_comes_before_the_end_of_the_body_is_believed(talk, h
     assert talk(conversation, step) == Created(id="batch_1", count=3)
 
 
-def test_a_service_that_says_go_on_first_gets_the_whole_body(talk, http, upload):
+def test_a_service_that_says_go_on_first_gets_the_whole_body(
+    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload]
+) -> None:
     body = random.Random(1).randbytes(PIECE_BYTES * 3)
 
     async def conversation(transport, service):
@@ -128,7 +148,9 @@ def test_a_service_that_says_go_on_first_gets_the_whole_body(talk, http, upload)
 
 
 @pytest.mark.parametrize("after", ["close", "reset"])
-def test_a_connection_that_is_lost_during_an_upload_leaves_it_in_doubt(talk, http, upload, after):
+def test_a_connection_that_is_lost_during_an_upload_leaves_it_in_doubt(
+    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload], after: str
+) -> None:
     async def conversation(transport, service):
         return await transport.create_batch(upload(LARGE), "key-1")
 
@@ -138,7 +160,9 @@ def test_a_connection_that_is_lost_during_an_upload_leaves_it_in_doubt(talk, htt
 
 
 @pytest.mark.parametrize("early", [False, True])
-def test_an_upload_has_a_deadline_of_its_own(talk, http, upload, early):
+def test_an_upload_has_a_deadline_of_its_own(
+    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload], early: bool
+) -> None:
     """Whether the service does not answer, or does not even take the body."""
 
     async def conversation(transport, service):
@@ -154,7 +178,9 @@ def test_an_upload_has_a_deadline_of_its_own(talk, http, upload, early):
     assert later == Accepted(id="resp_1")
 
 
-def test_an_upload_may_take_longer_than_another_exchange(talk, http, upload):
+def test_an_upload_may_take_longer_than_another_exchange(
+    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload]
+) -> None:
     async def conversation(transport, service):
         answer = asyncio.Event()
         asyncio.get_running_loop().call_later(3 * SHORT_S, answer.set)
@@ -164,13 +190,15 @@ def test_an_upload_may_take_longer_than_another_exchange(talk, http, upload):
     assert isinstance(talk(conversation, timeout_s=SHORT_S), Created)
 
 
-def test_where_nobody_listens_no_upload_is_in_doubt(ask, dead_port):
+def test_where_nobody_listens_no_upload_is_in_doubt(ask: Callable[..., Any], dead_port: int) -> None:
     outcome = ask("CREATE", base_url=f"http://127.0.0.1:{dead_port}/v1")
     assert isinstance(outcome, Transient)
     assert (outcome.cause, outcome.ambiguous) == ("connect", False)
 
 
-def test_a_cancelled_upload_is_cancelled_and_the_transport_goes_on(talk, http, upload):
+def test_a_cancelled_upload_is_cancelled_and_the_transport_goes_on(
+    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload]
+) -> None:
     async def conversation(transport, service):
         asked = asyncio.Event()
         service.on_request = lambda _: asked.set()
@@ -200,7 +228,9 @@ def cut(path: Path) -> Upload:
 
 
 @pytest.mark.parametrize("make", [missing, a_directory, cut])
-def test_a_file_that_cannot_be_read_is_an_error_of_storage_not_of_the_service(talk, http, tmp_path, make):
+def test_a_file_that_cannot_be_read_is_an_error_of_storage_not_of_the_service(
+    talk: Callable[..., Any], http: type[Http], tmp_path: Path, make: Any
+) -> None:
     async def conversation(transport, service):
         content = make(tmp_path)
         with pytest.raises(StorageError) as told:
@@ -248,7 +278,7 @@ uvloop.run(main())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 @pytest.mark.parametrize("name", ["aiohttp", "openai"])
-def test_memory_does_not_grow_by_the_size_of_the_file(tmp_path, name):
+def test_memory_does_not_grow_by_the_size_of_the_file(tmp_path: Path, name: str) -> None:
     large = tmp_path / "large"
     with large.open("wb") as file:
         file.truncate(MEGABYTES * 1_000_000)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gzip
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from runner.transport import Upload
 from runner.transport.uploads import PIECE_BYTES
+from tests.transport.conftest import Http
 
 SHORT_S = 0.3
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -52,7 +56,9 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_every_byte_of_an_exchange_is_counted_once(talk, http, upload, name):
+def test_every_byte_of_an_exchange_is_counted_once(
+    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload], name: Any
+) -> None:
     step = ANSWERS[name](http)
     wire, received = counted(talk, lambda transport: one_of_each(transport, upload), step)
 
@@ -64,7 +70,9 @@ def test_every_byte_of_an_exchange_is_counted_once(talk, http, upload, name):
     }
 
 
-def test_where_nobody_listens_nothing_is_sent(talk, upload, dead_port):
+def test_where_nobody_listens_nothing_is_sent(
+    talk: Callable[..., Any], upload: Callable[[bytes], Upload], dead_port: int
+) -> None:
     wire, received = counted(
         talk, lambda transport: one_of_each(transport, upload), base_url=f"http://127.0.0.1:{dead_port}/v1"
     )
@@ -74,7 +82,9 @@ def test_where_nobody_listens_nothing_is_sent(talk, upload, dead_port):
 
 
 @pytest.mark.parametrize("after", ["close", "reset", "hang"])
-def test_an_exchange_that_failed_was_one_all_the_same(talk, http, after):
+def test_an_exchange_that_failed_was_one_all_the_same(
+    talk: Callable[..., Any], http: type[Http], after: str
+) -> None:
     wire, received = counted(
         talk, lambda transport: transport.submit(b"{}", "key-1"), http.step(after=after), timeout_s=SHORT_S
     )
@@ -92,7 +102,9 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_what_came_counts_as_it_came(request, talk, http, name):
+def test_what_came_counts_as_it_came(
+    request: pytest.FixtureRequest, talk: Callable[..., Any], http: type[Http], name: Any
+) -> None:
     if "openai" in request.node.callspec.params.values():
         pytest.skip("the SDK tells of whole answers only, and not how they came")
     wire, _ = counted(talk, lambda transport: transport.retrieve("resp_1"), http.step(WHOLE[name], "close"))
@@ -100,7 +112,9 @@ def test_what_came_counts_as_it_came(request, talk, http, name):
     assert wire["received_bytes"] == len(WHOLE[name])
 
 
-def test_of_an_upload_that_was_refused_only_what_was_sent_is_counted(talk, http, upload):
+def test_of_an_upload_that_was_refused_only_what_was_sent_is_counted(
+    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload]
+) -> None:
     size = 20_000_000
     wire, _ = counted(
         talk,
