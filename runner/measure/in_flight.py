@@ -5,14 +5,20 @@ from __future__ import annotations
 import msgspec
 
 
+class Miscount(AssertionError):
+    """A transition of more rows than there are: a defect of this program. Its text is the counts before."""
+
+
 class InFlight(msgspec.Struct):
     """Counts of the rows of a run by where each stands, and the only ones of their kind.
 
-    A row is *waiting* until it is *taken*, which occupies one of `submit.max_in_flight` slots; once the service
-    has accepted it, it is *outstanding*; it is *finished* once its result is on record, and then its slot is
-    free. A row that is taken, or whose fate an earlier session left open, may also be *announced*: an intent
-    is in the journal, so the service may know of it. A transition that would make any count negative raises
-    `AssertionError`, because from then on nothing that depends on the counts could be trusted.
+    A row is *waiting* until it is *taken*, which occupies one of `submit.max_in_flight` slots. Once the service
+    has accepted it, it is *outstanding*. It is *finished* once its result is on record: then its slot is free.
+    A row that is taken, or whose fate an earlier session left open, may also be *announced*: an intent is in
+    the journal, so the service may know of it.
+
+    A transition that would make a count negative raises `Miscount` and changes nothing: when a run may end and
+    what may be sent depends on these counts.
     """
 
     total: int = 0
@@ -65,7 +71,8 @@ class InFlight(msgspec.Struct):
 
     def revoke(self, rows: int) -> None:
         """Remove rows that another process will finish."""
-        assert 0 <= rows <= self.total, self
+        if rows > self.total:
+            raise Miscount(self)
         self.total -= rows
 
     def take(self, rows: int = 1) -> None:
@@ -74,7 +81,8 @@ class InFlight(msgspec.Struct):
 
     def release(self, rows: int = 1) -> None:
         """Free the slots of rows that are not sent now: taken → waiting."""
-        assert 0 <= rows <= self.taken, self
+        if rows > self.taken:
+            raise Miscount(self)
         self.taken -= rows
 
     def announce(self, rows: int = 1) -> None:
@@ -83,7 +91,8 @@ class InFlight(msgspec.Struct):
 
     def retract(self, rows: int = 1) -> None:
         """Note that the service surely does not know of these rows, whose intents were in the journal."""
-        assert 0 <= rows <= self.announced, self
+        if rows > self.announced:
+            raise Miscount(self)
         self.announced -= rows
 
     def post_started(self) -> None:
@@ -92,12 +101,14 @@ class InFlight(msgspec.Struct):
 
     def post_ended(self) -> None:
         """Count a POST as over, answered or not."""
-        assert self.sending > 0, self
+        if not self.sending:
+            raise Miscount(self)
         self.sending -= 1
 
     def accept(self, rows: int = 1) -> None:
         """Note that the service works on announced rows: taken → outstanding."""
-        assert 0 <= rows <= min(self.taken, self.announced), self
+        if rows > self.taken or rows > self.announced:
+            raise Miscount(self)
         self.taken -= rows
         self.announced -= rows
         self.outstanding += rows
@@ -108,12 +119,14 @@ class InFlight(msgspec.Struct):
 
     def forget(self, rows: int = 1) -> None:
         """Free the slots of accepted rows that the service no longer knows: outstanding → waiting."""
-        assert 0 <= rows <= self.outstanding, self
+        if rows > self.outstanding:
+            raise Miscount(self)
         self.outstanding -= rows
 
     def finish(self, rows: int = 1) -> None:
         """Note that results of accepted rows are on record: outstanding → finished."""
-        assert 0 <= rows <= self.outstanding, self
+        if rows > self.outstanding:
+            raise Miscount(self)
         self.outstanding -= rows
         self.finished += rows
 
@@ -122,8 +135,8 @@ class InFlight(msgspec.Struct):
 
         `announced` of them had an intent in the journal.
         """
-        assert 0 <= rows <= self.taken, self
-        assert 0 <= announced <= min(rows, self.announced), self
+        if rows > self.taken or announced > min(rows, self.announced):
+            raise Miscount(self)
         self.taken -= rows
         self.announced -= announced
         self.finished += rows
