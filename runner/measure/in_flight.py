@@ -12,13 +12,13 @@ class Miscount(AssertionError):
 class InFlight(msgspec.Struct):
     """Counts of the rows of a run by where each stands, and the only ones of their kind.
 
-    A row is *waiting* until it is *taken*, which occupies one of `submit.max_in_flight` slots. Once the service
-    has accepted it, it is *outstanding*. It is *finished* once its result is on record: then its slot is free.
-    A row that is taken, or whose fate an earlier session left open, may also be *announced*: an intent is in
-    the journal, so the service may know of it.
+    A row is *waiting* until it is *taken*, which occupies one of `submit.max_in_flight` slots. Once the
+    service has accepted it, it is *outstanding*. Once its result is on record, it is *finished* and its slot
+    is free. A row that is taken, or that an earlier session sent without an answer, may also be *announced*:
+    an intent is in the journal, so the service may know of the row.
 
-    A transition that would make a count negative raises `Miscount` and changes nothing: when a run may end and
-    what may be sent depends on these counts.
+    A transition that would make a count negative raises `Miscount` and changes nothing, because these counts
+    decide when a run may end and what may be sent.
     """
 
     total: int = 0
@@ -47,7 +47,7 @@ class InFlight(msgspec.Struct):
 
     @property
     def unsent(self) -> int:
-        """Rows that the service still has to accept, or whose result is not on record; never below zero."""
+        """Rows that are neither outstanding nor finished."""
         return max(self.total - self.finished - self.outstanding, 0)
 
     @property
