@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Final
 
 from runner.config import RunConfig
-from runner.config.sections import Limits
+from runner.config.limits import Limits
 from runner.store import Recovery, RowSet, Unacknowledged
 
 MOST_ROWS: Final = 256

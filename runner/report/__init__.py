@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from runner.config.sections import Prices
+from runner.config.prices import Prices
 from runner.errors import Problem, RunDirError
 from runner.measure.history import recall
 from runner.measure.summary import RunStatus, summarise

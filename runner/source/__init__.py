@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from runner.config.sections import RunConfig
+from runner.config import RunConfig
 from runner.errors import InputError, Problem, StoppedEarly
 from runner.records import Request
 from runner.source.inputs import Row, Synthetic, open_input

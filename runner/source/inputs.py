@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from runner.config.sections import Source as SourceSection
+from runner.config.source import Source as SourceSection
 from runner.errors import InputError, Problem
 
 BLOCK_BYTES: Final = 1 << 18

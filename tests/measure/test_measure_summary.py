@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runner.config.sections import Prices
+from runner.config.prices import Prices
 from runner.measure.history import recall
 from runner.measure.meter import Meter
 from runner.measure.series import Series, last_sample
