@@ -51,7 +51,7 @@ class Leases:
     def __init__(self, rows: int, recovery: Recovery, workers: int) -> None:
         self._rows = rows
         self._workers = workers
-        self._need_no_post = recovery.need_no_post()
+        self._need_no_post = recovery.rows_to_skip()
         self._unacknowledged = recovery.unacknowledged
         self._held = [RowSet(recovery.done.capacity) for _ in range(workers)]
         self._returned: dict[int, list[int]] = {}

@@ -39,12 +39,12 @@ class Lease(Protocol):
 class AllExcept:
     """All rows of a run of one process, except for those that need no POST."""
 
-    def __init__(self, rows: int, need_no_post: RowSet) -> None:
+    def __init__(self, rows: int, to_skip: RowSet) -> None:
         self.start, self.stop = 0, rows
-        self._need_no_post = need_no_post
+        self._to_skip = to_skip
 
     def __contains__(self, row: int) -> bool:
-        return row not in self._need_no_post
+        return row not in self._to_skip
 
 
 class Only:

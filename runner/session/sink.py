@@ -88,18 +88,18 @@ class Sink(Generic[Accepted]):
         A batch costs as much as many requests, so not even a power cut may free its number or its rows for
         reuse. Raises `StorageError`.
         """
-        self._journal.write(intent, is_owed=False)
+        self._journal.intend((intent,))
         await asyncio.to_thread(self._journal.log.sync)
 
     def accept(self, entry: Acceptance | BatchAcceptance, accepted: Accepted) -> None:
         """Put on record that the service works on something; `on_written` gets `accepted`."""
-        self._journal.keep(entry)
+        self._journal.add(entry)
         self._accepted.append(accepted)
         self._flush_soon()
 
     def retract(self, entry: Retraction | BatchRetraction) -> None:
         """Put on record that the service surely does not know of an announced request or batch."""
-        self._journal.keep(entry)
+        self._journal.add(entry)
         self._flush_soon()
 
     def finish(self, job: Job, done: float, outcome: Done) -> None:
@@ -211,7 +211,7 @@ class Sink(Generic[Accepted]):
         self._end(Ended(result, usage, was_outstanding=True, was_announced=False))
 
     def _end(self, ended: Ended) -> None:
-        self._results.keep(ended.result)
+        self._results.add(ended.result)
         self._ended.append(ended)
         self._flush_soon()
 
