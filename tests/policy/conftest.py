@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from runner.policy.admission import Effect, Exchange
 from runner.policy.rate_gate import RateGate
 
 
@@ -67,12 +68,12 @@ def _through_gate(
                 continue
             ready += 1
             if what == "yes":
-                gate.accepted()
+                gate.ended(Exchange(sent, at, Effect.ANSWERED, None))
                 traffic.accepted_at.append(at)
             else:
                 traffic.throttled += 1
                 traffic.allowed_from = max(traffic.allowed_from, at + wait)
-                gate.throttled(at, sent, wait)
+                gate.ended(Exchange(sent, at, Effect.THROTTLED, wait))
     return traffic
 
 

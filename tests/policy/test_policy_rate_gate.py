@@ -10,9 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner.policy.admission import Effect, Exchange
 from runner.policy.rate_gate import RateGate
 from runner.policy.retry import LONGEST_RETRY_AFTER_S
 from tests.policy.conftest import Traffic
+
+
+def throttle(gate: RateGate, now: float, sent: float, wait_s: float | None) -> bool:
+    """Record a throttled exchange, and return whether it began an episode."""
+    episodes = gate.episodes
+    assert not gate.ended(Exchange(sent, now, Effect.THROTTLED, wait_s))
+    return gate.episodes > episodes
+
 
 BUCKETS = [(5, 5), (20, 10), (50, 10), (50, 50), (200, 100), (500, 100)]
 
@@ -127,20 +136,20 @@ def test_answers_to_what_was_sent_before_the_gate_closed_belong_to_the_same_epis
     gate = RateGate()
     for _ in range(200):
         gate.started(0.0)
-    news = [gate.throttled(0.1 + n / 1000, 0.0, 1.0) for n in range(200)]
+    news = [throttle(gate, 0.1 + n / 1000, 0.0, 1.0) for n in range(200)]
 
     assert news == [True] + 199 * [False]
     assert gate.opens_at(0.3) == pytest.approx(1.299)
 
     assert gate.opens_at(2.0) <= 2.0
     gate.started(2.0)
-    assert gate.throttled(2.1, 2.0, 1.0)
+    assert throttle(gate, 2.1, 2.0, 1.0)
 
 
 def test_a_refusal_without_a_time_closes_the_gate_for_a_while_all_the_same() -> None:
     gate = RateGate()
     gate.started(0.0)
-    gate.throttled(0.5, 0.0, None)
+    throttle(gate, 0.5, 0.0, None)
 
     assert gate.opens_at(0.5) > 0.5
 
@@ -148,7 +157,7 @@ def test_a_refusal_without_a_time_closes_the_gate_for_a_while_all_the_same() -> 
 def test_a_refusal_from_long_ago_is_forgotten() -> None:
     gate = RateGate()
     gate.started(0.0)
-    gate.throttled(0.1, 0.0, 1.0)
+    throttle(gate, 0.1, 0.0, 1.0)
     assert gate.opens_at(2.0) <= 2.0
     gate.started(2.0)
     assert gate.opens_at(2.0) > 2.0
@@ -182,8 +191,8 @@ def test_whatever_happens_the_gate_opens_at_a_finite_time_and_not_before_it_was_
             gate.started(now)
             sent = now
         elif what == "accept":
-            gate.accepted()
+            gate.ended(Exchange(sent, now, Effect.ANSWERED, None))
         else:
-            gate.throttled(now, sent, wait)
+            throttle(gate, now, sent, wait)
             closed_until = max(closed_until, now + min(max(wait or 0.0, 0.0), LONGEST_RETRY_AFTER_S))
         assert closed_until <= gate.opens_at(now) <= now + LONGEST_RETRY_AFTER_S + 200
