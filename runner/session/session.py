@@ -87,7 +87,10 @@ class Assignment:
     """The number of the session in the run, from 0."""
     resumes: bool
     """Whether the session comes after an earlier one, or in place of a process that died."""
+    ends_when_complete: bool = True
+    """Whether the session ends once every granted row has its result; else only when it is stopped."""
     first_patience_s: float = FIRST_PATIENCE_S
+    """Seconds of failures after which an address that never answered is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ class Session(Generic[M]):
         self._a = a
         self._host = host
         self._workers: list[asyncio.Task[None]] = []
-        self._ends_when_complete = True
+        self._helpers: list[asyncio.Task[None]] = []
         self._limits = Limits(config, a.meter)
         self._reserve = Reserve(a.files.reserve)
         self._journal = Journal(a.files.journal)
@@ -147,7 +150,7 @@ class Session(Generic[M]):
         self.shutdown = Shutdown(
             a.in_flight,
             is_complete=self._is_complete,
-            is_idle=lambda: a.in_flight.is_idle,
+            is_idle=self._is_idle,
             drain_s=config.limits.drain_s,
             say=host.say,
             on_draining=self.mode.stop_submitting,
@@ -159,10 +162,10 @@ class Session(Generic[M]):
         """Work until every granted row has its result, or something ends the session.
 
         What is given in `beside` runs until then as well; an error in it stops the session. On return no task
-        is left, and everything received is written and, unless a `StorageError` says otherwise, on the disk.
+        is left, and everything received is written and, unless the outcome is a `StorageError`, on the disk.
+        Raises `StorageError` where the files cannot even be closed.
         """
         try:
-            self._begin()
             async with asyncio.TaskGroup() as tasks:
                 self._start(tasks, beside)
                 await self.shutdown.over.wait()
@@ -173,14 +176,12 @@ class Session(Generic[M]):
             await self._close()
         return Outcome(self.shutdown.ended_by)
 
-    def _begin(self) -> None:
-        """Mark in the journal that the session begins, or goes on in another process. Raises `StorageError`."""
+    def _start(self, tasks: asyncio.TaskGroup, beside: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """Mark the beginning in the journal, then start everything. Raises `StorageError`."""
         began = self._a.clock.now()
         self._journal.write(SessionStart(at=began, number=self._a.session))
         if self._a.resumes:  # there may be jobs that nobody watched for a while
             self._a.meter.restarts.append(began)
-
-    def _start(self, tasks: asyncio.TaskGroup, beside: Sequence[Coroutine[Any, Any, None]]) -> None:
         workers = self.mode.workers()
         self._check_limits()
         self.shutdown.drain_after(self._a.config.limits.max_s)
@@ -190,13 +191,13 @@ class Session(Generic[M]):
             self._sink.sync_forever(),
             self._a.vitals.watch_loop(),
             self._check_forever(),
-            self._end_with_workers(),
+            self._end_after_workers(),
             *beside,
         )
         self._helpers = [tasks.create_task(self._guard(helper)) for helper in helpers]
 
     async def _finish(self) -> None:
-        """Let open exchanges end: each may bring an acceptance or a result. The journal covers those that do not."""
+        """Stop everything, and let open exchanges end for a moment: each may bring a paid result."""
         self._reserve.release()
         self.mode.stop()
         await asyncio.wait(self._workers, timeout=GRACE_S)
@@ -205,8 +206,64 @@ class Session(Generic[M]):
 
     async def _close(self) -> None:
         """Write what is left to write, and close everything. Raises `StorageError`."""
-        self.mode.close()
-        await self._sink.rescue(self._a.config.limits.drain_s, self.shutdown.forced, self._host.say)
-        self._reserve.release()
-        await self._a.transport.close()
-        await asyncio.to_thread(self._sink.close)
+        try:
+            self.mode.close()
+            await self._sink.rescue(self._a.config.limits.drain_s, self.shutdown.forced, self._host.say)
+        finally:
+            self._reserve.release()
+            await self._a.transport.close()
+            await asyncio.to_thread(self._sink.close)
+
+    def _written(self, accepted: Sequence[Any], ended: Sequence[Ended]) -> None:
+        """Act on what was written in this turn of the event loop: everything that follows from it is here."""
+        in_flight, meter = self._a.in_flight, self._a.meter
+        for it in accepted:
+            in_flight.accept(self.mode.follow(it))
+        for it in ended:
+            if it.was_outstanding:
+                in_flight.finish()
+            else:
+                in_flight.refuse(announced=it.was_announced)
+            meter.finished(it.result.status, it.result.timing, it.usage)
+        if ended:
+            self._check_limits()
+            self.shutdown.check()
+            self.mode.wake()
+
+    def _broken(self, error: Exception) -> None:
+        self.shutdown.fail(error)
+
+    def _wake(self) -> None:
+        self.mode.wake()
+
+    def _is_complete(self) -> bool:
+        return self._a.ends_when_complete and self.feed.all_granted and self._a.in_flight.is_complete
+
+    def _is_idle(self) -> bool:
+        return self._a.in_flight.is_idle
+
+    def _check_limits(self) -> None:
+        reached = self._limits.reached()
+        if reached is not None:
+            self.shutdown.drain(reached, reached.problems[0].where)
+
+    async def _check_forever(self) -> None:
+        while True:
+            self.shutdown.check()
+            await asyncio.sleep(CHECK_S)
+
+    async def _end_after_workers(self) -> None:
+        """End the session once no worker is left, which may be before every row has its result."""
+        await asyncio.wait(self._workers)
+        self.shutdown.over.set()
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        """Stop the session in order on an error, so that a neighbour's answer that is on its way still counts."""
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - see `Shutdown.fail`
+            self.shutdown.fail(error)
+
+    def _cancel_workers(self) -> None:
+        for worker in self._workers:
+            worker.cancel()
