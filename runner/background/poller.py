@@ -60,7 +60,7 @@ class Poller(Follower[Job]):
             self._wait_on(job, seen, ended)
 
     def _next_look(self, job: Job, now: float) -> float:
-        return self._policy.next_look(job, now)
+        return self._policy.next_poll(job, now)
 
     def _starts(self, job: Job, late_s: float) -> None:
         self._policy.started(job, late_s)
