@@ -150,7 +150,7 @@ class Fetcher(Follower[Item]):
         return item.asked_since
 
     def _next_look(self, item: Item, now: float) -> float:
-        return self._backoff.next_look(item, now)
+        return self._backoff.next_poll(item, now)
 
     def _lose(self, item: Item, status: ResultStatus, failure: Failure, now: float) -> None:
         self._parts.sink.lose(item, self._parts.clock.unix(now), status, failure)

@@ -84,7 +84,7 @@ class Watcher(Follower[OpenBatch]):
         batch.sampled = still_open
 
     def _next_look(self, batch: OpenBatch, now: float) -> float:
-        return self._policy.next_look(batch, now)
+        return self._policy.next_poll(batch, now)
 
     def _starts(self, batch: OpenBatch, late_s: float) -> None:
         self._policy.started(batch, late_s)

@@ -68,9 +68,11 @@ class RateGate:
 
     def opens_at(self, now_mono: float) -> float:
         """Return the time from which the next exchange may start; not after `now_mono` means at once."""
-        self._reopen_if_due(now_mono)
-        closed_until = self._closed_until_mono
-        return max(closed_until, self._next_mono if self._rate(now_mono) else closed_until)
+        if self._is_closed:
+            self._reopen_if_due(now_mono)
+        if self._rate(now_mono):
+            return max(self._closed_until_mono, self._next_mono)
+        return self._closed_until_mono
 
     def started(self, now_mono: float) -> None:
         """Use up one slot of the schedule."""
@@ -128,6 +130,8 @@ class RateGate:
 
     def _rate(self, now_mono: float) -> float | None:
         """Return the rate in force, per second, or None while exchanges are not paced."""
+        if self._learned_per_s is None:
+            return self._max_rate_per_s
         learned = self._learned(now_mono)
         if learned is None or self._max_rate_per_s is None:
             return learned or self._max_rate_per_s

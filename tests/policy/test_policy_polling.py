@@ -44,7 +44,7 @@ def test_the_config_names_the_strategy() -> None:
 def test_fixed_looks_at_even_intervals() -> None:
     policy = polling(Poll(strategy="fixed", interval_s=2.5))
 
-    assert [policy.next_look(_job(at, looks), at) for looks, at in enumerate([0, 2.5, 5, 100.25])] == [
+    assert [policy.next_poll(_job(at, looks), at) for looks, at in enumerate([0, 2.5, 5, 100.25])] == [
         2.5,
         5,
         7.5,
@@ -56,7 +56,7 @@ def test_exponential_multiplies_each_interval_up_to_the_longest() -> None:
     policy = polling(Poll(strategy="exponential", interval_s=1, factor=2, max_interval_s=10))
     at, gaps = 0.0, []
     for looks in range(7):
-        following = policy.next_look(_job(at, looks), at)
+        following = policy.next_poll(_job(at, looks), at)
         gaps.append(following - at)
         at = following
 
@@ -64,9 +64,9 @@ def test_exponential_multiplies_each_interval_up_to_the_longest() -> None:
 
 
 def test_a_factor_of_one_and_a_longest_interval_below_the_first_are_harmless() -> None:
-    assert polling(Poll(strategy="exponential", factor=1)).next_look(_job(5.0, 10**6), 5.0) == 6.0
+    assert polling(Poll(strategy="exponential", factor=1)).next_poll(_job(5.0, 10**6), 5.0) == 6.0
     short = polling(Poll(strategy="exponential", interval_s=20, max_interval_s=5))
-    assert short.next_look(_job(0.0, 3), 0.0) == 20.0
+    assert short.next_poll(_job(0.0, 3), 0.0) == 20.0
 
 
 @given(
@@ -74,7 +74,7 @@ def test_a_factor_of_one_and_a_longest_interval_below_the_first_are_harmless() -
 )
 @settings(deadline=None)
 def test_backing_off_never_overflows(at: Any, looks: Any, factor: Any, first: Any, longest: Any) -> None:
-    following = Exponential(first, factor, longest).next_look(_job(at, looks), at)
+    following = Exponential(first, factor, longest).next_poll(_job(at, looks), at)
 
     assert at < following <= at + max(first, longest) * (1 + 1e-9) + 1e-6
 
@@ -84,11 +84,11 @@ def test_backing_off_never_overflows(at: Any, looks: Any, factor: Any, first: An
 )
 def test_a_job_that_is_overdue_is_looked_at_at_once_and_one_asked_about_early_is_not(policy: Any) -> None:
     job = _job(pending=10.0, polls=3)
-    due = policy.next_look(job, 10.0)
+    due = policy.next_poll(job, 10.0)
 
-    assert policy.next_look(job, due) <= due
-    assert policy.next_look(job, due + 100) <= due + 100
-    assert policy.next_look(job, due - 0.5) > due - 0.5
+    assert policy.next_poll(job, due) <= due
+    assert policy.next_poll(job, due + 100) <= due + 100
+    assert policy.next_poll(job, due - 0.5) > due - 0.5
 
 
 def test_adaptive_backs_off_until_it_has_learned() -> None:
@@ -96,7 +96,7 @@ def test_adaptive_backs_off_until_it_has_learned() -> None:
     jobs = [_job(), _job(1.0, 1), _job(70.0, 9)]
 
     def agrees() -> bool:
-        return all(policy.next_look(job, 70.0) == fallback.next_look(job, 70.0) for job in jobs)
+        return all(policy.next_poll(job, 70.0) == fallback.next_poll(job, 70.0) for job in jobs)
 
     for _ in range(ENOUGH_COMPLETIONS - 1):
         assert agrees()
@@ -112,7 +112,7 @@ def test_what_is_learned_of_one_kind_says_nothing_of_another() -> None:
     for _ in range(200):
         policy.saw_done(_job(0.9, 1, "fast"), 1.0)
 
-    assert policy.next_look(_job(100.0, 20, "slow"), 100.0) == 130.0
+    assert policy.next_poll(_job(100.0, 20, "slow"), 100.0) == 130.0
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_a_job_that_never_ends_is_looked_at_for_ever() -> None:
     job = WatchedJob("kind", 500, 0.0, math.inf)
     now = 0.0
     while now < 86_400.0:
-        if (following := policy.next_look(job, now)) > now:
+        if (following := policy.next_poll(job, now)) > now:
             assert following - now <= 0.5 * following + 120
             now = following
             continue
@@ -241,7 +241,7 @@ def test_a_very_old_job_is_not_hammered() -> None:
     watch(policy, spaced([10.0] * 500, 1.0))
     now = 60 * 86_400.0
 
-    assert policy.next_look(_job(now, 100), now) >= now + 0.5
+    assert policy.next_poll(_job(now, 100), now) >= now + 0.5
 
 
 AGES = st.floats(0, 4e6)
@@ -264,7 +264,7 @@ def test_after_any_history_the_next_look_is_finite_and_later_than_the_last(
     policy = _adaptive()
     for entry in history:
         _tell(policy, *entry)
-        following = policy.next_look(_job(seen, looks, "k"), seen)
+        following = policy.next_poll(_job(seen, looks, "k"), seen)
         assert seen < following < math.inf
 
 
@@ -276,5 +276,5 @@ def test_clocks_that_disagree_do_no_harm() -> None:
         policy.saw_done(_job(5.0), 4.0)
         policy.saw_pending(_job(-1.0), 3.0)
 
-    assert 3.0 < policy.next_look(_job(3.0, 4), 3.0) < math.inf
-    assert -1.0 < policy.next_look(_job(-1.0, 4), -1.0) < math.inf
+    assert 3.0 < policy.next_poll(_job(3.0, 4), 3.0) < math.inf
+    assert -1.0 < policy.next_poll(_job(-1.0, 4), -1.0) < math.inf

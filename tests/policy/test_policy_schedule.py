@@ -42,7 +42,7 @@ def test_for_a_constant_hazard_looks_are_evenly_spaced_as_barlow_hunter_and_pros
     best = schedule.optimum([n * 20.0 for n in range(60)], [1 / mean_s] * 59, exchange_s)
     ages = [0.0]
     while ages[-1] < 300:
-        ages.append(best.next_look(ages[-1], 0.0))
+        ages.append(best.next_poll(ages[-1], 0.0))
 
     assert [b - a for a, b in pairwise(ages)] == pytest.approx([gap] * (len(ages) - 1), rel=0.15)
 
@@ -57,7 +57,7 @@ def test_it_costs_what_the_plain_search_costs(name: Any, exchange_s: float) -> N
     for latency in draws:
         at = 0.0
         while at < latency:
-            at = best.next_look(at, chance.uniform(-1, 1))
+            at = best.next_poll(at, chance.uniform(-1, 1))
             cost += exchange_s
         cost += at - latency
 
@@ -87,7 +87,7 @@ def test_the_next_look_is_later_and_an_older_job_is_not_looked_at_before_a_young
     for width, _ in cells:
         edges.append(edges[-1] + width)
     best = schedule.optimum(edges, [hazard for _, hazard in cells], exchange_s)
-    looks = [best.next_look(position, 0.0) for position in sorted(at)]
+    looks = [best.next_poll(position, 0.0) for position in sorted(at)]
 
-    assert all(position < best.next_look(position, offset) < math.inf for position in at if position >= 0)
+    assert all(position < best.next_poll(position, offset) < math.inf for position in at if position >= 0)
     assert all(later >= earlier - 1e-6 * abs(earlier) for earlier, later in pairwise(looks))

@@ -71,25 +71,25 @@ class Adaptive:
         self._strain = LatenessFeedback()
         self._kinds: dict[str, _Kind] = {}
 
-    def next_look(self, job: Followed, now: float) -> float:
+    def next_poll(self, job: Followed, now: float) -> float:
         """By the learned schedule, within what is known; else by backing off."""
         kind = self._kinds.get(job.kind)
         if kind is None:
-            return self._fallback.next_look(job, now)
+            return self._fallback.next_poll(job, now)
         view, origin = kind.view_of(job)
         if view.schedule is None:
-            return self._fallback.next_look(job, now)
+            return self._fallback.next_poll(job, now)
         seen = job.accepted if job.pending is None else job.pending
         # Golden-ratio steps spread looks evenly, whatever the order.
         offset = 2 * ((job.order + job.polls * 0.37) * GOLDEN % 1.0) - 1
-        look = origin + view.schedule.next_look(seen - origin, offset)
+        look = origin + view.schedule.next_poll(seen - origin, offset)
         hazard = view.hazard
         if (
             look > origin + hazard.known
             or not origin <= seen <= origin + hazard.late
             or hazard.unseen > MOST_UNSEEN
         ):
-            look = view.doubted(look, origin, job, self._fallback.next_look(job, now))
+            look = view.doubted(look, origin, job, self._fallback.next_poll(job, now))
         look = max(look, seen + SHORTEST_GAP_S)
         if look - now > FAR_OFF * view.lag_aim_s and not kind.is_settled:
             return now + (look - now) / 2

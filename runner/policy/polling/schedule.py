@@ -37,7 +37,7 @@ class Schedule(NamedTuple):
     exchange_s: float
     """The lag that one look is worth."""
 
-    def next_look(self, position: float, offset: float) -> float:
+    def next_poll(self, position: float, offset: float) -> float:
         """The position of the next look at a job that is pending at `position`; `offset` is in [-1, 1]."""
         k = bisect_right(self.positions, position) - 1
         if k < 0:

@@ -31,7 +31,7 @@ class Followed(Protocol):
 class Polling(Protocol):
     """A strategy."""
 
-    def next_look(self, job: Followed, now: float) -> float:
+    def next_poll(self, job: Followed, now: float) -> float:
         """When to look at a job; not after `now` means at once. Ask again then: more may be known."""
 
     def started(self, job: Followed, late_s: float) -> None:
@@ -50,7 +50,7 @@ class Fixed:
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
 
-    def next_look(self, job: Followed, now: float) -> float:
+    def next_poll(self, job: Followed, now: float) -> float:
         return last_seen(job) + self._interval_s
 
     def started(self, job: Followed, late_s: float) -> None:
@@ -71,7 +71,7 @@ class Exponential(Fixed):
         self._factor = factor
         self._max_interval_s = max(max_interval_s, interval_s)
 
-    def next_look(self, job: Followed, now: float) -> float:
+    def next_poll(self, job: Followed, now: float) -> float:
         growth = min(job.polls * math.log(self._factor), 60.0)
         return last_seen(job) + min(self._interval_s * math.exp(growth), self._max_interval_s)
 
