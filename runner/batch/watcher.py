@@ -49,7 +49,7 @@ class Watcher(Follower[OpenBatch]):
         self._push(batch, now if batch.inherited else self._due_at(batch, now))
 
     async def _ask(self, batch: OpenBatch) -> BatchOutcome:
-        return await self._parts.transport.look_at_batch(batch.id)
+        return await self._parts.transport.retrieve_batch(batch.id)
 
     async def _take_in(self, batch: OpenBatch, outcome: AnyOutcome, started: float, ended: float) -> None:
         if not isinstance(outcome, Statuses):

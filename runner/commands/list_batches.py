@@ -114,7 +114,7 @@ class _Listing:
         return list(found.values())[: self._most]
 
     async def _progress(self, transport: Transport, entry: BatchEntry) -> str:
-        outcome = await self._answered(partial(transport.look_at_batch, entry.id))
+        outcome = await self._answered(partial(transport.retrieve_batch, entry.id))
         if not isinstance(outcome, Statuses):
             return "not known any more"
         try:

@@ -40,7 +40,7 @@ class Transport(Protocol):
     async def create_batch(self, content: Upload, idempotency_key: str) -> CreateOutcome:
         """POST a batch, its body streamed from a file. Raises `StorageError` where that cannot be read."""
 
-    async def look_at_batch(self, batch_id: str) -> BatchOutcome:
+    async def retrieve_batch(self, batch_id: str) -> BatchOutcome:
         """GET one batch: how all of its requests stand."""
 
     async def batch_result(self, batch_id: str, custom_id: str) -> RetrieveOutcome:

@@ -91,7 +91,7 @@ class Direct:
         head = f"{self._post_batch}{key_line}Content-Length: {content.size_bytes}\r\n\r\n"
         return await self._exchange(head.encode(), read_create, upload=content)
 
-    async def look_at_batch(self, batch_id: str) -> BatchOutcome:
+    async def retrieve_batch(self, batch_id: str) -> BatchOutcome:
         return await self._exchange(self._look(batch_path(batch_id)), read_statuses, batch_id)
 
     async def batch_result(self, batch_id: str, custom_id: str) -> RetrieveOutcome:

@@ -97,7 +97,7 @@ class Sdk:
         )
         return await self._exchange(call, read_create, patience=self._long)
 
-    async def look_at_batch(self, batch_id: str) -> BatchOutcome:
+    async def retrieve_batch(self, batch_id: str) -> BatchOutcome:
         return await self._exchange(self._look(batch_path(batch_id)), read_statuses, batch_id)
 
     async def batch_result(self, batch_id: str, custom_id: str) -> RetrieveOutcome:

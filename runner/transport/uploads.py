@@ -24,16 +24,17 @@ class Upload(msgspec.Struct, frozen=True):
     size_bytes: int
 
     async def pieces(self, wire: Wire) -> AsyncIterator[bytes]:
-        """The body, read off the event loop, and counted as sent. Raises `StorageError`.
+        """Yield the body, read off the event loop, and count it as sent. Raises `StorageError`.
 
         Nothing is held open between two pieces, so that an upload may be given up at any of them.
         """
         for at in range(0, self.size_bytes, PIECE_BYTES):
-            piece = await asyncio.to_thread(self._piece, at, min(PIECE_BYTES, self.size_bytes - at))
+            piece = await asyncio.to_thread(self.piece, at, min(PIECE_BYTES, self.size_bytes - at))
             wire["sent_bytes"] += len(piece)
             yield piece
 
-    def _piece(self, at: int, size: int) -> bytes:
+    def piece(self, at: int, size: int) -> bytes:
+        """Return `size` bytes of the body from offset `at` on. Raises `StorageError`."""
         try:
             with self.path.open("rb", buffering=0) as file:
                 file.seek(at)

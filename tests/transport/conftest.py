@@ -276,7 +276,7 @@ def ask(talk: Callable[..., Any], upload: Callable[[bytes], Upload]) -> Callable
         "GET": lambda transport: transport.retrieve("resp_1"),
         "CANCEL": lambda transport: transport.cancel("resp_1"),
         "CREATE": lambda transport: transport.create_batch(upload(b'{"requests":[]}'), "key-1"),
-        "LOOK": lambda transport: transport.look_at_batch("batch_1"),
+        "LOOK": lambda transport: transport.retrieve_batch("batch_1"),
         "RESULT": lambda transport: transport.batch_result("batch_1", "row-1"),
         "LIST": lambda transport: transport.list_batches(None, 25),
     }

@@ -60,7 +60,7 @@ def test_a_look_is_a_bare_get_with_the_key(
     talk: Callable[..., Any], http: type[Http], api_key: str, path: str
 ) -> None:
     calls = {
-        "/batches/batch_1": lambda transport: transport.look_at_batch("batch_1"),
+        "/batches/batch_1": lambda transport: transport.retrieve_batch("batch_1"),
         "/batches/batch_1/row-1": lambda transport: transport.batch_result("batch_1", "row-1"),
         "/batches?limit=200": lambda transport: transport.list_batches(None, 200),
         "/batches?limit=7&before_id=batch_1": lambda transport: transport.list_batches("batch_1", 7),
@@ -77,7 +77,7 @@ def test_a_look_is_a_bare_get_with_the_key(
 def test_odd_ids_stay_one_segment_of_the_path_or_one_value(
     talk: Callable[..., Any], http: type[Http], odd: Any
 ) -> None:
-    *path, look = asked(talk, http, lambda transport: transport.look_at_batch(odd)).target.split("/")
+    *path, look = asked(talk, http, lambda transport: transport.retrieve_batch(odd)).target.split("/")
     assert (path, unquote(look)) == (["", "v1", "batches"], odd)
 
     *path, one, other = asked(talk, http, lambda transport: transport.batch_result(odd, odd)).target.split(

@@ -23,7 +23,7 @@ async def one_of_each(transport, upload):
     await transport.retrieve("resp/1")
     await transport.cancel("resp_1")
     await transport.create_batch(upload(bytes(2 * PIECE_BYTES + 7)), "key-1")
-    await transport.look_at_batch("batch_1")
+    await transport.retrieve_batch("batch_1")
     await transport.batch_result("batch_1", "row-1")
     await transport.list_batches("batch 1", 25)
 
