@@ -116,6 +116,10 @@ class Shutdown:
         self._say("".join(traceback.format_exception(error)))
         self.stop(StoppedEarly(f"a defect of this program: {error!r}; please report it with the lines above"))
 
+    def end(self) -> None:
+        """End the session now, with nothing that ended it early: the time for it is over."""
+        self.over.set()
+
     def force(self, error: RunnerError) -> None:
         """Stop without the grace period for open exchanges."""
         self.stop(error)
