@@ -14,7 +14,7 @@ from runner.engine.messages import (
     Command,
     Confirmed,
     Drain,
-    Ended,
+    WorkerEnded,
     Event,
     Failing,
     Follow,
@@ -31,7 +31,7 @@ from runner.engine.takeover import UnfinishedWork, read_unfinished
 from runner.engine.task import Task
 from runner.engine.totals import Process, Totals
 from runner.engine.workers import Worker
-from runner.errors import Problem, RunnerError, StorageError, StoppedEarly
+from runner.errors import Problem, RunnerError, StoppedEarly
 from runner.measure.vitals import Fleet
 from runner.records import Job
 from runner.session.limits import Limits
@@ -119,8 +119,6 @@ class Coordinator:
             listeners = [asyncio.create_task(self._guard(self._listen(member))) for member in self._members]
             await self.shutdown.over.wait()
             await self._finish(listeners)
-        except StorageError as error:
-            self.shutdown.stop(error)
         finally:
             for task in (*helpers, *listeners):
                 task.cancel()
@@ -156,6 +154,8 @@ class Coordinator:
         )
         for start in range(0, len(jobs), JOBS_PER_MESSAGE):
             member.worker.tell(Follow(jobs[start : start + JOBS_PER_MESSAGE]))
+        if self.shutdown.has_begun:  # meanwhile: the command went to nobody
+            member.worker.tell(Drain())
 
     async def _listen(self, member: Member) -> None:
         """Act on the events of one worker, in all its generations, until it ends."""
@@ -185,7 +185,7 @@ class Coordinator:
                 self._say(text)
             case Failing():
                 self.shutdown.stop(error_of(event))
-            case Ended():
+            case WorkerEnded():
                 member.has_ended = True
                 if event.error is not None:
                     self.shutdown.stop(error_of(event))
@@ -260,8 +260,6 @@ class Coordinator:
         member.worker = self._launch()
         member.generation += 1
         await self._start(member, work.outstanding)
-        if self.shutdown.has_begun:  # meanwhile: the command went to nobody
-            member.worker.tell(Drain())
         return True
 
     def _read_unfinished(self, member: Member) -> UnfinishedWork:

@@ -107,13 +107,13 @@ class Say(msgspec.Struct, tag=True):
 
 
 class Failing(msgspec.Struct, tag=True):
-    """Event: the worker cannot go on and finishes what is open; `Ended` will follow."""
+    """Event: the worker cannot go on and finishes what is open; `WorkerEnded` will follow."""
 
     error: str
     problems: list[tuple[str, str, str]]
 
 
-class Ended(msgspec.Struct, tag=True):
+class WorkerEnded(msgspec.Struct, tag=True):
     """The last event: the worker is done, or could not go on; `error` names a class of `runner.errors`."""
 
     error: str | None = None
@@ -122,11 +122,11 @@ class Ended(msgspec.Struct, tag=True):
 
 
 def problems_of(error: RunnerError) -> list[tuple[str, str, str]]:
-    """Return the problems of an error, as `Failing` and `Ended` carry them."""
+    """Return the problems of an error, as `Failing` and `WorkerEnded` carry them."""
     return [(problem.what, problem.where, problem.hint) for problem in error.problems]
 
 
-def error_of(event: Failing | Ended) -> RunnerError:
+def error_of(event: Failing | WorkerEnded) -> RunnerError:
     """Return the error that an event reports."""
     kind = getattr(errors, event.error or "", StoppedEarly)
     error: RunnerError = kind(*(Problem(*problem) for problem in event.problems))
@@ -134,7 +134,7 @@ def error_of(event: Failing | Ended) -> RunnerError:
 
 
 Command = Setup | Follow | Grant | AllGranted | Confirmed | Answered | Drain | Stop
-Event = WantRows | GiveBack | Report | Say | Failing | Ended
+Event = WantRows | GiveBack | Report | Say | Failing | WorkerEnded
 Received = TypeVar("Received")
 _encode: Final = msgspec.msgpack.Encoder().encode
 _LENGTH_BYTES: Final = 4

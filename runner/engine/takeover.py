@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from runner.measure.counts import Counts
+from runner.measure.counts import Counts, latest
 from runner.measure.in_flight import InFlight
 from runner.measure.meter import Meter
 from runner.records import Job
@@ -48,7 +48,7 @@ class UnfinishedWork:
             tokens=exact.tokens,
             polls=max(exact.polls, reported.polls),
             spanned=reported.spanned + unreported,
-            last_accepted=max(reported.last_accepted, exact.last_accepted),
+            last_accepted=latest((reported.last_accepted, exact.last_accepted)),
             first_done=exact.first_done,
             last_done=exact.last_done,
         )

@@ -7,8 +7,7 @@ import msgspec
 from runner.engine.messages import Report
 from runner.measure.counts import Counts, merged
 from runner.measure.in_flight import InFlight
-from runner.measure.merging import add_latencies
-from runner.measure.meter import Meter
+from runner.measure.meter import Meter, add_latencies
 from runner.measure.vitals import Fleet
 
 Process = tuple[int, int]

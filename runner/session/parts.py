@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic
 
-from runner.config.sections import RunConfig
+from runner.config.run_config import RunConfig
 from runner.measure.in_flight import InFlight
 from runner.measure.meter import Meter
 from runner.policy.admission import Admission

@@ -19,7 +19,7 @@ from runner.session.health import FIRST_PATIENCE_S, ServiceHealth
 from runner.session.limits import Limits
 from runner.session.parts import Parts
 from runner.session.shutdown import GRACE_S, Shutdown
-from runner.session.sink import Accepted, Ended, Sink
+from runner.session.sink import WrittenResult, Sink
 from runner.store import Files, Journal, Reserve, Results, SessionStart
 from runner.transport import Transport
 
@@ -200,7 +200,8 @@ class Session(Generic[M]):
         """Stop everything, and let open exchanges end for a moment: each may bring a paid result."""
         self._reserve.release()
         self.mode.stop()
-        await asyncio.wait(self._workers, timeout=GRACE_S)
+        if self._workers:
+            await asyncio.wait(self._workers, timeout=GRACE_S)
         for task in (*self._workers, *self._helpers):
             task.cancel()
 
@@ -214,7 +215,7 @@ class Session(Generic[M]):
             await self._a.transport.close()
             await asyncio.to_thread(self._sink.close)
 
-    def _written(self, accepted: Sequence[Any], ended: Sequence[Ended]) -> None:
+    def _written(self, accepted: Sequence[Any], ended: Sequence[WrittenResult]) -> None:
         """Act on what was written in this turn of the event loop: everything that follows from it is here."""
         in_flight, meter = self._a.in_flight, self._a.meter
         for it in accepted:
@@ -254,7 +255,8 @@ class Session(Generic[M]):
 
     async def _end_after_workers(self) -> None:
         """End the session once no worker is left, which may be before every row has its result."""
-        await asyncio.wait(self._workers)
+        if self._workers:
+            await asyncio.wait(self._workers)
         self.shutdown.over.set()
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:

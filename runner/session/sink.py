@@ -30,7 +30,7 @@ RESCUE_EVERY_S: Final = 0.25
 Accepted = TypeVar("Accepted")
 
 
-class Ended(NamedTuple):
+class WrittenResult(NamedTuple):
     """A result on record, and where its row stood before."""
 
     result: Result
@@ -57,7 +57,7 @@ class Sink(Generic[Accepted]):
         store: Literal["full", "text"],
         fsync_s: float,
         *,
-        on_written: Callable[[Sequence[Accepted], Sequence[Ended]], None],
+        on_written: Callable[[Sequence[Accepted], Sequence[WrittenResult]], None],
         on_broken: Callable[[Exception], None],
     ) -> None:
         """`on_written` is called at most once per turn, with the acceptances and results now on record.
@@ -74,8 +74,8 @@ class Sink(Generic[Accepted]):
         self._loop = asyncio.get_running_loop()
         self._flush_is_due = False
         self._accepted: list[Accepted] = []
-        self._ended: list[Ended] = []
-        self._unwritten: list[Ended] = []
+        self._ended: list[WrittenResult] = []
+        self._unwritten: list[WrittenResult] = []
         """Results that a full disk kept back."""
 
     def intend(self, intents: Sequence[Intent]) -> None:
@@ -112,7 +112,7 @@ class Sink(Generic[Accepted]):
 
     def refuse(self, result: Result, *, was_announced: bool) -> None:
         """Put on record how a request ended that was never accepted."""
-        self._end(Ended(result, NO_USAGE, was_outstanding=False, was_announced=was_announced))
+        self._end(WrittenResult(result, NO_USAGE, was_outstanding=False, was_announced=was_announced))
 
     def flush(self) -> None:
         """Write what came up in this turn, and let follow what follows from it."""
@@ -168,7 +168,7 @@ class Sink(Generic[Accepted]):
             return []
         return accepted
 
-    def _flush_results(self) -> list[Ended]:
+    def _flush_results(self) -> list[WrittenResult]:
         """Return the results that are on record now."""
         ended, self._ended = self._ended, []
         try:
@@ -179,7 +179,7 @@ class Sink(Generic[Accepted]):
             return []
         return ended
 
-    def _report(self, accepted: list[Accepted], ended: list[Ended]) -> None:
+    def _report(self, accepted: list[Accepted], ended: list[WrittenResult]) -> None:
         try:
             self._on_written(accepted, ended)
         except Exception as error:  # noqa: BLE001 - called by the loop: nobody else would hear of it
@@ -208,9 +208,9 @@ class Sink(Generic[Accepted]):
         result = Result(
             job.custom_id, job.row, status, reply, failure, timing, job.attempts, job.polls, job.epoch
         )
-        self._end(Ended(result, usage, was_outstanding=True, was_announced=False))
+        self._end(WrittenResult(result, usage, was_outstanding=True, was_announced=False))
 
-    def _end(self, ended: Ended) -> None:
+    def _end(self, ended: WrittenResult) -> None:
         self._results.add(ended.result)
         self._ended.append(ended)
         self._flush_soon()

@@ -13,7 +13,8 @@ FaultTable = Literal["post", "get", "batch", "status", "result"]
 
 class Account(msgspec.Struct):
     """Exchanges are counted since the start; jobs include those read from the state file, and those of
-    batches. `posts` and `gets` are of responses alone."""
+    batches. `posts` and `gets` are of responses alone.
+    """
 
     posts: int = 0
     gets: int = 0

@@ -224,7 +224,8 @@ class Connection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Says no more and throws away what still comes: closed with a body on its way, a connection is
-        reset, and the answer may never be read."""
+        reset, and the answer may never be read.
+        """
         self._lingering = True
         self._transport.write_eof()
         self._transport.resume_reading()

@@ -6,7 +6,7 @@ from array import array
 
 import msgspec
 
-from runner.store.journal import BatchAcceptance, BatchJournalEntry, BatchIntent, BatchRetraction
+from runner.store.journal import BatchAcceptance, BatchIntent, BatchJournalEntry, BatchRetraction
 from runner.store.row_set import RowSet
 
 
