@@ -86,12 +86,13 @@ class Sampler:
         """
         now_mono = self._started_mono = self._clock_mono()
         self._figures_due_mono = now_mono + FIGURES_S
+        self._session.wall_s = 0.0
         with ExitStack() as started:
             for output in self._outputs:
                 output.start()
                 started.callback(output.stop)
-                self._feeds.append(_Feed(output, now_mono + output.every_s, self._totals()))
             started.pop_all()
+        self._feeds = [_Feed(it, now_mono + it.every_s, self._totals()) for it in self._outputs]
 
     async def run(self) -> None:
         """Hand out samples until cancelled. Raises `StorageError`."""

@@ -190,6 +190,7 @@ def test_outputs_are_stopped_where_one_cannot_be_started() -> None:
     bench = Bench(Recorder(1.0, "a", diary), Recorder(1.0, "b", diary, {"start"}), Recorder(1.0, "c", diary))
     with pytest.raises(StorageError, match="b cannot start"):
         bench.sampler.start()
+    bench.sampler.close()
 
     assert diary == ["a start", "b start", "a stop"]
 
