@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 HIGHEST_US: Final = 40 * 86_400 * 1_000_000
-"""The longest duration that is told from longer ones, in microseconds: 40 days."""
+"""Longest duration that can be recorded, in microseconds: 40 days. Longer ones count as this."""
 QUANTILES: Final = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9}
 _BITS: Final = 11
 """Leading bits of a value that are kept: each power of two has 2^10 buckets, none wider than 0.1 %."""
@@ -38,7 +38,7 @@ class Histogram:
 
     Buckets as in G. Tene's HdrHistogram: the magnitude and the first 11 bits of a value give its bucket, at
     the cost of two shifts. The Python port on PyPI takes several times as long to record a value, and every
-    job has seven.
+    job records seven.
     """
 
     def __init__(self) -> None:

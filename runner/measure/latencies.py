@@ -36,7 +36,10 @@ class Latencies:
         self.poll = Histogram()
 
     def record(self, status: str, timing: Timing) -> None:
-        """Count one finished request; only a completed one has a completion: a refusal is no fast answer."""
+        """Count one finished request.
+
+        Only a completed request has a completion time, because a fast refusal is not a fast answer.
+        """
         if timing.sent is not None:
             self.schedule_delay.record(timing.sent - timing.due)
             if timing.accepted is not None:

@@ -1,4 +1,4 @@
-"""From measuring to showing: makes samples and hands them to the outputs, to each as often as it wants."""
+"""Makes samples of a run and hands them to its outputs, to each output at its own interval."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from runner.measure.session_info import SessionInfo
 from runner.measure.vitals import Vitals
 
 FIGURES_S: Final = 1.0
-"""Age that figures may reach which cost about a millisecond: quantiles, CPU, memory."""
+"""Interval at which expensive figures are measured: quantiles, CPU, memory."""
 TIMER_S: Final = 0.001
-"""Resolution of uvloop's timers, which may wake a sleeper this much too early."""
+"""Resolution of uvloop's timers, which may wake a sleeper this much before its time."""
 
 
 class _Figures(msgspec.Struct, frozen=True):
-    """The part of a sample that is made only once per `FIGURES_S`."""
+    """Part of a sample that is measured only once per `FIGURES_S`."""
 
     completion_s: CompletionTimes
     cpu_share: float
@@ -33,8 +33,8 @@ class _Figures(msgspec.Struct, frozen=True):
     rss_bytes: int
 
 
-class _Progress(msgspec.Struct, frozen=True):
-    """What rates are computed from."""
+class _Totals(msgspec.Struct, frozen=True):
+    """Counts from which the rates of the next sample are computed."""
 
     wall_s: float
     accepted: int
@@ -43,18 +43,18 @@ class _Progress(msgspec.Struct, frozen=True):
 
 
 class _Feed:
-    """An output, when it wants its next sample, and what its last one said."""
+    """An output with the time of its next sample and the counts of its last one."""
 
-    def __init__(self, output: Output, due_mono: float, before: _Progress) -> None:
+    def __init__(self, output: Output, due_mono: float, before: _Totals) -> None:
         self.output = output
         self.due_mono = due_mono
         self.before = before
 
 
 class Sampler:
-    """Makes samples of a run, in which each output has rates over its own interval.
+    """Makes samples of a run, with rates over the interval of the output that gets the sample.
 
-    What is measured is read from `meter` and `in_flight` at each sample, so their fields may be replaced.
+    The fields of `meter` and `in_flight` are read at each sample, so others may replace them at any time.
     """
 
     def __init__(
@@ -86,12 +86,13 @@ class Sampler:
         """
         now_mono = self._started_mono = self._clock_mono()
         self._figures_due_mono = now_mono + FIGURES_S
+        self._session.wall_s = 0.0
         with ExitStack() as started:
             for output in self._outputs:
                 output.start()
                 started.callback(output.stop)
-                self._feeds.append(_Feed(output, now_mono + output.every_s, self._progress()))
             started.pop_all()
+        self._feeds = [_Feed(it, now_mono + it.every_s, self._totals()) for it in self._outputs]
 
     async def run(self) -> None:
         """Hand out samples until cancelled. Raises `StorageError`."""
@@ -147,16 +148,16 @@ class Sampler:
             rss_bytes=vitals.rss_bytes,
         )
 
-    def _progress(self) -> _Progress:
+    def _totals(self) -> _Totals:
         counts = self._meter.counts
         wall_s = self._session.wall_s
-        return _Progress(wall_s, counts.accepted, counts.statuses["completed"], counts.polls)
+        return _Totals(wall_s, counts.accepted, counts.statuses["completed"], counts.polls)
 
     def _add_sample(self, feed: _Feed) -> None:
-        before, feed.before = feed.before, self._progress()
+        before, feed.before = feed.before, self._totals()
         feed.output.add(self._sample(before, feed.before))
 
-    def _sample(self, before: _Progress, now: _Progress) -> Sample:
+    def _sample(self, before: _Totals, now: _Totals) -> Sample:
         meter, in_flight, figures = self._meter, self._in_flight, self._figures
         counts = meter.counts
         elapsed_s = now.wall_s - before.wall_s

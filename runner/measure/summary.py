@@ -37,7 +37,7 @@ class RunSummary(msgspec.Struct, frozen=True):
 
 
 class RequestSummary(msgspec.Struct, frozen=True):
-    """Rows by where they stand; all but `total` add up to it. A field for each result status."""
+    """Rows by result status; `open` is outstanding, `unsent` is the rest of `total`."""
 
     total: int
     completed: int
