@@ -43,7 +43,9 @@ class Poller(Follower[Job]):
     def follow_inherited(self, job: Job) -> None:
         """Poll a job of an earlier session, the newest first; it may have ended long ago."""
         self._jobs[job.id] = job
-        job.accepted = min(job.accepted, self._parts.clock.now())  # a clock set back must not delay its deadline
+        job.accepted = min(
+            job.accepted, self._parts.clock.now()
+        )  # a clock set back must not delay its deadline
         self._inherited += 1
         job.order = -self._inherited
         self._push(job, self._parts.clock.now_mono())

@@ -83,9 +83,7 @@ class Collector:
         """Fetch the results of requests that are done."""
         self._fetcher.fetch(batch, ended, pending)
 
-    def batch_lost(
-        self, batch: OpenBatch, status: ResultStatus, failure: Failure, now_mono: float
-    ) -> None:
+    def batch_lost(self, batch: OpenBatch, status: ResultStatus, failure: Failure, now_mono: float) -> None:
         """Give up a batch that the service does not know."""
         self._fetcher.lose(batch, status, failure, now_mono)
 

@@ -124,9 +124,7 @@ class Fetcher(Follower[Item]):
     async def _request(self, item: Item) -> RetrieveOutcome:
         return await self._parts.transport.batch_result(item.id, item.wire_id)
 
-    async def _take_in(
-        self, item: Item, outcome: AnyOutcome, started_mono: float, ended_mono: float
-    ) -> None:
+    async def _take_in(self, item: Item, outcome: AnyOutcome, started_mono: float, ended_mono: float) -> None:
         clock = self._parts.clock
         if isinstance(outcome, Done):
             self._parts.sink.finish(item, clock.unix(ended_mono), outcome)

@@ -128,7 +128,9 @@ class BatchMode:
                 names=names,
                 due=intent.due,
                 sent=intent.at,
-                accepted=min(accepted.at, self._parts.clock.now()),  # a clock set back must not delay its deadline
+                accepted=min(
+                    accepted.at, self._parts.clock.now()
+                ),  # a clock set back must not delay its deadline
                 attempts=accepted.attempts,
                 without_result=len(names.rows),
                 inherited=True,

@@ -158,9 +158,7 @@ class Uploader:
     def _refuse(self, batch: BatchSubmission, outcome: Rejected, now_mono: float) -> None:
         """Act on a definite refusal: of one of its requests, where the service names one, or of all."""
         failure, submissions = outcome.failure, self._submissions
-        if failure.type == "idempotency_error" or (
-            batch.in_doubt and not submissions.is_protected(batch)
-        ):
+        if failure.type == "idempotency_error" or (batch.in_doubt and not submissions.is_protected(batch)):
             submissions.end(batch, "uncertain", failure)
             return
         submissions.retract(batch, str(failure.status_code), now_mono)

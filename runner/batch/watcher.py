@@ -29,9 +29,7 @@ class Listener(Protocol):
         `pending` is when the batch was last seen before that, in Unix seconds.
         """
 
-    def batch_lost(
-        self, batch: OpenBatch, status: ResultStatus, failure: Failure, now_mono: float
-    ) -> None:
+    def batch_lost(self, batch: OpenBatch, status: ResultStatus, failure: Failure, now_mono: float) -> None:
         """Called with a batch that the service does not know."""
 
     def batch_late(self, batch: OpenBatch, status: ResultStatus, failure: Failure) -> None:
@@ -71,7 +69,7 @@ class Watcher(Follower[OpenBatch]):
         self._push(batch, now_mono if batch.inherited else self._due_mono(batch, now_mono))
 
     async def _request(self, batch: OpenBatch) -> BatchOutcome:
-        return await self._parts.transport.look_at_batch(batch.id)
+        return await self._parts.transport.retrieve_batch(batch.id)
 
     async def _take_in(
         self, batch: OpenBatch, outcome: AnyOutcome, started_mono: float, ended_mono: float

@@ -14,7 +14,6 @@ from runner.engine.messages import (
     Command,
     Confirmed,
     Drain,
-    WorkerEnded,
     Event,
     Failing,
     Follow,
@@ -25,6 +24,7 @@ from runner.engine.messages import (
     Setup,
     Stop,
     WantRows,
+    WorkerEnded,
     error_of,
 )
 from runner.engine.takeover import UnfinishedWork, read_unfinished

@@ -69,9 +69,7 @@ class Single:
         """Do nothing: the outcome says it, and nobody else may act on it earlier."""
 
 
-def mode_of(
-    config: RunConfig, source: Source, recovery: Recovery
-) -> Callable[[Parts[Any], Feed], Mode[Any]]:
+def mode_of(config: RunConfig, source: Source, recovery: Recovery) -> Callable[[Parts[Any], Feed], Mode[Any]]:
     """Return what makes the mode that the config names."""
     if config.target.mode == "batch":
         from runner.batch.mode import BatchMode

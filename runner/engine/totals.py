@@ -56,5 +56,3 @@ class Totals:
     def settle(self, outstanding: int, announced: int) -> None:
         """Correct the counts at the end by what the files of the run show."""
         self._in_flight.outstanding, self._in_flight.announced = outstanding, announced
-
-

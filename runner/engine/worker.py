@@ -16,7 +16,6 @@ from runner.engine.messages import (
     Command,
     Confirmed,
     Drain,
-    WorkerEnded,
     Failing,
     Follow,
     GiveBack,
@@ -26,6 +25,7 @@ from runner.engine.messages import (
     Setup,
     Stop,
     WantRows,
+    WorkerEnded,
     problems_of,
 )
 from runner.errors import RunnerError, StoppedEarly

@@ -167,9 +167,7 @@ class Follower(ABC, Generic[W]):
 
     def _must_poll(self, watched: W) -> bool:
         """Return whether the strategy has no say: no poll brought an answer, or it may have ended long ago."""
-        return (
-            watched.expedited or bool(watched.failed_polls) or (watched.inherited and not watched.polls)
-        )
+        return watched.expedited or bool(watched.failed_polls) or (watched.inherited and not watched.polls)
 
     def _wait_on(self, watched: W, seen: float, ended_mono: float) -> None:
         """Poll it again when the strategy says: it was not done at `seen`, in Unix seconds."""
@@ -203,9 +201,7 @@ class Follower(ABC, Generic[W]):
         else:
             self._lose(watched, "expired", failure, now_mono)
 
-    def _retry(
-        self, watched: W, cause: str, failure: Failure, wait_s: float | None, now_mono: float
-    ) -> None:
+    def _retry(self, watched: W, cause: str, failure: Failure, wait_s: float | None, now_mono: float) -> None:
         """Act on a poll that brought no answer about it, although it is paid for.
 
         After its deadline it is given up, but only while the service answers other polls: it may have been

@@ -19,7 +19,7 @@ from runner.session.health import FIRST_PATIENCE_S, ServiceHealth
 from runner.session.limits import Limits
 from runner.session.parts import Parts
 from runner.session.shutdown import GRACE_S, Shutdown
-from runner.session.sink import WrittenResult, Sink
+from runner.session.sink import Sink, WrittenResult
 from runner.store import Files, Journal, Reserve, Results, SessionStart
 from runner.transport import Transport
 
@@ -110,7 +110,9 @@ class Session(Generic[M]):
     Everything that follows from a write stands in `_written`, which is called once per turn of the event loop.
     """
 
-    def __init__(self, assignment: Assignment, make_mode: Callable[[Parts[Any], Feed], M], host: Host) -> None:
+    def __init__(
+        self, assignment: Assignment, make_mode: Callable[[Parts[Any], Feed], M], host: Host
+    ) -> None:
         """Open the files of the run; call it with the event loop running. Raises `StorageError`."""
         a, config = assignment, assignment.config
         self._a = a

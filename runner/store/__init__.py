@@ -17,6 +17,7 @@ from runner.store.journal import (
 from runner.store.manifest import Manifest, check_unchanged
 from runner.store.recovery import Recovery, Unacknowledged, recover
 from runner.store.reopen import archive_superseded, reopen
+from runner.store.result_reader import ResultReader
 from runner.store.results import ResultHead, Results, read_results
 from runner.store.row_set import RowSet
 from runner.store.rundir import Files, RunDir
@@ -35,6 +36,7 @@ __all__ = [
     "Reopened",
     "Reserve",
     "ResultHead",
+    "ResultReader",
     "Results",
     "Retraction",
     "RowSet",

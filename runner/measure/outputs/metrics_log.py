@@ -32,7 +32,7 @@ class MetricsLog:
 
     def add(self, sample: Sample) -> None:
         """Append a line. Raises `StorageError`."""
-        self._log.append(_encode(sample) + b"\n", is_owed=False)
+        self._log.append(_encode(sample) + b"\n", need_rescue=False)
 
     def stop(self) -> None:
         """Close the file."""
