@@ -6,7 +6,6 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -112,7 +111,7 @@ class _Cancellation:
                     ends_when_complete=False,
                     first_patience_s=self._timeout_s,  # a service may be starting; the time is limited anyhow
                 ),
-                partial(CancelMode, jobs=history.recovery.outstanding.values()),
+                lambda parts, _: CancelMode(parts, history.recovery.outstanding.values()),
                 self,
             )
             self._tally = session.mode.tally
