@@ -132,19 +132,6 @@ def test_help_and_misuse_never_show_a_traceback(shell: Shell, arguments: Any) ->
     assert done.stdout or done.stderr
 
 
-def test_the_readme_names_only_configs_scripts_and_keys_that_exist(shell: Shell) -> None:
-    readme = (ROOT / "README.md").read_text()
-    for name in re.findall(r"\b(?:configs|scripts|docs)/[\w./-]*\w", readme):
-        assert (ROOT / name).exists(), name
-    example = re.search(r"```yaml\n(name: explain.*?)```", readme, re.DOTALL)
-    config = shell.cwd / "readme.yaml"
-    config.write_text(example[1])
-    (shell.cwd / "data").mkdir()
-    (shell.cwd / "data/a.jsonl").write_text('{"topic": "x", "reader": "y"}\n')
-    done = shell("check", config)
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.mark.timeout(110)
 def test_quickstart_ends_with_every_row_completed_and_can_be_repeated(tmp_path: Path) -> None:
     for _ in range(2):
