@@ -15,7 +15,7 @@ import pytest
 
 from tests.processes import Shell, Simulator
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-test-3f9a1c7e5b"
 
 
