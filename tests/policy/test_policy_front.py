@@ -14,7 +14,7 @@ def _served(front: Front, orders: range, per_s: float, start: float = 0.0, sigma
     chance = random.Random(3)
     ends = sorted((start + (n - orders[0]) / per_s + chance.gauss(0, sigma_s), n) for n in orders)
     for at, n in ends:
-        front.saw(n, at)
+        front.record(n, at)
     return start + len(orders) / per_s
 
 
@@ -30,7 +30,7 @@ def test_nothing_is_expected_of_few_completions_or_of_such_as_come_in_no_order()
     few, shuffled, chance = Front(), Front(), random.Random(5)
     _served(few, range(20), per_s=4.0)
     for n in range(500):
-        shuffled.saw(chance.randrange(500), float(n))
+        shuffled.record(chance.randrange(500), float(n))
 
     assert few.expects(100) is None
     assert shuffled.expects(100) is None
@@ -57,8 +57,8 @@ def test_a_front_that_changes_its_speed_is_followed(per_s: float) -> None:
 def test_a_few_jobs_that_are_passed_over_do_not_turn_it() -> None:
     front, chance = Front(), random.Random(7)
     for n in range(1500):
-        front.saw(n, n / 4.0 + chance.gauss(0, 5))
+        front.record(n, n / 4.0 + chance.gauss(0, 5))
         if n > 400 and n % 20 == 0:
-            front.saw(n - 400, n / 4.0)
+            front.record(n - 400, n / 4.0)
 
     assert front.expects(1500) == pytest.approx(375, abs=20)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from runner.policy.polling.lateness import MOST, LatenessFeedback
+from runner.policy.polling.lateness import MAX_FACTOR, LatenessFeedback
 
 
 def _judged(strain: LatenessFeedback, late_s: float, times: int = 1, kinds: int = 1) -> float:
     for _ in range(times):
-        strain.saw(late_s, aim_s=10.0)
-        strain.learned(kinds)
+        strain.record(late_s, target_s=10.0)
+        strain.replanning(kinds)
     return strain.factor
 
 
@@ -20,7 +20,7 @@ def test_late_looks_put_it_up_within_bounds_and_punctual_ones_let_it_down_again(
     strain = LatenessFeedback()
 
     assert 1.4 < _judged(strain, late_s=10.0) < 1.5
-    assert _judged(strain, late_s=1e9, times=20) == MOST
+    assert _judged(strain, late_s=1e9, times=20) == MAX_FACTOR
     assert _judged(strain, late_s=0.0, times=100) == 1.0
 
 

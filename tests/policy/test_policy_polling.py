@@ -14,7 +14,7 @@ from virtual_time import WatchedJob, queued, spaced, watch
 
 from runner.config.poll import Poll
 from runner.policy.polling import Adaptive, Exponential, Fixed, Followed, polling
-from runner.policy.polling.adaptive import ENOUGH_COMPLETIONS
+from runner.policy.polling.kind import ENOUGH_COMPLETIONS
 
 JOBS = 2000
 

@@ -69,7 +69,7 @@ def test_it_foretells_its_looks_and_its_lag(name: str) -> None:
     best = _learned(name, 2.0)
     looks, lag_s = spent(optimum(LATENCIES[name], 2.0), LATENCIES[name].draws(20_000, seed=5))
 
-    assert best.looks == pytest.approx(looks, rel=0.1)
+    assert best.polls == pytest.approx(looks, rel=0.1)
     assert best.lag_s == pytest.approx(lag_s, rel=0.1)
 
 
