@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.policy.polling.cells import SHARES, edges_around, rebinned
-from runner.policy.polling.hazard import Hazard
+from runner.policy.polling.hazard import Hazard, Interval
 from runner.policy.polling.tally import Tally
 
 FIRST, LAST = -1000.0, 1e6
 POSITIONS = st.floats(FIRST, LAST)
+SPANS = st.tuples(POSITIONS, POSITIONS).map(lambda pair: (min(pair), max(pair)))
+ROUNDS = st.tuples(st.lists(SPANS, max_size=20), st.lists(SPANS, min_size=1, max_size=20))
 EDGES = st.lists(POSITIONS, max_size=30, unique=True).map(lambda inner: sorted({FIRST, *inner, LAST}))
 
 
@@ -63,25 +65,19 @@ def test_old_completions_fade_when_a_service_slows_down() -> None:
 
 
 @given(
-    st.lists(
-        st.lists(st.tuples(st.booleans(), POSITIONS, POSITIONS), min_size=1, max_size=20),
-        min_size=1,
-        max_size=8,
-    )
+    st.lists(st.tuples(st.lists(SPANS, max_size=20), st.lists(SPANS, min_size=1, max_size=20)), max_size=8)
 )
 def test_after_any_history_the_hazard_is_finite_and_probabilities_add_up(
-    rounds: list[list[tuple[bool, float, float]]],
+    rounds: list[tuple[list[Interval], list[Interval]]],
 ) -> None:
     hazard = Hazard([FIRST, -1.0, 0.0, 1.0, 10.0, 1000.0, LAST])
-    for seen in rounds:
-        for is_done, *position in seen:
-            if not is_done:
-                hazard.tally.expose(min(position), max(position))
-        hazard.learn([(min(a, b), max(a, b)) for is_done, a, b in seen if is_done])
-        edges = hazard.tally.edges
-        assert len(hazard.hazards) == len(edges) - 1
+    for pending, completed in rounds:
+        for start, stop in pending:
+            hazard.tally.expose(start, stop)
+        hazard.learn(completed)
+        assert len(hazard.hazards) == len(hazard.tally.edges) - 1
         assert all(0 < value < math.inf for value in hazard.hazards)
-        assert FIRST <= hazard.earliest <= hazard.known <= LAST
+        assert FIRST <= hazard.earliest <= hazard.known <= LAST + 1
         assert 0 <= hazard.unseen <= 1
         assert hazard.probability(FIRST, LAST) >= hazard.probability(-1.0, 1000.0) - 1e-6 > 0
 
@@ -106,26 +102,24 @@ def test_counts_that_move_to_other_cells_keep_their_sum(
     assert rebinned(counts, edges, edges) == pytest.approx(counts)
 
 
-@given(EDGES, st.lists(st.tuples(POSITIONS, POSITIONS), max_size=20))
-def test_time_at_risk_is_counted_once_wherever_it_passes(
-    edges: list[float], spans: list[tuple[float, float]]
-) -> None:
+@given(EDGES, st.lists(SPANS, max_size=20))
+def test_time_at_risk_is_counted_once_wherever_it_passes(edges: list[float], spans: list[Interval]) -> None:
     tally = Tally(edges)
-    for a, b in spans:
-        tally.expose(min(a, b), max(a, b))
+    for start, stop in spans:
+        tally.expose(start, stop)
     tally.settle()
     tally.settle()
 
-    assert sum(tally.exposed_s) == pytest.approx(sum(abs(b - a) for a, b in spans), abs=1e-3)
+    assert sum(tally.exposed_s) == pytest.approx(sum(stop - start for start, stop in spans), abs=1e-3)
 
 
-@given(EDGES, st.lists(st.tuples(POSITIONS, POSITIONS), min_size=1, max_size=20))
+@given(EDGES, st.lists(SPANS, min_size=1, max_size=20))
 def test_each_completion_counts_as_one_however_many_cells_it_may_lie_in(
-    edges: list[float], intervals: list[tuple[float, float]]
+    edges: list[float], intervals: list[Interval]
 ) -> None:
     tally = Tally(edges)
-    for a, b in intervals:
-        tally.complete(min(a, b), max(a, b), [], 1.0)
+    for after, by in intervals:
+        tally.complete(after, by, [], 1.0)
 
     assert sum(tally.events) == pytest.approx(len(intervals))
     assert 1 / len(tally.events) <= tally.heaviest_share() <= 1.0
