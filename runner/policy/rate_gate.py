@@ -59,17 +59,16 @@ class RateGate:
         self._refused = 0
 
     def __repr__(self) -> str:
-        rates = [
-            f"{name} {rate_per_s:.3g}/s"
-            for name, rate_per_s in (("at most", self._max_rate_per_s), ("learned", self._learned_per_s))
-            if rate_per_s is not None
-        ]
-        return f"<RateGate {', '.join(['closed' if self._is_closed else 'open', *rates])}>"
+        facts = ["closed" if self._is_closed else "open", f"{self.episodes} episodes"]
+        for name, rate_per_s in (("at most", self._max_rate_per_s), ("learned", self._learned_per_s)):
+            if rate_per_s is not None:
+                facts.append(f"{name} {rate_per_s:.3g}/s")
+        return f"<RateGate {', '.join(facts)}>"
 
     def opens_at(self, now_mono: float) -> float:
         """Return the time from which the next exchange may start; not after `now_mono` means at once."""
-        if self._is_closed:
-            self._reopen_if_due(now_mono)
+        if self._is_closed and now_mono >= self._closed_until_mono:
+            self._reopen()
         if self._rate(now_mono):
             return max(self._closed_until_mono, self._next_mono)
         return self._closed_until_mono
@@ -97,7 +96,8 @@ class RateGate:
     def _refuse(self, exchange: Exchange) -> None:
         """Close the gate for as long as a throttled answer asks."""
         now_mono, sent_mono = exchange.ended_mono, exchange.started_mono
-        self._reopen_if_due(now_mono)
+        if self._is_closed and now_mono >= self._closed_until_mono:
+            self._reopen()
         asked_s = DEFAULT_WAIT_S if exchange.wait_s is None else exchange.wait_s
         wait_s = min(max(asked_s, 0.0), LONGEST_RETRY_AFTER_S)
         self._closed_until_mono = max(self._closed_until_mono, now_mono + wait_s)
@@ -108,10 +108,8 @@ class RateGate:
             self._closed_mono = now_mono
             self.episodes += 1
 
-    def _reopen_if_due(self, now_mono: float) -> None:
-        """Open the gate once its wait is over, at the rate that the episode showed."""
-        if not self._is_closed or now_mono < self._closed_until_mono:
-            return
+    def _reopen(self) -> None:
+        """Open the gate, whose wait is over, at the rate that the episode showed."""
         reopened_mono = self._closed_until_mono
         began_mono = reopened_mono if self._began_mono is None else self._began_mono
         measured = max(self._accepted / max(reopened_mono - began_mono, 1e-3), SLOWEST_PER_S)
