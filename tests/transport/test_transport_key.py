@@ -5,11 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from runner.config import load
+from runner.errors import ConfigError
+from runner.transport.scrub import Scrubber
 from tests.transport.conftest import Http
 
 VERBS = pytest.mark.parametrize("verb", ["POST", "GET", "CANCEL", "CREATE", "LOOK", "RESULT", "LIST"])
@@ -74,3 +78,20 @@ def test_the_job_goes_on_although_its_answer_holds_the_key(
         "echo": "Bearer [API key]",
         "n": 1,
     }
+
+
+@pytest.mark.parametrize(("key", "is_secret"), [("sk-1234", False), ("sk-12345", True), ("sk-123456-x", True)])
+def test_a_key_that_may_not_stand_in_a_config_is_redacted_from_answers_and_no_other(
+    tmp_path: Path, key: str, is_secret: bool
+) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(f"name: a\nrequest: {{user: {key}}}\n")
+    try:
+        load(config, environ={"SAIL_API_KEY": key})
+        is_refused = False
+    except ConfigError:
+        is_refused = True
+    redacted = "Bearer [API key]" if is_secret else f"Bearer {key}"
+    assert is_refused == is_secret
+    assert Scrubber(key).text(f"Bearer {key}") == redacted
+    assert Scrubber(key).body(f"Bearer {key}".encode()) == redacted.encode()
