@@ -120,10 +120,10 @@ def test_a_batch_whose_file_is_missing_or_too_short_stops_the_run(tmp_path: Path
     async def main() -> CreateOutcome:
         return await Fake().create_batch(Upload(tmp_path / "batch.json", 10), "key")
 
-    with pytest.raises(StorageError, match=r"batch\.json: cannot be read: No such file"):
+    with pytest.raises(StorageError, match=r"batch\.json: the batch cannot be read: No such file"):
         virtual_time.run(main())
     (tmp_path / "batch.json").write_bytes(b"{}")
-    with pytest.raises(StorageError, match="shorter than its 10 bytes"):
+    with pytest.raises(StorageError, match="shorter than the 10 bytes"):
         virtual_time.run(main())
 
 
