@@ -26,7 +26,7 @@ def transient(cause: str = "500", *, ambiguous: bool = False, wait_s: float | No
     """
     is_status = cause.isdecimal()
     failure = Failure(
-        "server_error" if is_status else cause, "No answer today.", int(cause) if is_status else None
+        "server_error" if is_status else cause, "The server had an error.", int(cause) if is_status else None
     )
     return Transient(cause, failure, ambiguous, wait_s, is_spoken=is_status)
 

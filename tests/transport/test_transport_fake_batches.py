@@ -46,7 +46,7 @@ async def created(fake: Fake, content: Upload, key: str = "") -> str:
     return outcome.id
 
 
-def test_a_batch_says_how_its_requests_stand_and_gives_their_results(tmp_path: Path) -> None:
+def test_a_batch_has_the_statuses_and_the_results_of_its_requests(tmp_path: Path) -> None:
     behaviour = Behaviour(
         takes_s=lambda job: 5.0 * job.number, ends=lambda job: "expired" if job.number == 2 else "completed"
     )
