@@ -1,4 +1,4 @@
-"""What travels through a run: `Request` → `Job` → `Result`, and the words a service uses for its states."""
+"""The records of a run, `Request` → `Job` → `Result`, and the words that services use for statuses."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _DONE_WORDS: Final[dict[str, ResultStatus]] = {
 
 
 def done_status(word: str) -> ResultStatus | None:
-    """The result status for a service's word, or None while the job is not done.
+    """Return the result status for a service's word, or None if the job is not done.
 
-    Compared without case. A word never seen before is "not done": the wire moves, and giving a
-    paid job up because of a new word would lose it.
+    Words are compared without case. An unknown word means "not done": APIs gain words, and a paid job must
+    not be lost to a new one.
     """
     return _DONE_WORDS.get(word) or _DONE_WORDS.get(word.lower())
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """One row, ready to send: `body` is exactly the bytes of every try."""
+    """One row, ready to send: every attempt sends exactly the bytes of `body`."""
 
     row: int
     custom_id: str
     body: bytes
     kind: str
-    """Jobs of one kind are expected to take alike: model and completion window."""
+    """Model and completion window: jobs of one kind are expected to take equally long."""
 
 
 class Polled(msgspec.Struct, kw_only=True, gc=False):
@@ -81,7 +81,7 @@ class Job(Polled, gc=False):
 
 
 class Timing(msgspec.Struct, frozen=True, gc=False):
-    """Unix seconds. The job finished after `pending` (or `accepted`) and no later than `done`."""
+    """Times of a request, in Unix seconds: its job ended after `pending` (or `accepted`) and by `done`."""
 
     due: float
     sent: float | None
@@ -91,7 +91,7 @@ class Timing(msgspec.Struct, frozen=True, gc=False):
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
-    """Why a request did not end `completed`."""
+    """The reason why a request did not end `completed`."""
 
     type: str
     message: str
@@ -100,7 +100,7 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
-    """What the service said; `body` is JSON on one line, as received."""
+    """The answer of the service; `body` is JSON on one line, otherwise as received."""
 
     status_code: int
     request_id: str | None
@@ -108,7 +108,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
 
 class Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A line of `results.jsonl`: every row ends as exactly one."""
+    """One line of `results.jsonl`: every row ends as exactly one result."""
 
     custom_id: str
     row: int
@@ -119,11 +119,11 @@ class Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     attempts: int
     polls: int
     epoch: int = 0
-    """How often the row was given another try by hand (`--retry`); absent from the line where never."""
+    """Number of times the row was retried by hand (`--retry`); absent from the line if 0."""
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Tokens of one response. `cached` is part of `input`, `reasoning` part of `output`."""
+    """Tokens of one response; `cached` is a part of `input`, `reasoning` of `output`."""
 
     input: int = 0
     cached: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -13,12 +13,9 @@ from pydantic import ValidationError
 from runner.config.expand import Expander
 from runner.config.explain import Origin, explain
 from runner.config.run_config import RunConfig
-from runner.config.target import Target
+from runner.config.target import SHORTEST_SECRET, Target
 from runner.config.yaml_marks import read
 from runner.errors import ConfigError, Problem
-
-SHORTEST_SECRET: Final = 8
-"""Shorter keys are placeholders of local services, and may be ordinary words of a config."""
 
 
 def load(

@@ -12,6 +12,12 @@ from runner.config.base import Seconds, Section
 
 EMBEDDED: Final = "simulator"
 """`target.base_url: simulator` starts the simulator with the run and stops it with the run."""
+SHORTEST_SECRET: Final = 8
+"""Characters from which on an API key counts as a secret.
+
+Shorter keys are placeholders of local services, such as `EMPTY`, and may be ordinary words of a
+config or an answer.
+"""
 _HOST: Final = re.compile(r"[0-9a-f:.%]*:[0-9a-f:.%]*|(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
 
 

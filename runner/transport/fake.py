@@ -81,7 +81,7 @@ class Exchange:
     body: bytes = b""
     key: str = ""
     id: str = ""
-    """Job or batch that it asks about."""
+    """Job or batch that it is about; `before_id` for a list."""
     custom_id: str = ""
     ended_mono: float | None = None
     """Time of the answer; None while there is none."""
@@ -100,7 +100,7 @@ An outcome is returned as it is, and nothing happens at the service; an exceptio
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Script:
-    """What single exchanges are answered with, one entry a verb."""
+    """Answers to single exchanges, by verb."""
 
     submit: Answers[SubmitOutcome] = field(default_factory=dict)
     retrieve: Answers[RetrieveOutcome] = field(default_factory=dict)
@@ -175,14 +175,14 @@ class Fake:
         return self._by_verb[verb]
 
     async def submit(self, body: bytes, idempotency_key: str) -> SubmitOutcome:
-        """Make a job of these bytes."""
+        """Submit a job with these bytes as its body."""
         exchange = self._begin("submit", body=body, key=idempotency_key)
         return await self._answer(
             exchange, self.script.submit, partial(self.service.submit, body, idempotency_key)
         )
 
     async def retrieve(self, job_id: str) -> RetrieveOutcome:
-        """Return how one job stands."""
+        """Return the status of one job."""
         exchange = self._begin("retrieve", job_id)
         return await self._answer(exchange, self.script.retrieve, partial(self.service.retrieve, job_id))
 
@@ -199,19 +199,19 @@ class Fake:
         return await self._answer(exchange, self.script.create_batch, act)
 
     async def retrieve_batch(self, batch_id: str) -> BatchOutcome:
-        """Return how all requests of a batch stand."""
+        """Return the statuses of all requests of a batch."""
         exchange = self._begin("retrieve_batch", batch_id)
         act = partial(self.service.retrieve_batch, batch_id)
         return await self._answer(exchange, self.script.retrieve_batch, act)
 
     async def batch_result(self, batch_id: str, custom_id: str) -> RetrieveOutcome:
-        """Return how one request of a batch stands."""
+        """Return the result of one request of a batch."""
         exchange = self._begin("batch_result", batch_id, custom_id=custom_id)
         act = partial(self.service.batch_result, batch_id, custom_id)
         return await self._answer(exchange, self.script.batch_result, act)
 
     async def list_batches(self, before_id: str | None, limit: int) -> ListOutcome:
-        """Return one page of all batches, the newest first."""
+        """Return one page of batches, newest first."""
         exchange = self._begin("list_batches", before_id or "")
         act = partial(self.service.list_batches, before_id, limit)
         return await self._answer(exchange, self.script.list_batches, act)

@@ -24,11 +24,10 @@ def transient(cause: str = "500", *, ambiguous: bool = False, wait_s: float | No
 
     A cause that is a status counts as spoken by the service itself.
     """
-    is_status = cause.isdecimal()
-    failure = Failure(
-        "server_error" if is_status else cause, "No answer today.", int(cause) if is_status else None
-    )
-    return Transient(cause, failure, ambiguous, wait_s, is_spoken=is_status)
+    if cause.isdecimal():
+        failure = Failure("server_error", "The server had an error.", int(cause))
+        return Transient(cause, failure, ambiguous, wait_s, is_spoken=True)
+    return Transient(cause, Failure(cause, f"no answer ({cause})"), ambiguous, wait_s)
 
 
 def rejected(message: str = "Invalid input.", status: int = 400, param: str | None = None) -> Rejected:

@@ -158,7 +158,7 @@ class FakeService:
         return Accepted(job.id)
 
     def retrieve(self, job_id: str, now_mono: float) -> RetrieveOutcome:
-        """Answer how a job stands."""
+        """Answer with the status of a job."""
         if not self._gets.take(self.behaviour.gets_per_s, now_mono):
             return self._throttled()
         return self._look(self.jobs.get(job_id), now_mono)
@@ -196,7 +196,7 @@ class FakeService:
         return Created(batch.id, len(batch.jobs))
 
     def retrieve_batch(self, batch_id: str, now_mono: float) -> BatchOutcome:
-        """Answer the statuses of all requests of a batch."""
+        """Answer with the statuses of all requests of a batch."""
         if not self._gets.take(self.behaviour.gets_per_s, now_mono):
             return self._throttled()
         batch = self.batches.get(batch_id)
@@ -209,14 +209,14 @@ class FakeService:
         return Statuses(msgspec.Raw(msgspec.json.encode(words)))
 
     def batch_result(self, batch_id: str, custom_id: str, now_mono: float) -> RetrieveOutcome:
-        """Answer how one request of a batch stands."""
+        """Answer with the result of one request of a batch."""
         if not self._gets.take(self.behaviour.gets_per_s, now_mono):
             return self._throttled()
         batch = self.batches.get(batch_id)
         return self._look(None if batch is None or batch.is_lost else batch.jobs.get(custom_id), now_mono)
 
     def list_batches(self, before_id: str | None, limit: int, now_mono: float) -> ListOutcome:
-        """Answer one page of batches, the newest first, that are older than `before_id`."""
+        """Answer with one page of batches older than `before_id`, newest first."""
         if not self._gets.take(self.behaviour.gets_per_s, now_mono):
             return self._throttled()
         if not self.behaviour.lists_batches:

@@ -63,7 +63,7 @@ def test_a_job_is_pending_until_its_time_has_passed() -> None:
     virtual_time.run(main())
 
 
-def test_a_function_of_the_job_says_how_long_it_takes_and_how_it_ends() -> None:
+def test_a_function_decides_how_long_a_job_takes_and_how_it_ends() -> None:
     behaviour = Behaviour(
         takes_s=lambda job: float(json.loads(job.body)["seconds"]),
         ends=lambda job: "failed" if job.number == 2 else "completed",
@@ -224,7 +224,7 @@ def test_posts_above_the_rate_are_throttled() -> None:
     virtual_time.run(main())
 
 
-def test_gets_above_the_rate_are_throttled_below_one_a_second_too() -> None:
+def test_gets_are_throttled_above_a_rate_of_less_than_one_a_second() -> None:
     async def main() -> None:
         fake = Fake(Behaviour(gets_per_s=0.1, takes_s=math.inf))
         job_id = await accepted(fake)
@@ -237,7 +237,7 @@ def test_gets_above_the_rate_are_throttled_below_one_a_second_too() -> None:
     virtual_time.run(main())
 
 
-def test_posts_are_throttled_while_the_service_has_as_many_jobs_as_it_takes() -> None:
+def test_posts_are_throttled_while_the_service_is_full() -> None:
     async def main() -> None:
         fake = Fake(Behaviour(takes_s=10.0, max_jobs=2))
         first = await accepted(fake)

@@ -46,7 +46,7 @@ async def created(fake: Fake, content: Upload, key: str = "") -> str:
     return outcome.id
 
 
-def test_a_batch_says_how_its_requests_stand_and_gives_their_results(tmp_path: Path) -> None:
+def test_a_batch_has_the_statuses_and_the_results_of_its_requests(tmp_path: Path) -> None:
     behaviour = Behaviour(
         takes_s=lambda job: 5.0 * job.number, ends=lambda job: "expired" if job.number == 2 else "completed"
     )
@@ -120,10 +120,10 @@ def test_a_batch_whose_file_is_missing_or_too_short_stops_the_run(tmp_path: Path
     async def main() -> CreateOutcome:
         return await Fake().create_batch(Upload(tmp_path / "batch.json", 10), "key")
 
-    with pytest.raises(StorageError, match=r"batch\.json: cannot be read: No such file"):
+    with pytest.raises(StorageError, match=r"batch\.json: the batch cannot be read: No such file"):
         virtual_time.run(main())
     (tmp_path / "batch.json").write_bytes(b"{}")
-    with pytest.raises(StorageError, match="shorter than its 10 bytes"):
+    with pytest.raises(StorageError, match="shorter than the 10 bytes"):
         virtual_time.run(main())
 
 
