@@ -14,6 +14,7 @@ class Constant(Section):
 
     type: Literal["constant"]
     mean_s: float = Field(ge=0)
+    """Latency, in seconds."""
 
 
 class Exponential(Section):
@@ -21,6 +22,7 @@ class Exponential(Section):
 
     type: Literal["exponential"]
     mean_s: Seconds
+    """Mean latency, in seconds."""
 
 
 class Lognormal(Section):
@@ -28,6 +30,7 @@ class Lognormal(Section):
 
     type: Literal["lognormal"]
     mean_s: Seconds
+    """Mean latency, in seconds."""
     sigma: float = Field(0.5, ge=0, le=5)
     """Standard deviation of the logarithm of the latency."""
 
@@ -37,7 +40,9 @@ class Uniform(Section):
 
     type: Literal["uniform"]
     min_s: float = Field(ge=0)
+    """Shortest latency, in seconds."""
     max_s: Seconds
+    """Longest latency, in seconds."""
 
     @model_validator(mode="after")
     def _check_order(self) -> Uniform:
