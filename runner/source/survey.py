@@ -82,7 +82,7 @@ def _duplicates(reader: Reader, compiler: Compiler, digests: frozenset[int]) -> 
             continue
         earlier = first.setdefault(custom_id, row)
         if earlier is not row:
-            yield Problem(f"custom_id {custom_id!r} is already used in {earlier.where}", row.where)
+            yield Problem(f"custom_id {custom_id!r} is already used by {earlier.where}", row.where)
 
 
 def _grouped(problems: list[Problem]) -> list[Problem]:
