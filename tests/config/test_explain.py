@@ -146,3 +146,40 @@ def test_a_long_value_is_shortened_in_a_message(problems: Problems) -> None:
     (problem,) = problems(f"name: a\nsource: {{count: {'x' * 500}}}\n")
 
     assert len(str(problem)) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "name: a b",
+            "name: 'a b' is not allowed; it may contain letters, digits, . _ - and must begin with",
+        ),
+        (f"name: {'a' * 129}", "name: must have at most 128 characters, not 'aaa"),
+        ("name: 5", "name: must be text, not 5"),
+        ("submit: {concurrency: 0}", "submit.concurrency: must be at least 1, not 0"),
+        ("submit: {concurrency: many}", "submit.concurrency: must be a whole number, not 'many'"),
+        ("submit: {concurrency: true}", "submit.concurrency: must be a whole number, not true"),
+        ("submit: {concurrency: null}", "submit.concurrency: must be a whole number, not null"),
+        ("poll: {interval_s: soon}", "poll.interval_s: must be a number, not 'soon'"),
+        ("poll: {interval_s: .inf}", "poll.interval_s: must be a finite number, not inf"),
+        ("poll: {max_rate: 0}", "poll.max_rate: must be more than 0, not 0"),
+        ("poll: {lag_target: 1.5}", "poll.lag_target: must be at most 1, not 1.5"),
+        ("poll: {strategy: fast}", "poll.strategy: must be 'adaptive', 'exponential' or 'fixed', not 'fast'"),
+        ("simulator: {models: m}", "simulator.models: must be a list, not 'm'"),
+        ("simulator: {idempotency: 7}", "simulator.idempotency: must be true or false, not 7"),
+        ("simulator: {windows: [a]}", "simulator.windows: must be a mapping, not ['a']"),
+        ("request: x", "request: must be a mapping, not 'x'"),
+        ("submit: 5", "submit must be a section with keys of its own, not 5"),
+        ("target: {api_key_env: 1a}", "target.api_key_env: '1a' is not allowed; it may contain letters"),
+        (
+            "target: {idempotency_header: a b}",
+            "target.idempotency_header: 'a b' is not allowed; it may contain",
+        ),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_a_wrong_value_is_reported_with_what_it_must_be(problems: Problems, text: str, message: str) -> None:
+    (problem,) = problems(text if text.startswith("name") else f"name: a\n{text}\n")
+
+    assert str(problem).partition(": ")[2].startswith(message)
