@@ -218,6 +218,6 @@ def test_several_workers_and_batches_do_not_go_together(serve: Callable[..., Ser
     service = serve()
     told = go(go.config(service, engine={"workers": 2}))
     assert told.exit_code == 2
-    assert "engine.workers (2) must be 1: mode: batch is worked on by one process" in told.errors
+    assert "engine.workers (2) must be 1: target.mode: batch runs in one process" in told.errors
     assert "engine.workers (3)" in go(go.config(service), "--workers", "3").errors
     assert service.account()["connections"] <= 2, "nobody but this test asked"

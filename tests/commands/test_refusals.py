@@ -43,7 +43,7 @@ BAD_INPUT = {
     "a duplicate id": (
         JSONL,
         '{"input": "a", "custom_id": "x"}\n\n{"input": "b", "custom_id": "x"}\n',
-        r"rows\.jsonl:3: custom_id 'x' is already that of rows\.jsonl:1",
+        r"rows\.jsonl:3: custom_id 'x' is already used by rows\.jsonl:1",
     ),
     "an unknown field": (
         "name: t\nrequest: {model: m}\nsource: {prompt: 'About {{ topic }}'}\n",

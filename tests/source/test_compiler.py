@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -12,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.records import Request
-from runner.source import Source
-from runner.source.rows import Compiler, RowError
+from runner.source.compiler import Compiler
+from runner.source.readers.json_lines import JsonRow
+from runner.source.row import RowError
+from tests.source.making import Bodies, MakeSource, Problems, Requests
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
@@ -23,7 +23,12 @@ JSON = st.recursive(
 )
 
 
-def test_the_four_shapes_are_told_apart_by_their_fields(requests: Callable[..., list[Request]]) -> None:
+def fields_of(line: bytes) -> dict[str, Any]:
+    """Decode a line as the reader of JSON lines does."""
+    return JsonRow(0, line, "in.jsonl", 1).fields()
+
+
+def test_the_four_shapes_are_distinguished_by_their_fields(requests: Requests) -> None:
     made = requests(
         '{"custom_id": "a", "method": "POST", "url": "/v1/responses", "body": {"input": "one"}}\n'
         '{"custom_id": "b", "params": {"input": "two", "model": "own"}}\n'
@@ -42,8 +47,8 @@ def test_the_four_shapes_are_told_apart_by_their_fields(requests: Callable[..., 
     assert [request.row for request in made] == [0, 1, 2, 3]
 
 
-def test_a_row_of_data_whose_prompt_uses_input_is_not_a_request(
-    bodies: Callable[..., list[dict[str, Any]]],
+def test_a_row_is_data_if_the_prompt_uses_its_input(
+    bodies: Bodies,
 ) -> None:
     alpaca = '{"instruction": "Add", "input": "1 and 2", "output": "3"}\n'
 
@@ -53,28 +58,26 @@ def test_a_row_of_data_whose_prompt_uses_input_is_not_a_request(
 
 
 @pytest.mark.parametrize("prompt", ["{{ row.input }}", "{{ row['input'] }}"])
-def test_a_prompt_that_uses_input_through_row_uses_it_all_the_same(
-    bodies: Callable[..., list[dict[str, Any]]], prompt: str
-) -> None:
+def test_a_prompt_may_use_input_through_row(bodies: Bodies, prompt: str) -> None:
     assert bodies('{"instruction": "Add", "input": "1"}\n', prompt=prompt) == [{"model": "m", "input": "1"}]
 
 
-def test_a_row_that_is_a_request_stays_one_beside_a_prompt_that_does_not_use_its_input(
-    bodies: Callable[..., list[dict[str, Any]]],
+def test_a_row_is_a_request_if_the_prompt_does_not_use_its_input(
+    bodies: Bodies,
 ) -> None:
     assert bodies('{"input": "mine"}\n', prompt="{{ question }}") == [{"model": "m", "input": "mine"}]
 
 
-def test_batch_lines_stay_batch_lines_even_when_the_prompt_uses_input(
-    bodies: Callable[..., list[dict[str, Any]]],
+def test_batch_lines_are_requests_even_if_the_prompt_uses_input(
+    bodies: Bodies,
 ) -> None:
     rows = '{"params": {"input": "x"}}\n{"url": "/v1/responses", "body": {"input": "y"}}\n'
 
     assert [body["input"] for body in bodies(rows, prompt="{{ input }}!")] == ["x", "y"]
 
 
-def test_rows_are_merged_under_request_key_by_key_and_the_row_wins(
-    bodies: Callable[..., list[dict[str, Any]]],
+def test_a_row_is_merged_over_the_config_s_request_key_by_key(
+    bodies: Bodies,
 ) -> None:
     (body,) = bodies(
         '{"input": "x", "metadata": {"a": {"z": 1}, "own": true}, "tools": [1], "reasoning": null}\n',
@@ -102,14 +105,14 @@ def test_rows_are_merged_under_request_key_by_key_and_the_row_wins(
     own=st.dictionaries(st.sampled_from("abcd"), JSON),
 )
 @settings(deadline=None, max_examples=50)
-def test_what_a_row_says_is_in_its_body_and_what_it_leaves_out_is_the_configs(
-    defaults: Any, own: Any
+def test_a_body_has_the_row_s_fields_and_otherwise_those_of_the_config(
+    defaults: dict[str, Any], own: dict[str, Any]
 ) -> None:
     before = json.dumps(defaults)
     compiler = Compiler({"model": "m", **defaults}, None, None)
     body = msgspec.json.decode(compiler.compile(0, {"input": "x", **own}).body)
 
-    def holds(over, under, merged):
+    def holds(over: dict[str, Any], under: dict[str, Any], merged: dict[str, Any]) -> None:
         for key in over.keys() | under.keys():
             if key in over and key in under and isinstance(over[key], dict) and isinstance(under[key], dict):
                 holds(over[key], under[key], merged[key])
@@ -118,23 +121,23 @@ def test_what_a_row_says_is_in_its_body_and_what_it_leaves_out_is_the_configs(
 
     holds(own, defaults, body)
     assert set(body) == {"model", "input", "background"} | defaults.keys() | own.keys()
-    assert json.dumps(defaults) == before  # the config is no row's to change
+    assert json.dumps(defaults) == before  # no row changes the config
 
 
-def test_the_same_row_makes_the_same_bytes_every_time(source: Callable[..., Source]) -> None:
+def test_the_same_row_makes_the_same_bytes_every_time(source: MakeSource) -> None:
     made = source('{"input": "é", "metadata": {"b": 1, "a": 2}}\n')
     line = next(made.blocks())[0]
 
     assert made.request(line) == made.request(line)
 
 
-def test_large_numbers_come_through_as_they_were_written(bodies: Callable[..., list[dict[str, Any]]]) -> None:
+def test_large_numbers_come_through_unchanged(bodies: Bodies) -> None:
     assert bodies('{"input": "x", "seed": 123456789012345678901234567890}\n')[0]["seed"] == (
         123456789012345678901234567890
     )
 
 
-def test_the_kind_is_the_model_and_the_completion_window(requests: Callable[..., list[Request]]) -> None:
+def test_the_kind_is_the_model_and_the_completion_window(requests: Requests) -> None:
     made = requests(
         '{"input": "x"}\n'
         '{"input": "x", "metadata": {"completion_window": "asap"}}\n'
@@ -144,14 +147,14 @@ def test_the_kind_is_the_model_and_the_completion_window(requests: Callable[...,
     assert [request.kind for request in made] == ["m", "m asap", "n"]
 
 
-def test_ids_are_the_rows_own_or_made_of_its_number(requests: Callable[..., list[Request]]) -> None:
+def test_an_id_is_the_row_s_own_or_made_of_its_number(requests: Requests) -> None:
     made = requests('{"input": "x"}\n{"custom_id": "mine", "input": "x"}\n\n{"input": "x"}\n')
 
     assert [request.custom_id for request in made] == ["row-0", "mine", "row-2"]
     assert all(b"custom_id" not in request.body for request in made)
 
 
-def test_an_id_template_wins_over_the_rows_own_id(requests: Callable[..., list[Request]]) -> None:
+def test_an_id_template_wins_over_the_row_s_own_id(requests: Requests) -> None:
     made = requests(
         '{"custom_id": "mine", "input": "x", "k": 7}\n', custom_id="{{ custom_id }}-{{ k }}-{{ i }}"
     )
@@ -160,24 +163,24 @@ def test_an_id_template_wins_over_the_rows_own_id(requests: Callable[..., list[R
 
 
 @pytest.mark.parametrize("custom_id", ["5", "null", '""', "[]", "true"])
-def test_an_id_that_is_no_text_is_an_error(wrong: Callable[..., list[str]], custom_id: str) -> None:
-    (said,) = wrong(f'{{"input": "x", "custom_id": {custom_id}}}\n')
+def test_an_id_that_is_not_text_is_an_error(wrong: Problems, custom_id: str) -> None:
+    (problem,) = wrong(f'{{"input": "x", "custom_id": {custom_id}}}\n')
 
-    assert said.startswith("in.jsonl:1: its custom_id must be a string that is not empty")
+    assert problem.startswith("in.jsonl:1: its custom_id must be a non-empty string")
 
 
-def test_an_id_template_that_makes_nothing_is_an_error(wrong: Callable[..., list[str]]) -> None:
-    assert "must be a string that is not empty" in wrong('{"input": "x"}\n', custom_id="{{ '' }}")[0]
+def test_an_id_template_that_renders_to_nothing_is_an_error(wrong: Problems) -> None:
+    assert "must be a non-empty string" in wrong('{"input": "x"}\n', custom_id="{{ '' }}")[0]
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
-        ('{"q": 1}', "source.prompt is not set"),
-        ('{"custom_id": "a", "body": {"input": "x"}}', "source.prompt is not set"),
-        ('{"custom_id": "a", "params": 5}', "source.prompt is not set"),
-        ('{"url": "/v1/responses", "body": [1]}', "its body is not an object but a list"),
-        ('{"url": "/v1/responses", "body": null}', "its body is not an object but null"),
+        ('{"q": 1}', "set source.prompt"),
+        ('{"custom_id": "a", "body": {"input": "x"}}', "set source.prompt"),
+        ('{"custom_id": "a", "params": 5}', "set source.prompt"),
+        ('{"url": "/v1/responses", "body": [1]}', "its body must be an object, not a list"),
+        ('{"url": "/v1/responses", "body": null}', "its body must be an object, not null"),
         ('{"url": "/v1/chat/completions", "body": {"input": "x"}}', "only /v1/responses can be sent"),
         ('{"url": 5, "body": {"input": "x"}}', "only /v1/responses can be sent"),
         ('{"method": "GET", "url": "/v1/responses", "body": {"input": "x"}}', "only POST can be sent"),
@@ -202,48 +205,24 @@ def test_an_id_template_that_makes_nothing_is_an_error(wrong: Callable[..., list
     ],
     ids=lambda value: value[:36],
 )
-def test_a_row_that_cannot_be_sent_is_told_with_file_and_line(
-    wrong: Callable[..., list[str]], row: str, said: str
+def test_a_row_that_cannot_be_sent_is_reported_with_file_and_line(
+    wrong: Problems, row: str, message: str
 ) -> None:
     (problem,) = wrong(f'{{"input": "good"}}\n{row}\n')
 
     assert problem.startswith("in.jsonl:2: ")
-    assert said in problem
+    assert message in problem
 
 
-def test_a_row_without_a_model_anywhere_says_where_to_put_one(wrong: Callable[..., list[str]]) -> None:
+def test_a_missing_model_is_reported_with_a_remedy(wrong: Problems) -> None:
     assert "request.model" in wrong('{"input": "x"}\n', request={})[0]
-
-
-def test_text_that_is_not_utf_8_is_told_with_its_line(wrong: Callable[..., list[str]]) -> None:
-    (said,) = wrong(b'{"input": "x"}\n{"input": "\xe9t\xe9"}\n')
-
-    assert said.startswith("in.jsonl:2: is not JSON")
-
-
-def test_all_bad_rows_are_told_together_up_to_a_bound(wrong: Callable[..., list[str]]) -> None:
-    said = wrong("{\n" * 3 + '{"input": "x"}\n' + "[]\n")
-    assert [line.split(": ")[0] for line in said] == ["in.jsonl:1", "in.jsonl:2", "in.jsonl:3", "in.jsonl:5"]
-
-    said = wrong("{\n" * 5000)
-    assert said[0].startswith("in.jsonl:1: ")
-    assert said[0].endswith("(and 19 more rows like it)")
-    assert said[1:] == ["and perhaps more: reading stopped here"]
 
 
 @given(row=JSON)
 @settings(deadline=None, max_examples=100)
-def test_any_json_is_a_request_or_a_row_error(row: Any) -> None:
+def test_any_json_is_a_request_or_a_row_error(row: object) -> None:
     compiler = Compiler({"model": "m"}, None, None)
     with suppress(RowError):
-        request = compiler.compile(3, compiler.parse(json.dumps(row).encode("utf-8", "surrogatepass")))
+        request = compiler.compile(3, fields_of(json.dumps(row).encode("utf-8", "surrogatepass")))
         assert b"\n" not in request.body
         assert msgspec.json.decode(request.body)["background"] is True
-
-
-@given(line=st.binary(max_size=60))
-@settings(deadline=None, max_examples=150)
-def test_any_bytes_are_an_object_or_a_row_error(line: Any) -> None:
-    compiler = Compiler({"model": "m"}, None, None)
-    with suppress(RowError):
-        assert isinstance(compiler.parse(line), dict)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from runner.config import RunConfig
-from runner.source import Source
+from tests.source.making import MakeSource, synthetic
 
 ROWS = '{"q": "x"}\n{"q": "y"}\n'
 
 
-def test_the_same_input_has_the_same_fingerprint_and_survey_tells_it(source: Callable[..., Source]) -> None:
+def test_the_same_input_has_the_same_fingerprint_which_survey_returns(source: MakeSource) -> None:
     first = source(ROWS, prompt="{{ q }}")
 
     assert first.fingerprint() == source(ROWS, prompt="{{ q }}").fingerprint()
@@ -34,23 +31,23 @@ def test_the_same_input_has_the_same_fingerprint_and_survey_tells_it(source: Cal
         (ROWS, {"prompt": "{{ q }}", "custom_id": "row-{{ i }}"}),
     ],
 )
-def test_other_rows_another_order_or_another_template_are_another_input(
-    source: Callable[..., Source], content: Any, section: dict[str, Any]
+def test_other_rows_another_order_or_another_template_change_the_fingerprint(
+    source: MakeSource, content: str, section: dict[str, str]
 ) -> None:
     before = source(ROWS, prompt="{{ q }}").fingerprint()
 
-    assert source(content, **section).fingerprint() != before
+    assert source(content, None, **section).fingerprint() != before
 
 
-def test_prompt_and_id_cannot_be_confused_with_each_other(source: Callable[..., Source]) -> None:
+def test_prompt_and_id_are_not_confused_with_each_other(source: MakeSource) -> None:
     one = source(ROWS, prompt="ab", custom_id="c{{ i }}")
     other = source(ROWS, prompt="a", custom_id="bc{{ i }}")
 
     assert one.fingerprint() != other.fingerprint()
 
 
-def test_what_only_says_where_the_rows_are_or_how_they_are_sent_changes_nothing(
-    source: Callable[..., Source],
+def test_the_path_and_the_request_do_not_change_the_fingerprint(
+    source: MakeSource,
 ) -> None:
     before = source(ROWS, prompt="{{ q }}").fingerprint()
     Path("moved.jsonl").write_text(ROWS)
@@ -59,7 +56,7 @@ def test_what_only_says_where_the_rows_are_or_how_they_are_sent_changes_nothing(
     assert source(None, prompt="{{ q }}", request={"model": "other"}).fingerprint() == before
 
 
-def test_the_order_of_the_files_of_a_glob_matters(source: Callable[..., Source]) -> None:
+def test_the_order_of_the_files_of_a_glob_matters(source: MakeSource) -> None:
     Path("a.part").write_text('{"input": "x"}\n')
     Path("b.part").write_text('{"input": "y"}\n')
     before = source(None, path="*.part").fingerprint()
@@ -68,7 +65,7 @@ def test_the_order_of_the_files_of_a_glob_matters(source: Callable[..., Source])
     assert source(None, path="*.part").fingerprint() != before
 
 
-def test_the_input_is_read_anew_for_each_fingerprint(source: Callable[..., Source]) -> None:
+def test_the_input_is_read_again_for_each_fingerprint(source: MakeSource) -> None:
     made = source(ROWS, prompt="{{ q }}")
     before = made.fingerprint()
     Path("in.jsonl").write_text(ROWS.replace("x", "w"))
@@ -76,11 +73,9 @@ def test_the_input_is_read_anew_for_each_fingerprint(source: Callable[..., Sourc
     assert made.fingerprint() != before
 
 
-def test_synthetic_rows_differ_by_count_and_templates_alone() -> None:
-    def fingerprint(**section) -> str:
-        config = {"name": "a", "request": {"model": "m"}, "source": section}
-        return Source(RunConfig.model_validate(config)).fingerprint()
+def test_only_count_and_templates_change_the_fingerprint_of_generated_rows() -> None:
+    default = synthetic().fingerprint()
+    assert default == synthetic(count=100).fingerprint() == synthetic(type="synthetic").fingerprint()
 
-    assert fingerprint() == fingerprint(count=100) == fingerprint(type="synthetic")
-    different = [{}, {"count": 99}, {"prompt": "{{ i }}"}, {"custom_id": "{{ i }}"}]
-    assert len({fingerprint(**section) for section in different}) == 4
+    different = [synthetic(count=99), synthetic(prompt="{{ i }}"), synthetic(custom_id="{{ i }}")]
+    assert len({default, *(source.fingerprint() for source in different)}) == 4
