@@ -8,7 +8,6 @@ from itertools import islice
 
 from runner.config.simulation import FaultKind, Simulator
 from runner.simulator import bodies, faults
-from runner.simulator.account import Exchange
 from runner.simulator.batch_api import PATH as BATCHES
 from runner.simulator.batch_api import BatchApi, batch_exchange
 from runner.simulator.gate import Gate, only, refused
@@ -17,6 +16,7 @@ from runner.simulator.order import OrderReader
 from runner.simulator.refusals import Refusal, not_found
 from runner.simulator.reply import Reply, Work
 from runner.simulator.service import Service
+from runner.simulator.stats import Exchange
 from runner.simulator.wire import Request
 
 _JOBS_A_PIECE = 1000
@@ -42,7 +42,7 @@ class Api:
         path = path.removeprefix("/v1") if path.startswith("/v1/") else path
         exchange = _exchange(request.method, path)
         if exchange is not None:
-            self.service.account.enter(exchange)
+            self.service.stats.enter(exchange)
         try:
             reply = self._route(request, path)
         except Refusal as refusal:
@@ -63,7 +63,7 @@ class Api:
     def served(self, reply: Reply, *, sent: bool) -> None:
         """The exchange is over: the reply was given to the socket, or the client went away before."""
         if reply.exchange is not None:
-            self.service.account.leave(reply.exchange)
+            self.service.stats.leave(reply.exchange)
         if sent and reply.delivers and reply.job is not None:
             self.service.deliver(reply.job)
 
@@ -88,9 +88,9 @@ class Api:
             self._gate.authorise(request)
             only(request, "GET")
             return Reply(body=bodies.models_body(self._settings))
-        if path == "/simulator/account":
+        if path == "/simulator/stats":
             only(request, "GET")
-            return Reply(body=bodies.account_body(self.service.report()))
+            return Reply(body=bodies.stats_body(self.service.report()))
         if path == "/simulator/jobs":
             only(request, "GET")
             return Reply(content_type="application/jsonl", stream=self._job_lines())
@@ -108,7 +108,7 @@ class Api:
             order = self._read_order(request.body)
             job, is_new = self.service.submit(order, request.body, scope, key)
         except Refusal:
-            self.service.account.rejected += 1
+            self.service.stats.rejected += 1
             raise
         if job.terms.background:
             reply = self._gate.spoiled("post", kind, self._object(job, 202))

@@ -10,7 +10,6 @@ from urllib.parse import parse_qsl, unquote
 
 from runner.config.simulation import Simulator
 from runner.simulator import faults
-from runner.simulator.account import Exchange
 from runner.simulator.batch import Batch
 from runner.simulator.batch_order import BatchReader
 from runner.simulator.bodies import ResponseWriter
@@ -19,6 +18,7 @@ from runner.simulator.order import OrderReader
 from runner.simulator.refusals import Refusal, not_found
 from runner.simulator.reply import Reply, Work
 from runner.simulator.service import Service
+from runner.simulator.stats import Exchange
 from runner.simulator.wire import Request
 
 PATH: Final = "/batches"
@@ -77,7 +77,7 @@ class BatchApi:
         try:
             batch, is_new = yield from self._submit(request, sha256, scope, arrived)
         except Refusal as refusal:
-            self._service.account.rejected += 1
+            self._service.stats.rejected += 1
             yield refused(refusal)
             return
         body = batch.summary(self._settings.labels).encode()

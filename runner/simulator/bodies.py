@@ -7,10 +7,10 @@ from typing import Final
 import msgspec
 
 from runner.config.simulation import Simulator
-from runner.simulator.account import Account
 from runner.simulator.answers import answer
 from runner.simulator.job import Job, Terms
 from runner.simulator.refusals import Refusal
+from runner.simulator.stats import Stats
 
 _encode = msgspec.json.Encoder().encode
 
@@ -104,8 +104,8 @@ def models_body(settings: Simulator) -> bytes:
     return _encode({"object": "list", "data": models})
 
 
-def account_body(account: Account) -> bytes:
-    return _encode(account)
+def stats_body(stats: Stats) -> bytes:
+    return _encode(stats)
 
 
 def job_line(job: Job) -> bytes:

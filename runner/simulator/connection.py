@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._shared.open.add(self)
-        self._api.service.account.connected(len(self._shared.open))
+        self._api.service.stats.connected(len(self._shared.open))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._shared.open.discard(self)

@@ -7,11 +7,11 @@ import hmac
 
 from runner.config.simulation import FaultKind, Simulator
 from runner.simulator import bodies, faults
-from runner.simulator.account import FaultTable
 from runner.simulator.chance import Draws
 from runner.simulator.refusals import Refusal, unauthorised, wrong_method
 from runner.simulator.reply import Reply
 from runner.simulator.service import Service
+from runner.simulator.stats import FaultTable
 from runner.simulator.wire import Request
 
 _KEY_LENGTH = 255
@@ -40,7 +40,7 @@ class Gate:
         key = key.strip()
         wrong = scheme.lower() != b"bearer" or not key
         if wrong or (self._api_key is not None and not hmac.compare_digest(key, self._api_key)):
-            self._service.account.unauthorised += 1
+            self._service.stats.unauthorised += 1
             raise unauthorised()
         # Only a short digest outlives the request: enough to tell keys apart, too little to hold one.
         digest = hashlib.blake2b(key, digest_size=8, person=b"simulator").digest()
@@ -71,13 +71,13 @@ class Gate:
         return faults.pick(self._faults[table], draws.unit(0))
 
     def instead(self, table: FaultTable, kind: FaultKind, nth: int) -> Reply:
-        self._service.account.fault(table, kind)
+        self._service.stats.fault(table, kind)
         return faults.instead(kind, nth, self._service.now())
 
     def spoiled(self, table: FaultTable, kind: FaultKind | None, reply: Reply) -> Reply:
         if kind is None:
             return reply
-        self._service.account.fault(table, kind)
+        self._service.stats.fault(table, kind)
         return faults.spoil(kind, reply, self._settings.fault_s)
 
 

@@ -1,4 +1,4 @@
-"""The service as a state machine in the time of a given clock. Owns jobs, batches, keys and the account."""
+"""The service as a state machine in the time of a given clock. Owns jobs, batches, keys and the stats."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Literal
 
 from runner.config.simulation import RateLimit, Simulator
 from runner.errors import ConfigError, Problem
-from runner.simulator.account import Account
 from runner.simulator.batch import Batch, BatchTerms
 from runner.simulator.batch_order import Draft
 from runner.simulator.batches import Batches
@@ -22,6 +21,7 @@ from runner.simulator.order import Order
 from runner.simulator.pace import Pace
 from runner.simulator.refusals import Refusal, key_conflict, not_found, throttled
 from runner.simulator.slots import Slots
+from runner.simulator.stats import Stats
 
 KEY_KEPT_S = 86_400.0
 _STARTED_AT_ONCE = 1000
@@ -32,7 +32,7 @@ class Service:
 
     def __init__(self, settings: Simulator, clock: Callable[[], float], ledger: Ledger | None = None) -> None:
         self.settings = settings
-        self.account = Account()
+        self.stats = Stats()
         self.slots = Slots(settings.capacity)
         self._clock = clock
         self._now = clock()
@@ -57,7 +57,7 @@ class Service:
         """Raises Refusal (429) where the rate limit says so."""
         bucket = self._buckets[method]
         if bucket is not None and (wait_s := bucket.take(self.now())):
-            self.account.throttled += 1
+            self.stats.throttled += 1
             raise throttled(str(max(1, math.ceil(wait_s))))
 
     def submit(self, order: Order, body: bytes | bytearray, scope: str, key: str | None) -> tuple[Job, bool]:
@@ -78,7 +78,7 @@ class Service:
         if isinstance(known, Job):
             raise key_conflict()
         if known is not None:
-            self.account.batch_replays += 1
+            self.stats.batch_replays += 1
         return known
 
     def create_batch(
@@ -143,7 +143,7 @@ class Service:
     def look(self, job: Job) -> int:
         """Someone asks for the response of this job: how often that happened before."""
         if job.delivered is not None:
-            self.account.polls_after_delivery += 1
+            self.stats.polls_after_delivery += 1
         job.gets += 1
         return job.gets - 1
 
@@ -169,13 +169,13 @@ class Service:
         self.now()
         return iter(list(self._jobs.values()))
 
-    def report(self) -> Account:
-        """The account as of now."""
+    def report(self) -> Stats:
+        """The stats as of now."""
         self.now()
-        self.account.executed = self.slots.started
-        self.account.running = self.slots.running
-        self.account.peak_running = self.slots.peak_running
-        return self.account
+        self.stats.executed = self.slots.started
+        self.stats.running = self.slots.running
+        self.stats.peak_running = self.slots.peak_running
+        return self.stats
 
     def _bucket(self, limit: RateLimit | None) -> Bucket | None:
         return None if limit is None else Bucket(limit, self._now)
@@ -197,7 +197,7 @@ class Service:
             raise key_conflict()
         if known.deleted:
             raise not_found("The response of this Idempotency-Key")
-        self.account.replayed += 1
+        self.stats.replayed += 1
         return known
 
     def _accept(self, terms: Terms) -> Job:
@@ -206,15 +206,15 @@ class Service:
         self._lots.count(terms.sha256)
         if terms.key is not None:
             self._keys.setdefault(terms.scope, {})[terms.key] = job
-        self.account.opened(1)
+        self.stats.opened(1)
         return job
 
     def _accept_batch(self, terms: BatchTerms, jobs: dict[str, Job]) -> Batch:
         batch = self.batches.add(terms, jobs)
         if terms.key is not None:
             self._keys.setdefault(terms.scope, {})[terms.key] = batch
-        self.account.batches += 1
-        self.account.opened(len(jobs))
+        self.stats.batches += 1
+        self.stats.opened(len(jobs))
         self.slots.queue(jobs.values(), terms.accepted)
         return batch
 
@@ -223,17 +223,17 @@ class Service:
         job = self._jobs[event.id]
         if not job.done and not isinstance(event, Delivered):
             self.slots.cancel(job, event.at)
-            self.account.cancelled += 1
+            self.stats.cancelled += 1
         match event:
             case Deleted():
                 job.deleted = True
-                self.account.deleted += 1
+                self.stats.deleted += 1
                 if job.delivered is None:
-                    self.account.open -= 1
+                    self.stats.open -= 1
             case Delivered():
                 job.delivered = event.at
-                self.account.delivered += 1
-                self.account.open -= 1
+                self.stats.delivered += 1
+                self.stats.open -= 1
             case Cancelled():
                 pass
 
@@ -249,7 +249,7 @@ class Service:
                     continue
                 self.slots.advance(event.accepted)
                 self.start(self._accept(event))
-                self.account.restored += 1
+                self.stats.restored += 1
             elif isinstance(event, BatchTerms):
                 self._restore_batch(event, unfinished.pop(event.id, []))
             elif event.id in self._jobs:
@@ -269,7 +269,7 @@ class Service:
         self._accept_batch(terms, jobs)
         for _ in self.start_all():
             pass
-        self.account.restored += terms.count
+        self.stats.restored += terms.count
 
 
 def _forget(*events: Event) -> None:

@@ -74,8 +74,8 @@ class Service:
             content: bytes = answer.read()
         return content
 
-    def account(self) -> Any:
-        return json.loads(self.get("/simulator/account"))
+    def stats(self) -> Any:
+        return json.loads(self.get("/simulator/stats"))
 
     def jobs(self) -> list[Any]:
         return [json.loads(line) for line in self.get("/simulator/jobs").splitlines()]

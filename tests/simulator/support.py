@@ -171,13 +171,13 @@ class Client:
             await asyncio.sleep(0.01)
 
     async def until_posts_now(self, count: int) -> None:
-        while (await self.account())["posts_now"] != count:  # noqa: ASYNC110  # it is the server that knows
+        while (await self.stats())["posts_now"] != count:  # noqa: ASYNC110  # it is the server that knows
             await asyncio.sleep(0.005)
 
-    async def account(self) -> dict[str, Any]:
-        async with self.session.get(f"{self.root}/simulator/account") as answer:
-            account: dict[str, Any] = json.loads(await answer.read())
-            return account
+    async def stats(self) -> dict[str, Any]:
+        async with self.session.get(f"{self.root}/simulator/stats") as answer:
+            stats: dict[str, Any] = json.loads(await answer.read())
+            return stats
 
     async def jobs(self) -> list[dict[str, Any]]:
         async with self.session.get(f"{self.root}/simulator/jobs") as answer:

@@ -102,7 +102,7 @@ def test_a_killed_simulator_has_the_batch_whole_or_not_at_all(tmp_path: Path) ->
     async def kill_within(base_url: str) -> None:
         async with client_of(base_url) as client:
             posting = asyncio.create_task(client.call("POST", "/batches", body, key="k"))
-            while (await client.account())["batch_posts_now"] != 1:  # noqa: ASYNC110  # the server knows
+            while (await client.stats())["batch_posts_now"] != 1:  # noqa: ASYNC110  # the server knows
                 await asyncio.sleep(0.005)
             process.kill()
             assert isinstance((await asyncio.gather(posting, return_exceptions=True))[0], Exception)
@@ -111,7 +111,7 @@ def test_a_killed_simulator_has_the_batch_whole_or_not_at_all(tmp_path: Path) ->
         async with client_of(base_url) as client:
             status, batch = await client.call("POST", "/batches", body, key="k")
             assert status == 200
-            assert (await client.account())["accepted"] == 300
+            assert (await client.stats())["accepted"] == 300
             return batch
 
     with server_process(slow, state) as process:
@@ -135,10 +135,10 @@ def test_a_full_disk_is_a_500_and_leaves_no_batch_and_the_key_free(tmp_path: Pat
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + 10_000, resource.RLIM_INFINITY))
             status, refused = await client.call("POST", "/batches", body, key="k")
             assert (status, refused["error"]["code"]) == (500, "storage")
-            assert (await client.account())["batches"] == 1
+            assert (await client.stats())["batches"] == 1
             resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
             assert (await client.call("POST", "/batches", body, key="k"))[0] == 200
-            assert (await client.account())["accepted"] == 51
+            assert (await client.stats())["accepted"] == 51
 
     with server_process(settings(**SLOW), state) as process:
         asyncio.run(scenario(base_url_of(process), process.pid))

@@ -42,8 +42,8 @@ def test_a_body_may_have_max_bytes_and_not_one_more(path: str, in_chunks: bool) 
             assert (await client.post(b" " * 6000 + json.dumps({"model": "m", "input": "a"}).encode()))[
                 0
             ] == 200
-            account = await client.account()
-            assert (account["batches"], account["batch_posts"]) == (1, 1)
+            stats = await client.stats()
+            assert (stats["batches"], stats["batch_posts"]) == (1, 1)
 
     asyncio.run(scenario())
 
@@ -101,16 +101,16 @@ def test_other_exchanges_are_served_while_a_large_batch_is_created(monkeypatch: 
             served = 0
             while not posting.done():
                 assert (await client.get(single["id"]))[0] == 200
-                served += (await client.account())["batch_posts_now"]
+                served += (await client.stats())["batch_posts_now"]
             assert (await posting)[0] == 200
             assert served >= 10
-            assert (await client.account())["accepted"] == 10_001
+            assert (await client.stats())["accepted"] == 10_001
 
     asyncio.run(scenario())
 
 
 async def until_batches(client: Client, count: int) -> None:
-    while (await client.account())["batches"] != count:  # noqa: ASYNC110  # it is the server that knows
+    while (await client.stats())["batches"] != count:  # noqa: ASYNC110  # it is the server that knows
         await asyncio.sleep(0.005)
 
 
@@ -120,11 +120,11 @@ def test_a_client_that_goes_away_after_its_body_has_its_batch_all_the_same() -> 
             body = json.dumps(batch_of(*(f"row-{i}" for i in range(500)))).encode()
             async with raw_connection(client.base_url) as (_, writer):
                 writer.write(request("POST", "/v1/batches", body))
-                while (await client.account())["batch_posts_now"] != 1:  # noqa: ASYNC110  # as above
+                while (await client.stats())["batch_posts_now"] != 1:  # noqa: ASYNC110  # as above
                     await asyncio.sleep(0.001)
             await until_batches(client, 1)
-            account = await client.account()
-            assert (account["batch_posts_now"], account["accepted"]) == (0, 500)
+            stats = await client.stats()
+            assert (stats["batch_posts_now"], stats["accepted"]) == (0, 500)
             _, found = await client.call("GET", "/batches")
             assert (await client.call("GET", f"/batches/{found[0]['id']}/row-499"))[0] == 200
 
@@ -138,11 +138,11 @@ def test_a_client_that_goes_away_within_its_body_has_none() -> None:
             async with raw_connection(client.base_url) as (_, writer):
                 writer.write(request("POST", "/v1/batches", body)[:-1])
                 await writer.drain()
-                while (await client.account())["connections"] < 2:  # noqa: ASYNC110  # as above
+                while (await client.stats())["connections"] < 2:  # noqa: ASYNC110  # as above
                     await asyncio.sleep(0.001)
             await client.call("POST", "/batches", batch_of("b"))
-            account = await client.account()
-            assert (account["batches"], account["batch_posts"], account["accepted"]) == (1, 1, 1)
+            stats = await client.stats()
+            assert (stats["batches"], stats["batch_posts"], stats["accepted"]) == (1, 1, 1)
 
     asyncio.run(scenario())
 
@@ -154,7 +154,7 @@ def test_requests_that_follow_in_the_connection_wait_for_the_batch() -> None:
             raw_connection(client.base_url) as (reader, writer),
         ):
             body = json.dumps(batch_of("a")).encode()
-            writer.write(request("POST", "/v1/batches", body) + request("GET", "/simulator/account"))
+            writer.write(request("POST", "/v1/batches", body) + request("GET", "/simulator/stats"))
             told = []
             for _ in range(2):
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
@@ -171,8 +171,8 @@ def test_a_simulator_that_stops_meanwhile_creates_nothing() -> None:
         async with simulator(settings(batches={"create_s": 60.0})) as client:
             async with raw_connection(client.base_url) as (_, writer):
                 writer.write(request("POST", "/v1/batches", json.dumps(batch_of("a")).encode()))
-                while (await client.account())["batch_posts_now"] != 1:  # noqa: ASYNC110  # as above
+                while (await client.stats())["batch_posts_now"] != 1:  # noqa: ASYNC110  # as above
                     await asyncio.sleep(0.001)
-            assert (await client.account())["batches"] == 0
+            assert (await client.stats())["batches"] == 0
 
     asyncio.run(scenario())

@@ -275,7 +275,7 @@ def test_the_rate_limits_count_batches_too() -> None:
     assert [virtual.call("GET", f"/v1/batches{path}").status_code for path in paths] == [200, 200, 200, 429]
 
 
-def test_the_account_tells_batches_from_responses() -> None:
+def test_the_stats_tell_batches_from_responses() -> None:
     virtual = Virtual()
     batch_id = virtual.create_batch("a", "b", "c")
     virtual.batch(b"{")
@@ -286,7 +286,7 @@ def test_the_account_tells_batches_from_responses() -> None:
     virtual.post(body_of("single"))
     report = virtual.service.report()
     assert (report.batch_posts, report.batches, report.batch_replays, report.rejected) == (2, 1, 0, 1)
-    assert (report.batch_looks, report.batch_lists, report.result_gets) == (1, 1, 2)
+    assert (report.batch_polls, report.batch_lists, report.result_gets) == (1, 1, 2)
     assert (report.posts, report.gets, report.accepted, report.executed) == (1, 0, 4, 4)
     assert (report.delivered, report.open, report.batch_posts_now) == (2, 2, 0)
     lines = b"".join(virtual.call("GET", "/simulator/jobs").stream or ()).splitlines()

@@ -77,10 +77,10 @@ def test_a_fault_on_a_post_is_what_its_name_says_and_creates_the_job_or_not(kind
     async def scenario() -> None:
         async with simulator(settings(faults={"post": {kind: 1.0}}, fault_s=0.05)) as client:
             check_met(kind, await meet(client, "POST", "/responses", BODY))
-            account = await client.account()
-            assert account["accepted"] == int(kind in CREATES)
-            assert account["faults"] == {"post": {kind: 1}, "get": {}}
-            assert account["posts_now"] == 0 or kind == "hang"
+            stats = await client.stats()
+            assert stats["accepted"] == int(kind in CREATES)
+            assert stats["faults"] == {"post": {kind: 1}, "get": {}}
+            assert stats["posts_now"] == 0 or kind == "hang"
 
     asyncio.run(scenario())
 
@@ -91,9 +91,9 @@ def test_a_fault_on_a_get_delivers_nothing_unless_it_is_only_slow(kind: str) -> 
         async with simulator(settings(faults={"get": {kind: 1.0}}, fault_s=0.05)) as client:
             _, created = await client.post()
             check_met(kind, await meet(client, "GET", f"/responses/{created['id']}"))
-            account = await client.account()
-            assert account["delivered"] == int(kind == "slow")
-            assert account["faults"] == {"post": {}, "get": {kind: 1}}
+            stats = await client.stats()
+            assert stats["delivered"] == int(kind == "slow")
+            assert stats["faults"] == {"post": {}, "get": {kind: 1}}
 
     asyncio.run(scenario())
 
@@ -104,8 +104,8 @@ def test_an_acknowledgement_that_was_lost_can_be_had_by_its_key() -> None:
             for _ in range(3):
                 with pytest.raises(aiohttp.ClientError):
                     await client.post(key="k")
-            account = await client.account()
-            assert (account["accepted"], account["replayed"]) == (1, 2)
+            stats = await client.stats()
+            assert (stats["accepted"], stats["replayed"]) == (1, 2)
 
     asyncio.run(scenario())
 

@@ -61,10 +61,10 @@ def test_a_foreground_request_is_answered_when_it_is_done() -> None:
             )
             assert [status for status, _ in answers] == [200] * 4
             assert {answer["status"] for _, answer in answers} == {"completed"}
-            account = await client.account()
-            assert account["peak_posts"] == 4
-            assert account["peak_running"] == 1
-            assert account["delivered"] == 4
+            stats = await client.stats()
+            assert stats["peak_posts"] == 4
+            assert stats["peak_running"] == 1
+            assert stats["delivered"] == 4
             status, refused = await client.call("POST", f"/responses/{answers[0][1]['id']}/cancel")
             assert (status, refused["error"]["code"]) == (400, "not_background")
 
@@ -101,7 +101,7 @@ def test_without_a_key_nothing_is_answered(method: str, path: str, header: str |
             async with client.session.request(method, client.base_url + path, headers=headers) as answer:
                 assert answer.status == 401
                 assert (await answer.json())["error"]["code"] == "invalid_api_key"
-            assert (await client.account())["unauthorised"] == 1
+            assert (await client.stats())["unauthorised"] == 1
 
     asyncio.run(scenario())
 
@@ -117,13 +117,13 @@ def test_only_the_key_of_api_key_env_is_accepted(monkeypatch: pytest.MonkeyPatch
     asyncio.run(scenario())
 
 
-def test_no_key_is_found_in_the_account_the_jobs_or_the_state_file(tmp_path: Path) -> None:
+def test_no_key_is_found_in_the_stats_the_jobs_or_the_state_file(tmp_path: Path) -> None:
     async def scenario() -> None:
         state = tmp_path / "state.jsonl"
         async with simulator(state=state) as client:
             _, created = await client.post(key="k")
             await client.get(created["id"])
-            texts = [json.dumps(await client.account()), json.dumps(await client.jobs()), state.read_text()]
+            texts = [json.dumps(await client.stats()), json.dumps(await client.jobs()), state.read_text()]
         assert all(texts)
         assert not [text for text in texts if KEY in text]
 
@@ -161,7 +161,7 @@ def test_pipelined_requests_are_answered_in_order_even_when_one_takes_time() -> 
                 request("POST", "/v1/responses", BODY)
                 + request("GET", "/v1/models")
                 + request("GET", "/v1/responses/resp_unknown")
-                + request("GET", "/simulator/account")
+                + request("GET", "/simulator/stats")
             )
             answers = [await read_answer(reader) for _ in range(4)]
             assert [status for status, _, _ in answers] == [202, 200, 404, 200]
@@ -227,7 +227,7 @@ def test_every_answer_has_a_request_id_of_its_own() -> None:
         async with simulator() as client:
             ids = set()
             for _ in range(5):
-                async with client.session.get(f"{client.root}/simulator/account") as answer:
+                async with client.session.get(f"{client.root}/simulator/stats") as answer:
                     ids.add(answer.headers["x-request-id"])
             assert len(ids) == 5
 
@@ -249,8 +249,8 @@ def test_the_peak_of_posts_is_how_many_were_served_at_once() -> None:
     async def scenario() -> None:
         async with simulator(settings(exchange_s=0.1)) as client:
             await asyncio.gather(*(client.post(body_of(f"p{i}")) for i in range(20)))
-            account = await client.account()
-            assert account["peak_posts"] == 20
-            assert account["peak_open"] == 20
+            stats = await client.stats()
+            assert stats["peak_posts"] == 20
+            assert stats["peak_open"] == 20
 
     asyncio.run(scenario())

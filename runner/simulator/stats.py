@@ -1,4 +1,4 @@
-"""The account of what happened, for tests and harnesses: counts and peaks. Served at /simulator/account."""
+"""The stats of what happened, for tests and harnesses: counts and peaks. Served at /simulator/stats."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Exchange = Literal["post", "get", "batch", "look", "list", "result"]
 FaultTable = Literal["post", "get", "batch", "status", "result"]
 
 
-class Account(msgspec.Struct):
+class Stats(msgspec.Struct):
     """Exchanges are counted since the start; jobs include those read from the state file, and those of
     batches. `posts` and `gets` are of responses alone."""
 
     posts: int = 0
     gets: int = 0
     batch_posts: int = 0
-    batch_looks: int = 0
+    batch_polls: int = 0
     """GETs of a batch and of the states of its requests."""
     batch_lists: int = 0
     result_gets: int = 0
@@ -71,7 +71,7 @@ class Account(msgspec.Struct):
             self.batch_posts += 1
             self.batch_posts_now += 1
         elif exchange == "look":
-            self.batch_looks += 1
+            self.batch_polls += 1
         elif exchange == "list":
             self.batch_lists += 1
         else:
