@@ -10,7 +10,7 @@ from runner.errors import Problem, StoppedEarly
 from runner.records import Job
 from runner.session.feed import Feed
 from runner.session.parts import Parts
-from runner.source import Line, Source
+from runner.source import Row, Source
 from runner.store import Recovery
 
 ROWS_AT_ONCE: Final = 32
@@ -105,7 +105,7 @@ class Intake:
                 submission.intended = True
         self._ready.extend(submissions)
 
-    def _submission(self, line: Line, now_unix: float) -> Submission:
+    def _submission(self, line: Row, now_unix: float) -> Submission:
         request = self._source.request(line)
         epoch = self._epochs.get(line.i, 0)
         key = idempotency_key(self._parts.run_id, request, epoch)

@@ -29,8 +29,8 @@ class Background:
 
     def workers(self) -> list[Coroutine[Any, Any, None]]:
         """Those that submit, and those that poll; the jobs of earlier sessions are with the latter."""
-        while self._recovery.open:
-            self.follow(self._recovery.open.popitem()[1])
+        while self._recovery.outstanding:
+            self.follow(self._recovery.outstanding.popitem()[1])
         return [
             *(self._submitter.work() for _ in range(self._config.submit.concurrency)),
             *(self._poller.work() for _ in range(self._config.poll.concurrency)),

@@ -8,7 +8,7 @@ from typing import Final
 
 from runner.background.intake import Intake
 from runner.background.submission import Submission
-from runner.config.sections import RunConfig
+from runner.config import RunConfig
 from runner.errors import EndpointUnreachable, StoppedEarly
 from runner.policy.circuit import Circuit
 from runner.policy.rate_gate import RateGate

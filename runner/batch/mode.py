@@ -17,7 +17,7 @@ from runner.batch.uploader import Uploader
 from runner.session.feed import Feed
 from runner.session.parts import Parts
 from runner.source import Source
-from runner.store import BatchAcceptance, LeftBatch, Recovery
+from runner.store import BatchAcceptance, UnfinishedBatch, Recovery
 
 
 class Batches:
@@ -33,7 +33,7 @@ class Batches:
         self._planner = Planner(parts, source, feed, endings, recovery.next_batch)
         self._collector = Collector(parts, recovery.epochs)
         self._drafts = Drafts(
-            parts, self._planner, endings, self._follow, any_accepted=recovery.any_batch_accepted
+            parts, self._planner, endings, self._follow, any_accepted=recovery.has_accepted_batch
         )
         self._uploader = Uploader(parts, self._planner, self._drafts)
         self._planner.has_place = self._has_place
@@ -113,7 +113,7 @@ class Batches:
         self._left.clear()
         self._planner.wake()
 
-    def _collect_again(self, left: LeftBatch, accepted: BatchAcceptance, names: Names) -> None:
+    def _collect_again(self, left: UnfinishedBatch, accepted: BatchAcceptance, names: Names) -> None:
         intent = left.intent
         names = names.without(_settled(left, names))
         now = self._parts.clock.unix(self._parts.clock.now())
@@ -132,7 +132,7 @@ class Batches:
             )
         )
 
-    def _look_for(self, left: LeftBatch, names: Names) -> None:
+    def _look_for(self, left: UnfinishedBatch, names: Names) -> None:
         intent = left.intent
         draft = Draft(
             number=intent.batch,
@@ -153,6 +153,6 @@ class Batches:
         self._drafts.add(draft)
 
 
-def _settled(left: LeftBatch, names: Names) -> frozenset[int]:
+def _settled(left: UnfinishedBatch, names: Names) -> frozenset[int]:
     """Rows of a batch that are not its own any more."""
     return frozenset(names.rows.values()).difference(left.rows)

@@ -9,13 +9,13 @@ from itertools import chain
 from typing import Final
 
 from runner.errors import InputError, StoppedEarly
-from runner.source import Line, Source
+from runner.source import Row, Source
 
 LINES_AT_ONCE: Final = 100
 """Between which the event loop may do other things."""
 
 
-async def lines_in(source: Source, wanted: Sequence[Sequence[range]]) -> AsyncIterator[tuple[int, Line]]:
+async def lines_in(source: Source, wanted: Sequence[Sequence[range]]) -> AsyncIterator[tuple[int, Row]]:
     """One pass over the input: each line with the index of a member of `wanted` that it is in, in row order.
 
     The ranges of each member rise; a row may be in several. Raises `StoppedEarly` where rows are missing.

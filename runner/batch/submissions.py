@@ -97,7 +97,7 @@ class Drafts:
         """
         if draft.intended:
             return
-        self._parts.journal.write(draft.intent(), is_owed=False)
+        self._parts.journal.intend([draft.intent()])
         draft.intended = True
         self._meter.unacknowledged += draft.own_count
         await asyncio.to_thread(self._parts.journal.log.sync)

@@ -63,7 +63,7 @@ class _Cancellation:
             said = "the Batch API has no call that cancels; `runner run` collects what comes of them"
             result = f"{rows:,} requests in {len(batches):,} batches are open"
             return Ending(1, (said, *_of_unknown_fate(history)), result)
-        jobs = len(history.recovery.open)
+        jobs = len(history.recovery.outstanding)
         if not jobs:
             return Ending(0, tuple(_of_unknown_fate(history)), "no job is open")
         history.meter.open = jobs
@@ -113,7 +113,7 @@ class _Cancellation:
             )
             stack.push_async_callback(parts.close)
             parts.begin(history.next_session, resumes=True)
-            canceller = Canceller(parts, history.recovery.open.values())
+            canceller = Canceller(parts, history.recovery.outstanding.values())
             self._tally = canceller.tally
             parts.sink.on_broken = canceller.stop
             hurried = self._watch_signals()

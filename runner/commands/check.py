@@ -75,7 +75,7 @@ def _existing(run_dir: RunDir, config: RunConfig, survey: Survey, rows: int) -> 
         history = recall(run_dir, manifest, rows)
     except RunDirError as error:
         return f"exists, and would be refused: {error.problems[0].what}"
-    done, still_open = history.meter.done, history.recovery.open_count
+    done, still_open = history.meter.done, history.recovery.outstanding_count
     left = history.meter.total - done - still_open
     if done >= history.meter.total:
         return "complete: nothing would be sent"

@@ -26,7 +26,7 @@ from runner.measure.summary import RunStatus, summarise, write_summary
 from runner.measure.vitals import Fleet, Vitals
 from runner.records import RESULT_STATUSES, ResultStatus
 from runner.source import Source
-from runner.store import Manifest, RunDir, check_unchanged, recover, reopen, set_superseded_aside
+from runner.store import Manifest, RunDir, check_unchanged, recover, reopen, archive_superseded
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class _Local:
         history = recall(self._run_dir, manifest, rows)
         history.session.mode = self._config.target.mode
         if history.recovery.has_superseded:  # a kill came in the middle of an earlier --retry
-            set_superseded_aside(self._run_dir)
+            archive_superseded(self._run_dir)
         if history.meter.done >= history.meter.total:
             return self._nothing_to_do(history)
         if continued:
@@ -104,7 +104,7 @@ class _Local:
         try:
             check_unchanged(manifest, config, self._source.fingerprint(), self._key, run_dir.path)
         except RunDirError:
-            if not recover(run_dir, manifest.rows, lambda _: None).nothing_done:
+            if not recover(run_dir, manifest.rows, lambda _: None).is_empty:
                 raise
             self._notes.append("nothing was accepted so far: the run is begun anew with what changed")
             return run_dir.create(config, self._source.survey(), self._key), False
@@ -121,7 +121,7 @@ class _Local:
         recovery = history.recovery
         history.session.continued = max(history.session.continued + 1, 1)
         self._notes.append(
-            f"continuing {self._run_dir.path}: {recovery.done.count:,} done, {recovery.open_count:,} open, "
+            f"continuing {self._run_dir.path}: {recovery.done.count:,} done, {recovery.outstanding_count:,} open, "
             f"{recovery.unacknowledged_count:,} to be confirmed"
         )
 
@@ -230,7 +230,7 @@ def _recount(run_dir: RunDir, history: History) -> None:
     """After a write error the files know better than the counters what is open."""
     with suppress(RunnerError):
         left = recover(run_dir, history.session.rows, lambda _: None)
-        history.meter.open, history.meter.unacknowledged = left.open_count, left.unacknowledged_count
+        history.meter.open, history.meter.unacknowledged = left.outstanding_count, left.unacknowledged_count
 
 
 def _how_to_retry(meter: Meter) -> Iterator[str]:

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from runner.config.expand import Expander
 from runner.config.explain import Origin, explain
-from runner.config.sections import RunConfig, Target
+from runner.config.run_config import RunConfig
+from runner.config.target import Target
 from runner.config.yaml_marks import read
 from runner.errors import ConfigError, Problem
 

@@ -70,7 +70,7 @@ class Several:
         self._limits = Limits(task.config, meter)
         self._workers = [WorkerProcess(number) for number in range(task.config.engine.workers)]
         self._leases = Leases(task.rows, recovery, len(self._workers))
-        self._followed = len(recovery.open)
+        self._followed = len(recovery.outstanding)
         self._done_before = meter.done
         self._wanting: dict[int, None] = {}
         self._has_contact = False
@@ -108,8 +108,8 @@ class Several:
             worker.kill()
 
     async def _start_all(self) -> None:
-        jobs = list(self._recovery.open.values())
-        self._recovery.open.clear()
+        jobs = list(self._recovery.outstanding.values())
+        self._recovery.outstanding.clear()
         for worker in self._workers:
             theirs = jobs[worker.number :: len(self._workers)]
             for job in theirs:
@@ -284,7 +284,7 @@ class Several:
             if not worker.is_lost:
                 self._estate_of(worker)
         left = recover(self._task.run_dir, self._task.manifest.rows, lambda _: None)
-        self._meter.open, self._meter.unacknowledged = left.open_count, left.unacknowledged_count
+        self._meter.open, self._meter.unacknowledged = left.outstanding_count, left.unacknowledged_count
 
     def _tell_all(self, order: Order) -> None:
         for worker in self._workers:

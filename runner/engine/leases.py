@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Final
 
 from runner.config import RunConfig
-from runner.config.sections import Limits
+from runner.config.limits import Limits
 from runner.store import Recovery, RowSet, Unacknowledged
 
 MOST_ROWS: Final = 256
@@ -51,7 +51,7 @@ class Leases:
     def __init__(self, rows: int, recovery: Recovery, workers: int) -> None:
         self._rows = rows
         self._workers = workers
-        self._need_no_post = recovery.need_no_post()
+        self._need_no_post = recovery.rows_to_skip()
         self._unacknowledged = recovery.unacknowledged
         self._held = [RowSet(recovery.done.capacity) for _ in range(workers)]
         self._returned: dict[int, list[int]] = {}

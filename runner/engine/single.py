@@ -18,7 +18,7 @@ from runner.store import Recovery
 async def work(task: Task) -> RunnerError | None:
     """Work until every row has its result, or something ends the session; return what did."""
     recovery = task.history.recovery
-    needed = AllBut(task.rows, recovery.need_no_post())
+    needed = AllBut(task.rows, recovery.rows_to_skip())
     with displayed(task) as display:
 
         async def attend(run: Run[Middle]) -> None:

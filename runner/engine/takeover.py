@@ -9,7 +9,7 @@ import msgspec
 from runner.measure.merging import Totals, totals_of
 from runner.measure.meter import Meter
 from runner.records import Job
-from runner.store import Line, RowSet, RunDir, Unacknowledged, recover
+from runner.store import ResultHead, RowSet, RunDir, Unacknowledged, recover
 from runner.store.files import cut_torn_tail
 
 
@@ -23,7 +23,7 @@ class Estate:
         """Those that need a POST, in rising order; the unacknowledged ones are among them."""
         self._meter = Meter(0)
 
-    def count(self, line: Line) -> None:
+    def count(self, line: ResultHead) -> None:
         """A result of the worker."""
         self._meter.recall(line)
 
@@ -68,13 +68,13 @@ def estate_of(run_dir: RunDir, worker: int, total: int, held: RowSet) -> Estate:
         cut_torn_tail(path)
     estate = Estate()
 
-    def count(line: Line) -> None:
+    def count(line: ResultHead) -> None:
         if line.row in held:
             estate.count(line)
 
     recovery = recover(run_dir, total, count)
-    estate.open = [job for row, job in recovery.open.items() if row in held]
+    estate.open = [job for row, job in recovery.outstanding.items() if row in held]
     estate.unacknowledged = {row: it for row, it in recovery.unacknowledged.items() if row in held}
-    need_no_post = recovery.need_no_post()
+    need_no_post = recovery.rows_to_skip()
     estate.unsent = [row for row in range(total) if row in held and row not in need_no_post]
     return estate

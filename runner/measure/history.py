@@ -10,7 +10,7 @@ from runner.measure.meter import Meter
 from runner.measure.series import last_sample
 from runner.measure.summary import Session
 from runner.store import (
-    Line,
+    ResultHead,
     Manifest,
     Recovery,
     RunDir,
@@ -46,14 +46,14 @@ def recall(run_dir: RunDir, manifest: Manifest, limit: int) -> History:
         set_aside.add((line.row, line.epoch))
         meter.recall_superseded(line)
 
-    def superseded(line: Line) -> None:
+    def superseded(line: ResultHead) -> None:
         if (line.row, line.epoch) not in set_aside:
             meter.recall_superseded(line)
 
     recovery = recover(run_dir, manifest.rows, meter.recall, superseded, marks=marks)
     meter.recall_counters(sample)
-    meter.accepted += recovery.open_count
-    for job in recovery.open.values():
+    meter.accepted += recovery.outstanding_count
+    for job in recovery.outstanding.values():
         meter.milestones.accept(job.accepted)
     for batch in recovery.batches.values():
         if batch.accepted:

@@ -9,7 +9,7 @@ from typing import Any
 from runner.measure.histogram import Histogram
 from runner.measure.milestones import Milestones
 from runner.records import RESULT_STATUSES, Timing, Usage
-from runner.store.results import Line
+from runner.store.results import ResultHead
 from runner.transport.reading import read_usage
 
 
@@ -143,13 +143,13 @@ class Meter:
         began = timing.due if timing.sent is None else timing.sent
         return any(began < restart < timing.done for restart in self.restarts)
 
-    def recall(self, line: Line) -> None:
+    def recall(self, line: ResultHead) -> None:
         """A result of an earlier session."""
         self.finished(line.status, line.timing, read_usage(line.usage))
         self.polls += line.polls
         self.accepted += line.timing.accepted is not None
 
-    def recall_superseded(self, line: Line) -> None:
+    def recall_superseded(self, line: ResultHead) -> None:
         """A result of an earlier epoch: no longer the row's, but its tokens were paid for."""
         self.superseded += 1
         self._use(read_usage(line.usage))

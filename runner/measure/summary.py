@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from runner.config.sections import Prices
+from runner.config.prices import Prices
 from runner.measure.meter import Meter
 from runner.measure.vitals import Vitals
 from runner.records import RESULT_STATUSES

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from runner.config.sections import Prices
+from runner.config.prices import Prices
 from runner.errors import Problem, RunDirError
 from runner.measure.history import recall
 from runner.measure.summary import RunStatus, summarise
@@ -42,7 +42,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     manifest = run_dir.read_manifest()
     history = recall(run_dir, manifest, manifest.rows)
     meter = history.meter
-    meter.open = history.recovery.open_count
+    meter.open = history.recovery.outstanding_count
     config = _config(run_dir)
     with suppress(LookupError, TypeError):
         history.session.mode = str(config["target"]["mode"])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
 from runner.errors import InputError, StoppedEarly
-from runner.source import Line, Source
+from runner.source import Row, Source
 from runner.store import RowSet
 
 LOW_WATER_ROWS: Final = 512
@@ -56,7 +56,7 @@ class Feed:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._reader = _Reader(source)
-        self._lines: deque[Line] = deque()
+        self._lines: deque[Row] = deque()
         self._leases: deque[Lease] = deque()
         self._again: set[int] = set()
         self._reading_again = False
@@ -71,7 +71,7 @@ class Feed:
         self.on_low: Callable[[], None] = lambda: None
         """Told, at every row that is taken, when few are left and nothing is being read."""
 
-    def take(self) -> Line | None:
+    def take(self) -> Row | None:
         """The next row, or None while none is there."""
         line = None
         if self._lines:
@@ -145,7 +145,7 @@ class _Reader:
 
     def __init__(self, source: Source) -> None:
         self._blocks = source.blocks()
-        self.rest: list[Line] = []
+        self.rest: list[Row] = []
         """Of the block that was read last, what was not asked for yet."""
         self.reached = 0
 
@@ -161,7 +161,7 @@ class _Reader:
             )
         self.rest = block
 
-    def cut(self, stop: int) -> list[Line]:
+    def cut(self, stop: int) -> list[Row]:
         """What was read and stands before row `stop`."""
         count = stop - self.rest[0].i
         lines, self.rest = self.rest[:count], self.rest[count:]

@@ -6,7 +6,7 @@ import resource
 from collections.abc import Callable
 from typing import Final
 
-from runner.config.sections import RunConfig
+from runner.config import RunConfig
 from runner.errors import (
     EndpointUnreachable,
     KeyRefused,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.config.sections import RunConfig
+from runner.config import RunConfig
 from runner.errors import LimitReached, Problem
 from runner.measure.meter import Meter
 from runner.measure.summary import cost_usd

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self
 
-from runner.config.sections import RunConfig
+from runner.config import RunConfig
 from runner.measure.meter import Meter
 from runner.policy.rate_gate import RateGate
 from runner.policy.retry import wait_s

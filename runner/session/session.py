@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from runner.config.sections import RunConfig
+from runner.config import RunConfig
 from runner.errors import RunnerError, StorageError
 from runner.measure.meter import Meter
 from runner.measure.vitals import Vitals

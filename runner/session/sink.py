@@ -55,7 +55,7 @@ class Sink:
 
     def accept(self, job: Job) -> None:
         """The service works on a job."""
-        self._journal.keep(
+        self._journal.add(
             Acceptance(
                 row=job.row,
                 job=job.id,
@@ -71,7 +71,7 @@ class Sink:
 
     def retract(self, submission: Submission, cause: str, at: float) -> None:
         """The service surely does not know of a request: a later session may send it without doubt."""
-        self._journal.keep(Retraction(submission.request.row, cause, at, submission.epoch))
+        self._journal.add(Retraction(submission.request.row, cause, at, submission.epoch))
         self._flush_soon()
 
     def finish(self, job: Job, done: float, outcome: Done) -> None:
@@ -191,7 +191,7 @@ class Sink:
 
     def end(self, result: Result, usage: Usage) -> None:
         """A request has ended, however it did."""
-        self._results.keep(result)
+        self._results.add(result)
         self._ended.append((result, usage))
         self._flush_soon()
 

@@ -9,15 +9,15 @@ from typing import Any, Final
 
 import msgspec
 
-from runner.config.sections import RunConfig
+from runner.config import RunConfig
 from runner.errors import InputError, Problem, StoppedEarly
 from runner.records import Request
-from runner.source.inputs import Line, Synthetic, open_input
+from runner.source.inputs import Row, Synthetic, open_input
 from runner.source.rows import Compiler, RowError
 from runner.source.template import Template
 from runner.source.unique import Seen, digest
 
-__all__ = ["Line", "Source", "Survey"]
+__all__ = ["Row", "Source", "Survey"]
 
 GUIDE_PROMPT: Final = (
     "TASK {{ i }}: What is a fun fact about the number {{ i }}? "
@@ -51,11 +51,11 @@ class Source:
         )
         self._input = open_input(section)
 
-    def blocks(self) -> Iterator[list[Line]]:
+    def blocks(self) -> Iterator[list[Row]]:
         """All rows in order, a block at a time; blocking. Raises `InputError`."""
         return self._input.blocks()
 
-    def request(self, line: Line) -> Request:
+    def request(self, line: Row) -> Request:
         """The request of one row that `survey` has found good.
 
         Raises `StoppedEarly` where it no longer is: the file was changed while it was being sent.
@@ -65,7 +65,7 @@ class Source:
         except RowError as error:
             raise _changed(error, line) from None
 
-    def name(self, line: Line) -> str:
+    def name(self, line: Row) -> str:
         """The custom_id of one row; as `request`, for less."""
         try:
             return self._compiler.name(line.i, self._row(line))
@@ -109,20 +109,20 @@ class Source:
             raise InputError(Problem(f"the row {error}", "source")) from None
         return Survey(rows=count, fingerprint=self.fingerprint())
 
-    def _all(self) -> Iterator[Line]:
+    def _all(self) -> Iterator[Row]:
         for block in self._input.blocks():
             yield from block
 
-    def _row(self, line: Line) -> dict[str, Any]:
+    def _row(self, line: Row) -> dict[str, Any]:
         return self._compiler.parse(line.text) if line.text else {}
 
-    def _compile(self, line: Line) -> Request:
+    def _compile(self, line: Row) -> Request:
         return self._compiler.compile(line.i, self._row(line))
 
     def _doubled(self, digests: frozenset[int]) -> Iterator[Problem]:
         if not digests:
             return
-        first: dict[str, Line] = {}
+        first: dict[str, Row] = {}
         for line in self._all():
             try:
                 custom_id = self._compiler.name(line.i, self._row(line))
@@ -135,7 +135,7 @@ class Source:
                 yield Problem(f"custom_id {custom_id!r} is already that of {before.where}", line.where)
 
 
-def _changed(error: RowError, line: Line) -> StoppedEarly:
+def _changed(error: RowError, line: Row) -> StoppedEarly:
     return StoppedEarly(Problem(f"the input changed while it was being sent: the row {error}", line.where))
 
 

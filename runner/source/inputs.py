@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from runner.config.sections import Source as SourceSection
+from runner.config.source import Source as SourceSection
 from runner.errors import InputError, Problem
 
 BLOCK_BYTES: Final = 1 << 18
@@ -18,7 +18,7 @@ BLOCK_ROWS: Final = 1024
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-class Line(msgspec.Struct, frozen=True, gc=False):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """Row `i` as it was read; `number` counts lines of `file` from 1. A generated row has no text."""
 
     i: int
@@ -34,7 +34,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 class Input(Protocol):
     """The rows of a run, readable any number of times. Reading blocks: call it off the event loop."""
 
-    def blocks(self) -> Iterator[list[Line]]:
+    def blocks(self) -> Iterator[list[Row]]:
         """All rows in order, a bounded number at a time. Raises `InputError`."""
 
     def fingerprint(self) -> str:
@@ -48,10 +48,10 @@ class Synthetic:
         self._section = section
         self.count = section.count or 100
 
-    def blocks(self) -> Iterator[list[Line]]:
+    def blocks(self) -> Iterator[list[Row]]:
         for start in range(0, self.count, BLOCK_ROWS):
             stop = min(start + BLOCK_ROWS, self.count)
-            yield [Line(i=i, text=b"", file="", number=0) for i in range(start, stop)]
+            yield [Row(i=i, text=b"", file="", number=0) for i in range(start, stop)]
 
     def fingerprint(self) -> str:
         return hashlib.sha256(f"synthetic {self.count}".encode()).hexdigest()
@@ -70,7 +70,7 @@ class JsonLines:
             problems = [Problem(_what_is_wrong_with(file), file, _FROM_HERE) for file in missing]
             raise InputError(*problems)
 
-    def blocks(self) -> Iterator[list[Line]]:
+    def blocks(self) -> Iterator[list[Row]]:
         i = 0
         for file in self.files:
             number = 0
@@ -80,7 +80,7 @@ class JsonLines:
                     number += 1
                     stripped = text.removeprefix(_BOM).strip() if number == 1 else text.strip()
                     if stripped:
-                        block.append(Line(i=i, text=stripped, file=file, number=number))
+                        block.append(Row(i=i, text=stripped, file=file, number=number))
                         i += 1
                 if block:
                     yield block

@@ -1,6 +1,6 @@
 """The run directory: identity, journal, results, and what they say after a crash."""
 
-from runner.store.batch_replay import LeftBatch
+from runner.store.batch_replay import UnfinishedBatch
 from runner.store.files import AppendLog, Reserve, replace_atomically
 from runner.store.journal import (
     Acceptance,
@@ -16,8 +16,8 @@ from runner.store.journal import (
 )
 from runner.store.manifest import Manifest, check_unchanged
 from runner.store.recovery import Recovery, Unacknowledged, recover
-from runner.store.reopen import reopen, set_superseded_aside
-from runner.store.results import Line, Results, read_results
+from runner.store.reopen import reopen, archive_superseded
+from runner.store.results import ResultHead, Results, read_results
 from runner.store.row_set import RowSet
 from runner.store.rundir import Files, RunDir
 
@@ -30,8 +30,8 @@ __all__ = [
     "Files",
     "Intent",
     "Journal",
-    "LeftBatch",
-    "Line",
+    "UnfinishedBatch",
+    "ResultHead",
     "Manifest",
     "Recovery",
     "Reopened",
@@ -48,5 +48,5 @@ __all__ = [
     "recover",
     "reopen",
     "replace_atomically",
-    "set_superseded_aside",
+    "archive_superseded",
 ]

@@ -6,11 +6,11 @@ from array import array
 
 import msgspec
 
-from runner.store.journal import BatchAcceptance, BatchEntry, BatchIntent, BatchRetraction
+from runner.store.journal import BatchAcceptance, BatchJournalEntry, BatchIntent, BatchRetraction
 from runner.store.row_set import RowSet
 
 
-class LeftBatch(msgspec.Struct):
+class UnfinishedBatch(msgspec.Struct):
     """A batch of an earlier session with rows that have no result. Times in Unix seconds."""
 
     intent: BatchIntent
@@ -31,9 +31,9 @@ class BatchReplay:
         self._accepted: dict[int, BatchAcceptance] = {}
         self.next_number = 0
         """Above all that were ever given out."""
-        self.any_accepted = False
+        self.has_accepted = False
 
-    def read(self, entry: BatchEntry) -> None:
+    def read(self, entry: BatchJournalEntry) -> None:
         match entry:
             case BatchIntent():
                 self._owner = self._owner or array("I", bytes(array("I").itemsize * self._total))
@@ -42,7 +42,7 @@ class BatchReplay:
                 self._own(entry, entry.batch + 1)
             case BatchAcceptance():
                 self._accepted[entry.batch] = entry
-                self.any_accepted = True
+                self.has_accepted = True
             case BatchRetraction():
                 intent = self._intents.pop(entry.batch, None)
                 self._accepted.pop(entry.batch, None)
@@ -54,9 +54,9 @@ class BatchReplay:
         if row < len(self._owner):
             self._owner[row] = 0
 
-    def left(self, done: RowSet) -> dict[int, LeftBatch]:
+    def unfinished(self, done: RowSet) -> dict[int, UnfinishedBatch]:
         """By number, the batches with rows that are not `done`."""
-        left: dict[int, LeftBatch] = {}
+        left: dict[int, UnfinishedBatch] = {}
         for number, intent in self._intents.items():
             owner, mine = self._owner, number + 1
             rows = array(
@@ -69,7 +69,7 @@ class BatchReplay:
                 ),
             )
             if rows:
-                left[number] = LeftBatch(intent, self._accepted.get(number), rows)
+                left[number] = UnfinishedBatch(intent, self._accepted.get(number), rows)
         return left
 
     def _own(self, intent: BatchIntent, owner: int) -> None:

@@ -115,15 +115,15 @@ class BatchRetraction(msgspec.Struct, frozen=True, gc=False, tag="batch_refused"
     at: float
 
 
-BatchEntry = BatchIntent | BatchAcceptance | BatchRetraction
-Entry = Intent | Acceptance | Retraction | Reopened | SessionStart | BatchEntry
+BatchJournalEntry = BatchIntent | BatchAcceptance | BatchRetraction
+Entry = Intent | Acceptance | Retraction | Reopened | SessionStart | BatchJournalEntry
 _decode = msgspec.json.Decoder(Entry).decode
 
 
 class Journal(JsonLog[Entry]):
     """Entries, one line each."""
 
-    def intend(self, intents: Iterable[Intent]) -> None:
+    def intend(self, intents: Iterable[Intent | BatchIntent]) -> None:
         """Write before the POSTs are made. Raises `StorageError`: what could not be written is void then."""
         self.write(*intents, is_owed=False)
 

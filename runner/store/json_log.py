@@ -18,22 +18,22 @@ class JsonLog(Generic[Value]):
 
     def __init__(self, path: Path) -> None:
         self.log = AppendLog(path)
-        self._kept = bytearray()
+        self._pending = bytearray()
 
-    def keep(self, value: Value) -> None:
+    def add(self, value: Value) -> None:
         """Add a line to those of the next `flush`."""
-        self._kept += _encode(value)
-        self._kept += b"\n"
+        self._pending += _encode(value)
+        self._pending += b"\n"
 
     def flush(self, *, is_owed: bool = True) -> None:
         """Hand over to the kernel what was kept. Raises `StorageError`; see `AppendLog.append`."""
-        if self._kept:
-            lines, self._kept = bytes(self._kept), bytearray()
+        if self._pending:
+            lines, self._pending = bytes(self._pending), bytearray()
             self.log.append(lines, is_owed=is_owed)
 
     def write(self, *values: Value, is_owed: bool = True) -> None:
         """As `flush`, with these values behind what was kept; only they are lost where they are not owed."""
         self.flush()
         for value in values:
-            self.keep(value)
+            self.add(value)
         self.flush(is_owed=is_owed)

@@ -14,7 +14,7 @@ import msgspec
 import yaml
 
 from runner import __version__
-from runner.config.sections import RunConfig
+from runner.config import RunConfig
 from runner.errors import Problem, RunDirError
 from runner.source import Survey
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from runner.records import Job
-from runner.store.batch_replay import BatchReplay, LeftBatch
+from runner.store.batch_replay import BatchReplay, UnfinishedBatch
 from runner.store.journal import (
     Acceptance,
     BatchAcceptance,
@@ -21,7 +21,7 @@ from runner.store.journal import (
     read_journals,
     read_marks,
 )
-from runner.store.results import Line, is_superseded, read_results
+from runner.store.results import ResultHead, is_superseded, read_results
 from runner.store.row_set import RowSet
 from runner.store.rundir import RunDir
 
@@ -43,19 +43,19 @@ class Recovery:
     def __init__(self, total: int) -> None:
         self.total = total
         self.done = RowSet(total)
-        self.open: dict[int, Job] = {}
+        self.outstanding: dict[int, Job] = {}
         self.unacknowledged: dict[int, Unacknowledged] = {}
-        self.batches: dict[int, LeftBatch] = {}
+        self.batches: dict[int, UnfinishedBatch] = {}
         """By number, those with rows that are not done."""
         self.next_batch = 0
         """The number of the batch that comes next."""
-        self.any_batch_accepted = False
+        self.has_accepted_batch = False
         self.epochs: dict[int, int] = {}
         """Of the rows that were reopened; see `Reopened`."""
         self.has_superseded = False
         """Results of earlier epochs stand in `results.jsonl`: a kill came before they were set aside."""
 
-    def need_no_post(self) -> RowSet:
+    def rows_to_skip(self) -> RowSet:
         """RowSet that are done or under way."""
         rows = self.done.copy()
         for row in self.claimed_rows():
@@ -67,14 +67,16 @@ class Recovery:
 
         One whose fate is not known is found out as a whole, and sent again as a whole.
         """
-        yield from self.open
+        yield from self.outstanding
         for batch in self.batches.values():
             yield from batch.rows
 
     @property
-    def open_count(self) -> int:
+    def outstanding_count(self) -> int:
         """How many rows the service works on."""
-        return len(self.open) + sum(len(batch.rows) for batch in self.batches.values() if batch.accepted)
+        return len(self.outstanding) + sum(
+            len(batch.rows) for batch in self.batches.values() if batch.accepted
+        )
 
     @property
     def unacknowledged_count(self) -> int:
@@ -83,15 +85,15 @@ class Recovery:
         return len(self.unacknowledged) + sum(in_doubt)
 
     @property
-    def nothing_done(self) -> bool:
-        return not (self.done.count or self.open or self.unacknowledged or self.batches or self.epochs)
+    def is_empty(self) -> bool:
+        return not (self.done.count or self.outstanding or self.unacknowledged or self.batches or self.epochs)
 
 
 def recover(
     run_dir: RunDir,
     total: int,
-    on_result: Callable[[Line], None],
-    on_superseded: Callable[[Line], None] = lambda _: None,
+    on_result: Callable[[ResultHead], None],
+    on_superseded: Callable[[ResultHead], None] = lambda _: None,
     *,
     marks: Marks | None = None,
 ) -> Recovery:
@@ -130,15 +132,15 @@ def _read_journal(run_dir: RunDir, recovery: Recovery) -> None:
         match entry:
             case Intent():
                 intents[entry.row] = entry
-                recovery.open.pop(entry.row, None)  # the service had forgotten that job
+                recovery.outstanding.pop(entry.row, None)  # the service had forgotten that job
                 recovery.unacknowledged[entry.row] = Unacknowledged(entry.key, entry.due, entry.at)
             case Retraction():
                 recovery.unacknowledged.pop(entry.row, None)
             case Acceptance():
                 recovery.unacknowledged.pop(entry.row, None)
-                recovery.open[entry.row] = _job(entry, intents.pop(entry.row, None))
-    recovery.batches, recovery.next_batch = book.left(recovery.done), book.next_number
-    recovery.any_batch_accepted = book.any_accepted
+                recovery.outstanding[entry.row] = _job(entry, intents.pop(entry.row, None))
+    recovery.batches, recovery.next_batch = book.unfinished(recovery.done), book.next_number
+    recovery.has_accepted_batch = book.has_accepted
 
 
 def _job(accepted: Acceptance, intent: Intent | None) -> Job:

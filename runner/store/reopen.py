@@ -33,11 +33,11 @@ def reopen(run_dir: RunDir, statuses: Collection[ResultStatus], rows: int, at: f
     finally:
         journal.log.close()
     if count:
-        set_superseded_aside(run_dir)
+        archive_superseded(run_dir)
     return count
 
 
-def set_superseded_aside(run_dir: RunDir) -> None:
+def archive_superseded(run_dir: RunDir) -> None:
     """Move the results of earlier epochs to `superseded.jsonl`; finishes what a kill interrupted.
 
     Raises `RunDirError`, `StorageError`.

@@ -21,7 +21,7 @@ class _ReplyHead(msgspec.Struct, gc=False):
     body: _Tokens | None = None
 
 
-class Line(msgspec.Struct, frozen=True, gc=False):
+class ResultHead(msgspec.Struct, frozen=True, gc=False):
     """A line read back, without the body: enough to count it and time it."""
 
     custom_id: str
@@ -41,24 +41,24 @@ class Line(msgspec.Struct, frozen=True, gc=False):
         return body.usage if body else msgspec.Raw()
 
 
-_decode = msgspec.json.Decoder(Line).decode
+_decode = msgspec.json.Decoder(ResultHead).decode
 
 
 class Results(JsonLog[Result]):
     """Results, one line each."""
 
 
-def read_results(*paths: Path) -> Iterator[Line]:
+def read_results(*paths: Path) -> Iterator[ResultHead]:
     """All whole lines of each file in order. Raises `RunDirError` for a damaged one."""
     return (line for path in paths for _, line in read_raw_results(path))
 
 
-def is_superseded(line: Line, epochs: Mapping[int, int]) -> bool:
+def is_superseded(line: ResultHead, epochs: Mapping[int, int]) -> bool:
     """Whether the line is of an earlier epoch of its row."""
     return line.epoch < epochs.get(line.row, 0)
 
 
-def read_raw_results(path: Path) -> Iterator[tuple[bytes, Line]]:
+def read_raw_results(path: Path) -> Iterator[tuple[bytes, ResultHead]]:
     """As `read_results`, each line with its bytes, without the newline."""
     for number, raw in enumerate(read_lines(path), start=1):
         try:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import yaml
 
-from runner.config.sections import RunConfig
+from runner.config import RunConfig
 from runner.errors import Problem, RunDirError, StorageError
 from runner.source import Survey
 from runner.store.files import cut_torn_tail, replace_atomically, sync_directory

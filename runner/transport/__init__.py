@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Final, Protocol
 
-from runner.config.sections import RunConfig
+from runner.config import RunConfig
 from runner.transport.outcomes import (
     BatchOutcome,
     CancelOutcome,

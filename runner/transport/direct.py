@@ -15,7 +15,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from runner import __version__
-from runner.config.sections import RunConfig
+from runner.config import RunConfig
 from runner.transport.batch_urls import batch_path, list_query
 from runner.transport.faults import CONNECT_SHARE
 from runner.transport.outcomes import (

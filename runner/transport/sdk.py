@@ -11,7 +11,7 @@ import aiohttp
 import httpx2
 import openai
 
-from runner.config.sections import RunConfig
+from runner.config import RunConfig
 from runner.errors import StorageError
 from runner.transport.batch_urls import batch_path, list_query
 from runner.transport.faults import CONNECT_SHARE

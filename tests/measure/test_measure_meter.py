@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from runner.measure.meter import Latencies, Meter
 from runner.records import RESULT_STATUSES, Failure, Reply, Result, Timing, Usage
-from runner.store.results import Line
+from runner.store.results import ResultHead
 
 
 def test_the_spans_of_a_completed_request_run_between_the_right_moments(
@@ -86,7 +86,7 @@ def test_every_request_is_counted_once_and_the_counts_add_up(
     }
 
 
-def _line(**changes) -> Line:
+def _line(**changes) -> ResultHead:
     tokens = {"input_tokens": 7, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 2}}
     body = msgspec.Raw(msgspec.json.encode({"id": "r", "usage": tokens}))
     result = Result(
@@ -100,7 +100,7 @@ def _line(**changes) -> Line:
         polls=3,
     )
     encoded = msgspec.json.encode(msgspec.structs.replace(result, **changes))
-    return msgspec.json.decode(encoded, type=Line)
+    return msgspec.json.decode(encoded, type=ResultHead)
 
 
 def test_results_of_an_earlier_session_count_as_those_of_this_one() -> None:

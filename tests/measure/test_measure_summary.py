@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runner.config.sections import Prices
+from runner.config.prices import Prices
 from runner.measure.history import recall
 from runner.measure.meter import Meter
 from runner.measure.series import Series, last_sample
@@ -200,7 +200,7 @@ def test_what_is_recalled_goes_on_from_the_last_sample(tmp_path: Path) -> None:
     assert (history.session.started, history.session.continued) == (1000.0, 0)
     assert history.meter.submit_retries == {"500": 3}
     assert history.meter.total == 10
-    assert all(isinstance(job, Job) for job in history.recovery.open.values())
+    assert all(isinstance(job, Job) for job in history.recovery.outstanding.values())
 
 
 def test_jobs_accepted_by_an_earlier_session_stay_counted_as_accepted(tmp_path: Path) -> None:

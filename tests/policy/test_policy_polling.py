@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from optimum import LATENCIES, Latency, lognormal
 from virtual_time import WatchedJob, queued, spaced, watch
 
-from runner.config.sections import Poll
+from runner.config.poll import Poll
 from runner.policy.polling import Adaptive, Exponential, Fixed, Followed, polling
 from runner.policy.polling.adaptive import ENOUGH_COMPLETIONS
 

@@ -35,7 +35,7 @@ from runner.store import (
     read_results,
     recover,
     reopen,
-    set_superseded_aside,
+    archive_superseded,
 )
 from runner.store.files import read_lines
 from runner.store.journal import read_journal
@@ -135,7 +135,7 @@ class Run:
                 reopen(self.dir, ["failed"], self.rows, NOW)
             recovery = self.recover()
             if recovery.has_superseded:
-                set_superseded_aside(self.dir)
+                archive_superseded(self.dir)
             if recovery.done.count < self.rows:
                 self._work(recovery)
         entries = (entry for entry in read_journal(self.dir.journal) if not isinstance(entry, SessionStart))
@@ -149,8 +149,8 @@ class Run:
         self._journal, self._results = Journal(self.dir.journal), Results(self.dir.results)
         try:
             self._journal.write(SessionStart(at=NOW))
-            under_way = [self._poll(job) for job in recovery.open.values()]
-            to_send = (row for row in range(self.rows) if row not in recovery.open)
+            under_way = [self._poll(job) for job in recovery.outstanding.values()]
+            to_send = (row for row in range(self.rows) if row not in recovery.outstanding)
             under_way += [self._submit(row, recovery) for row in to_send if row not in recovery.done]
             while under_way:
                 steps = under_way[next(self._turns) % len(under_way)]

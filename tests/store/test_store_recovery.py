@@ -46,10 +46,10 @@ def _recover(run_dir):
     return recover(run_dir, ROWS, shown.append), shown
 
 
-def test_an_empty_directory_has_nothing_done(run_dir: RunDir) -> None:
+def test_the_recovery_of_an_empty_directory_is_empty(run_dir: RunDir) -> None:
     recovery, shown = _recover(run_dir)
 
-    assert recovery.nothing_done
+    assert recovery.is_empty
     assert not shown
     assert not list(run_dir.path.iterdir())
 
@@ -77,15 +77,15 @@ def test_each_row_is_where_its_history_leaves_it(
     recovery, shown = _recover(run_dir)
 
     assert [row for row in range(ROWS) if row in recovery.done] == done
-    assert sorted(recovery.open) == still_open
+    assert sorted(recovery.outstanding) == still_open
     assert sorted(recovery.unacknowledged) == unacknowledged
     assert [result.row for result in shown] == done
-    assert recovery.nothing_done is not bool(done or still_open or unacknowledged)
+    assert recovery.is_empty is not bool(done or still_open or unacknowledged)
 
 
 def test_an_open_job_is_followed_with_what_the_journal_knows_of_it(run_dir: RunDir, write: Any) -> None:
     write("i7 a7")
-    job = _recover(run_dir)[0].open[7]
+    job = _recover(run_dir)[0].outstanding[7]
 
     assert (job.row, job.custom_id, job.id, job.kind, job.attempts) == (7, "id-7", "resp_7", "m", 2)
     assert (job.due, job.sent, job.accepted) == (8.0, 9.0, 10.0)
@@ -112,7 +112,9 @@ def test_torn_ends_are_read_as_absent_and_a_repair_cuts_and_tells_them(run_dir: 
     assert run_dir.repair() == {}
     repaired, _ = _recover(run_dir)
     assert (
-        (sorted(looked.open), looked.done.count) == (sorted(repaired.open), repaired.done.count) == ([1], 1)
+        (sorted(looked.outstanding), looked.done.count)
+        == (sorted(repaired.outstanding), repaired.done.count)
+        == ([1], 1)
     )
 
 
@@ -233,11 +235,18 @@ def test_cut_off_at_any_byte_each_row_is_in_exactly_one_state(
     for row in range(ROWS):
         events = [what for what, of in history[:cut] if of == row]
         expected = "d" if "d" in events else events[-1] if events else "r"
-        state = {"d": row in recovery.done, "a": row in recovery.open, "i": row in recovery.unacknowledged}
+        state = {
+            "d": row in recovery.done,
+            "a": row in recovery.outstanding,
+            "i": row in recovery.unacknowledged,
+        }
         assert state == {name: name == expected for name in "dai"}
     assert len(shown) == recovery.done.count == len({result.row for result in shown})
     for other in (looked, again):
-        assert (other.open.keys(), other.unacknowledged) == (recovery.open.keys(), recovery.unacknowledged)
+        assert (other.outstanding.keys(), other.unacknowledged) == (
+            recovery.outstanding.keys(),
+            recovery.unacknowledged,
+        )
         assert other.done.count == recovery.done.count
 
 
@@ -256,4 +265,4 @@ def test_after_a_power_cut_that_took_more_of_one_file_no_row_is_in_two_states(
         recovery, _ = _recover(run_dir)
 
     for row in range(ROWS):
-        assert (row in recovery.done) + (row in recovery.open) + (row in recovery.unacknowledged) <= 1
+        assert (row in recovery.done) + (row in recovery.outstanding) + (row in recovery.unacknowledged) <= 1

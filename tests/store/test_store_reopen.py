@@ -16,7 +16,7 @@ from runner.store import (
     read_results,
     recover,
     reopen,
-    set_superseded_aside,
+    archive_superseded,
 )
 from runner.store import files as files_module
 from runner.store.journal import Reopened
@@ -56,7 +56,7 @@ def test_only_rows_of_the_asked_statuses_are_reopened_and_other_lines_stay_as_th
     assert read_marks(ended.journal).epochs == {1: 1, 3: 1, 4: 1}
     recovery = recover(ended, ROWS, lambda _: None)
     assert done_rows(ended) == [0, 2]
-    assert (sorted(recovery.open), sorted(recovery.unacknowledged)) == ([5], [6])
+    assert (sorted(recovery.outstanding), sorted(recovery.unacknowledged)) == ([5], [6])
 
 
 def test_rows_beyond_a_limit_are_left_alone(ended: Any) -> None:
@@ -77,7 +77,7 @@ def test_what_the_journal_says_of_an_earlier_epoch_no_longer_counts(ended: Any, 
     journal.write(msgspec.structs.replace(entries.intent(3), epoch=1))
     journal.log.close()
     recovery = recover(ended, ROWS, lambda _: None)
-    assert sorted(recovery.open) == [5]
+    assert sorted(recovery.outstanding) == [5]
     assert sorted(recovery.unacknowledged) == [3, 6]
     assert recovery.epochs == {1: 1, 3: 1}
 
@@ -130,10 +130,10 @@ def test_killed_between_any_two_writes_it_is_finished_by_the_next_start(
 
     ended.repair()
     if recovery.has_superseded:
-        set_superseded_aside(ended)
+        archive_superseded(ended)
     assert sorted(result.row for result in read_results(ended.results)) == done_rows(ended)
     assert sorted(old.row for old in read_results(ended.superseded)) == reopened
-    set_superseded_aside(ended)
+    archive_superseded(ended)
     assert sorted(old.row for old in read_results(ended.superseded)) == reopened, (
         "repeating it doubles nothing"
     )

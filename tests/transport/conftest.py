@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 import pytest
 import uvloop
 
-from runner.config.sections import RunConfig
+from runner.config import RunConfig
 from runner.transport import Transport, Upload, open_transport
 from runner.transport.wire import Wire
 

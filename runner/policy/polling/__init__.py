@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.config.sections import Poll
+from runner.config.poll import Poll
 from runner.policy.polling.adaptive import Adaptive
 from runner.policy.polling.strategy import Exponential, Fixed, Followed, Polling
 
