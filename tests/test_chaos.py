@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runner.simulator.answers import answer_to, prompt_digest
+from runner.simulator import answer_to, prompt_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 TRIALS = ROOT / "scripts" / "trials"

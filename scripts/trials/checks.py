@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 from rows import Row
 
-from runner.simulator.answers import answer_to, prompt_digest
+from runner.simulator import answer_to, prompt_digest
 from runner.store.journal import Acceptance, BatchAcceptance, BatchIntent, Entry, Reopened
 
 REFUSED: Final = 400

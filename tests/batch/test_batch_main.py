@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runner.batch.names import wire_id
-from runner.simulator.answers import answer_to
+from runner.simulator import answer_to
 from tests.batch.conftest import Runs, Service
 from tests.processes import Shell, Simulator
 

@@ -27,7 +27,7 @@ from runner.commands.run import Options, execute
 from runner.commands.signals import SIGNALS, Signals
 from runner.config import Simulator, load
 from runner.config.simulation import FaultKind
-from runner.simulator.server import serve
+from runner.simulator import serve
 
 ROWS = 12
 NO_RETRY = "no retry"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from runner.simulator.answers import answer_to
+from runner.simulator import answer_to
 from tests.processes import Shell, Simulator
 
 LOGNORMAL_5_S = {"type": "lognormal", "mean_s": 5.0, "sigma": 0.5}

@@ -16,11 +16,11 @@ import msgspec
 
 from runner.config.simulation import Simulator
 from runner.simulator import serving
-from runner.simulator.api import Api
-from runner.simulator.ledger import Ledger
-from runner.simulator.reply import Reply, Work
-from runner.simulator.service import Service
-from runner.simulator.wire import Request
+from runner.simulator.api.api import Api
+from runner.simulator.api.reply import Reply, Work
+from runner.simulator.http.wire import Request
+from runner.simulator.service.ledger import Ledger
+from runner.simulator.service.service import Service
 
 KEY = "sk-a-key-that-must-not-be-kept"
 OPENAPI = Path(__file__).resolve().parents[2].parent / "shared" / "spec" / "sail-openapi.json"

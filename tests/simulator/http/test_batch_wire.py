@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from runner.simulator import pace
-from runner.simulator.wire import BODY_LIMIT, RequestParser
+from runner.simulator.http.wire import BODY_LIMIT, RequestParser
+from runner.simulator.service import time_slice
 from tests.simulator.support import KEY, Client, batch_of, raw_connection, request, settings, simulator
 
 
@@ -91,7 +91,9 @@ def test_a_large_body_is_handed_on_as_it_came_and_what_follows_it_is_not_lost() 
 
 
 def test_other_exchanges_are_served_while_a_large_batch_is_created(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "SLICE_S", 0.0005)  # a client on the same loop needs many turns an exchange
+    monkeypatch.setattr(
+        time_slice, "SLICE_S", 0.0005
+    )  # a client on the same loop needs many turns an exchange
 
     async def scenario() -> None:
         async with simulator() as client:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.simulator.answers import answer_to
+from runner.simulator.service.answers import answer_to
 from tests.simulator.support import Virtual, body_of, settings
 
 

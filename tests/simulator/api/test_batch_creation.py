@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from runner.simulator import pace
-from runner.simulator.reply import Reply
-from runner.simulator.wire import Request
+from runner.simulator.api.reply import Reply
+from runner.simulator.http.wire import Request
+from runner.simulator.service import time_slice
 from tests.simulator.support import KEY, Virtual, batch_of, content, listed, params_of, settings
 
 SLOW: dict[str, Any] = {"latency": {"type": "constant", "mean_s": 10.0}}
@@ -69,7 +69,7 @@ def posted(virtual: Virtual, body: dict[str, Any], key: str) -> Reply:
 def test_a_batch_is_there_all_at_once_and_its_requests_begin_after_its_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pace, "SLICE_S", 0.0)
+    monkeypatch.setattr(time_slice, "SLICE_S", 0.0)
     virtual = Virtual(settings(**SLOW))
     names = [f"a{i}" for i in range(50)]
     work = posted(virtual, batch_of(*names), "k").work
@@ -87,7 +87,7 @@ def test_a_batch_is_there_all_at_once_and_its_requests_begin_after_its_answer(
 
 
 def test_a_key_sent_twice_at_once_makes_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "SLICE_S", 0.0)
+    monkeypatch.setattr(time_slice, "SLICE_S", 0.0)
     virtual = Virtual()
     works = [posted(virtual, batch_of("a", "b"), "k").work or iter(()) for _ in range(2)]
     said = [next(work, None) for _ in range(10) for work in works]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from runner.simulator.answers import answer_to
-from runner.simulator.reply import Reply
+from runner.simulator.api.reply import Reply
+from runner.simulator.service.answers import answer_to
 from tests.simulator.support import OPENAPI, Virtual, batch_of, body_of, content, listed, settings
 
 needs_document = pytest.mark.skipif(not OPENAPI.exists(), reason="the OpenAPI document is not here")

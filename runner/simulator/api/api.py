@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from itertools import islice
 
 from runner.config.simulation import FaultKind, Simulator
-from runner.simulator import bodies, faults
-from runner.simulator.batch_api import PATH as BATCHES
-from runner.simulator.batch_api import BatchApi, batch_exchange
-from runner.simulator.gate import Gate, only, refused
-from runner.simulator.job import Job
-from runner.simulator.order import OrderReader
-from runner.simulator.refusals import Refusal, not_found
-from runner.simulator.reply import Reply, Work
-from runner.simulator.service import Service
-from runner.simulator.stats import Exchange
-from runner.simulator.wire import Request
+from runner.simulator.api import bodies, faults
+from runner.simulator.api.batch_api import PATH as BATCHES
+from runner.simulator.api.batch_api import BatchApi, batch_exchange
+from runner.simulator.api.middleware import Gate, only, refused
+from runner.simulator.api.reply import Reply, Work
+from runner.simulator.api.request_body import OrderReader
+from runner.simulator.http.wire import Request
+from runner.simulator.service.job import Job
+from runner.simulator.service.refusals import Refusal, not_found
+from runner.simulator.service.service import Service
+from runner.simulator.service.stats import Exchange
 
 _JOBS_A_PIECE = 1000
 

@@ -19,10 +19,10 @@ import uvloop
 
 from runner.config.simulation import Simulator
 from runner.errors import ConfigError, Problem
-from runner.simulator.api import Api
-from runner.simulator.connection import Connections
-from runner.simulator.ledger import Ledger
-from runner.simulator.service import Service
+from runner.simulator.api.api import Api
+from runner.simulator.http.connection import Connections
+from runner.simulator.service.ledger import Ledger
+from runner.simulator.service.service import Service
 
 _BACKLOG: Final = 4096
 

@@ -9,17 +9,17 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote
 
 from runner.config.simulation import Simulator
-from runner.simulator import faults
-from runner.simulator.batch import Batch
-from runner.simulator.batch_order import BatchReader
-from runner.simulator.bodies import ResponseWriter
-from runner.simulator.gate import Gate, only, refused
-from runner.simulator.order import OrderReader
-from runner.simulator.refusals import Refusal, not_found
-from runner.simulator.reply import Reply, Work
-from runner.simulator.service import Service
-from runner.simulator.stats import Exchange
-from runner.simulator.wire import Request
+from runner.simulator.api import faults
+from runner.simulator.api.batch_body import BatchReader
+from runner.simulator.api.bodies import ResponseWriter
+from runner.simulator.api.middleware import Gate, only, refused
+from runner.simulator.api.reply import Reply, Work
+from runner.simulator.api.request_body import OrderReader
+from runner.simulator.http.wire import Request
+from runner.simulator.service.batch import Batch
+from runner.simulator.service.refusals import Refusal, not_found
+from runner.simulator.service.service import Service
+from runner.simulator.service.stats import Exchange
 
 PATH: Final = "/batches"
 _LIMIT, _LIMIT_AT_MOST = 25, 200

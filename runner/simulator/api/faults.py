@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 
 from runner.config.simulation import FaultKind
-from runner.simulator.bodies import error_body
-from runner.simulator.refusals import Refusal
-from runner.simulator.reply import Reply
+from runner.simulator.api.bodies import error_body
+from runner.simulator.api.reply import Reply
+from runner.simulator.service.refusals import Refusal
 
 RETRY_AFTER_S: Final = 1
 ODD_STATUS: Final = "warming_up"

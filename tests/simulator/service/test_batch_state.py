@@ -14,8 +14,8 @@ import pytest
 
 from runner.config.simulation import Simulator
 from runner.errors import ConfigError
-from runner.simulator import pace
-from runner.simulator.ledger import Ledger
+from runner.simulator.service import time_slice
+from runner.simulator.service.ledger import Ledger
 from tests.simulator.support import (
     Virtual,
     base_url_of,
@@ -68,7 +68,7 @@ def test_a_batch_is_remembered_with_all_that_happened_to_it(tmp_path: Path, capa
 
 
 def test_a_torn_batch_is_none_and_can_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "SLICE_S", 0.0)
+    monkeypatch.setattr(time_slice, "SLICE_S", 0.0)
     state, body = tmp_path / "state.jsonl", batch_of(*(f"row-{i}" for i in range(10)))
     with remembering(state) as virtual:
         made = content(virtual.batch(body, key="k"))

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from runner.simulator.reply import Reply, Work
+from runner.simulator.api.reply import Reply, Work
 
 
 class Errands:

@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from runner.config.simulation import RateLimit
-from runner.simulator.bucket import Bucket
+from runner.simulator.service.bucket import Bucket
 from tests.simulator.support import Virtual, body_of, content, settings
 
 LATENCIES: list[tuple[dict[str, Any], float]] = [

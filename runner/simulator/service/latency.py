@@ -6,7 +6,7 @@ import math
 from statistics import NormalDist
 
 from runner.config.simulation import Bimodal, Constant, Exponential, Latency, Lognormal, Uniform
-from runner.simulator.chance import Draws
+from runner.simulator.service.seeded import Draws
 
 _NORMAL = NormalDist()
 _FIRST, _SECOND = 0, 1

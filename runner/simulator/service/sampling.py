@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Container
 
 from runner.config.simulation import Simulator
-from runner.simulator.answers import answer_words
-from runner.simulator.chance import Draws
-from runner.simulator.job import Outcome, Terms
-from runner.simulator.latency import latency_s
-from runner.simulator.order import Order
+from runner.simulator.api.request_body import Order
+from runner.simulator.service.answers import answer_words
+from runner.simulator.service.job import Outcome, Terms
+from runner.simulator.service.latency import latency_s
+from runner.simulator.service.seeded import Draws
 
 _OUTCOME = 2  # the number of a job's draws that decides how it ends; 0 and 1 belong to the latency
 

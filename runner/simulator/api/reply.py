@@ -8,8 +8,8 @@ from typing import Literal
 import msgspec
 
 from runner.config.simulation import FaultKind
-from runner.simulator.job import Job
-from runner.simulator.stats import Exchange
+from runner.simulator.service.job import Job
+from runner.simulator.service.stats import Exchange
 
 Manner = Literal["whole", "cut", "reset", "close", "hang"]
 """`cut`: less than announced, then closed. `reset`, `close`: closed without an answer, at once or properly.

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from runner.simulator.job import Job
+from runner.simulator.service.job import Job
 
 _ONE_BY_ONE: Final = 500
 

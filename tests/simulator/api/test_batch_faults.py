@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from runner.config.simulation import Simulator
-from runner.simulator.reply import Reply
+from runner.simulator.api.reply import Reply
 from tests.simulator.support import Virtual, batch_of, content, settings, simulator
 
 CODES = ("400", "404", "429", "500", "502", "503", "504", "529")

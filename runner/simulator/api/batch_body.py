@@ -10,9 +10,9 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from runner.config.simulation import Simulator
-from runner.simulator.order import Order, OrderReader, param_of
-from runner.simulator.pace import Pace
-from runner.simulator.refusals import Refusal
+from runner.simulator.api.request_body import Order, OrderReader, param_of
+from runner.simulator.service.refusals import Refusal
+from runner.simulator.service.time_slice import Pace
 
 # `\Z` and not `$`, which would let a line feed through.
 _Label = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]+\Z", max_length=128)]

@@ -11,13 +11,13 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple, cast
 
-from runner.simulator.api import Api
-from runner.simulator.bodies import error_body
-from runner.simulator.errands import Errands
-from runner.simulator.job import Job
-from runner.simulator.refusals import Refusal
-from runner.simulator.reply import Reply
-from runner.simulator.wire import AnswerHeads, Nonsense, Request, RequestParser
+from runner.simulator.api.api import Api
+from runner.simulator.api.bodies import error_body
+from runner.simulator.api.reply import Reply
+from runner.simulator.http.slices import Errands
+from runner.simulator.http.wire import AnswerHeads, Nonsense, Request, RequestParser
+from runner.simulator.service.job import Job
+from runner.simulator.service.refusals import Refusal
 
 _READ_AHEAD: Final = 1024 * 1024
 _LOOK_AGAIN_AT_LEAST_S: Final = 0.001

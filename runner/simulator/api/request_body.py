@@ -9,8 +9,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from runner.config.simulation import Simulator
-from runner.simulator.answers import Prompt, prompt_digest, prompt_text
-from runner.simulator.refusals import Refusal
+from runner.simulator.service.answers import Prompt, prompt_digest, prompt_text
+from runner.simulator.service.refusals import Refusal
 
 _INTERNED_AT_MOST = 4096
 _TOO_SOON = {"background": ("asap",), "batch": ("asap", "priority")}

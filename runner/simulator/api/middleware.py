@@ -6,13 +6,13 @@ import hashlib
 import hmac
 
 from runner.config.simulation import FaultKind, Simulator
-from runner.simulator import bodies, faults
-from runner.simulator.chance import Draws
-from runner.simulator.refusals import Refusal, unauthorised, wrong_method
-from runner.simulator.reply import Reply
-from runner.simulator.service import Service
-from runner.simulator.stats import FaultTable
-from runner.simulator.wire import Request
+from runner.simulator.api import bodies, faults
+from runner.simulator.api.reply import Reply
+from runner.simulator.http.wire import Request
+from runner.simulator.service.refusals import Refusal, unauthorised, wrong_method
+from runner.simulator.service.seeded import Draws
+from runner.simulator.service.service import Service
+from runner.simulator.service.stats import FaultTable
 
 _KEY_LENGTH = 255
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.simulator import wire
-from runner.simulator.wire import BODY_LIMIT, HEAD_LIMIT, Nonsense, Request, RequestParser
+from runner.simulator.http import wire
+from runner.simulator.http.wire import BODY_LIMIT, HEAD_LIMIT, Nonsense, Request, RequestParser
 
 POST = b"POST /v1/responses HTTP/1.1\r\nHost: h\r\nX-A:  b \r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = (

@@ -10,18 +10,18 @@ from typing import Literal
 
 from runner.config.simulation import RateLimit, Simulator
 from runner.errors import ConfigError, Problem
-from runner.simulator.batch import Batch, BatchTerms
-from runner.simulator.batch_order import Draft
-from runner.simulator.batches import Batches
-from runner.simulator.bucket import Bucket
-from runner.simulator.job import Job, Terms
-from runner.simulator.ledger import Cancelled, Deleted, Delivered, Event, Ledger, Sharing
-from runner.simulator.lots import Lots
-from runner.simulator.order import Order
-from runner.simulator.pace import Pace
-from runner.simulator.refusals import Refusal, key_conflict, not_found, throttled
-from runner.simulator.slots import Slots
-from runner.simulator.stats import Stats
+from runner.simulator.api.batch_body import Draft
+from runner.simulator.api.request_body import Order
+from runner.simulator.service.batch import Batch, BatchTerms
+from runner.simulator.service.batch_index import Batches
+from runner.simulator.service.bucket import Bucket
+from runner.simulator.service.job import Job, Terms
+from runner.simulator.service.ledger import Cancelled, Deleted, Delivered, Event, Ledger, Sharing
+from runner.simulator.service.refusals import Refusal, key_conflict, not_found, throttled
+from runner.simulator.service.sampling import Lots
+from runner.simulator.service.slots import Slots
+from runner.simulator.service.stats import Stats
+from runner.simulator.service.time_slice import Pace
 
 KEY_KEPT_S = 86_400.0
 _STARTED_AT_ONCE = 1000

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from runner.simulator.job import Job, Status
+from runner.simulator.service.job import Job, Status
 
 _WORDS: Final[dict[Status, str]] = {
     "waiting": "PENDING",

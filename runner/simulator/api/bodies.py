@@ -7,10 +7,10 @@ from typing import Final
 import msgspec
 
 from runner.config.simulation import Simulator
-from runner.simulator.answers import answer
-from runner.simulator.job import Job, Terms
-from runner.simulator.refusals import Refusal
-from runner.simulator.stats import Stats
+from runner.simulator.service.answers import answer
+from runner.simulator.service.job import Job, Terms
+from runner.simulator.service.refusals import Refusal
+from runner.simulator.service.stats import Stats
 
 _encode = msgspec.json.Encoder().encode
 

@@ -15,9 +15,9 @@ from typing import Final
 import msgspec
 
 from runner.errors import ConfigError, Problem
-from runner.simulator.batch import BatchTerms
-from runner.simulator.job import Terms
-from runner.simulator.refusals import Refusal
+from runner.simulator.service.batch import BatchTerms
+from runner.simulator.service.job import Terms
+from runner.simulator.service.refusals import Refusal
 
 _LOCK_WAIT_S: Final = 5.0
 _SHARED: Final = ("scope", "model", "parameters", "metadata", "batch")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from runner.simulator.batch import Batch, BatchTerms
-from runner.simulator.job import Job
-from runner.simulator.refusals import Refusal, not_found
+from runner.simulator.service.batch import Batch, BatchTerms
+from runner.simulator.service.job import Job
+from runner.simulator.service.refusals import Refusal, not_found
 
 
 class Batches:
