@@ -17,8 +17,8 @@ import msgspec
 from runner.config.simulation import Simulator
 from runner.simulator import serving
 from runner.simulator.api.api import Api
-from runner.simulator.api.reply import Reply, Work
-from runner.simulator.http.wire import Request
+from runner.simulator.api.reply import HttpReply, SlicedWork
+from runner.simulator.http.wire import HttpRequest
 from runner.simulator.service.ledger import Ledger
 from runner.simulator.service.service import Service
 
@@ -70,32 +70,36 @@ class Virtual:
         body: dict[str, Any] | bytes | None = None,
         key: str | None = None,
         api_key: str | None = KEY,
-    ) -> Reply:
+    ) -> HttpReply:
         raw = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
         headers = {} if key is None else {b"idempotency-key": key.encode()}
         if api_key is not None:
             headers[b"authorization"] = b"Bearer " + api_key.encode()
-        reply = self.api.answer(Request(method, path, headers, keep_alive=True, chunks=True, body=raw))
+        reply = self.api.answer(HttpRequest(method, path, headers, keep_alive=True, chunks=True, body=raw))
         if reply.work is not None:
             reply = self._worked(reply.work)
         self.api.served(reply, sent=reply.waits_for is None and reply.manner == "whole")
         return reply
 
-    def post(self, body: dict[str, Any] | bytes | None = None, key: str | None = None, **more: Any) -> Reply:
+    def post(
+        self, body: dict[str, Any] | bytes | None = None, key: str | None = None, **more: Any
+    ) -> HttpReply:
         return self.call("POST", "/v1/responses", body_of() if body is None else body, key, **more)
 
-    def _worked(self, work: Work) -> Reply:
+    def _worked(self, work: SlicedWork) -> HttpReply:
         """What the work makes, when all of it is done."""
         made = None
         for said in work:
-            if isinstance(said, Reply):
+            if isinstance(said, HttpReply):
                 made = said
             else:
                 self.clock.now += said
         assert made is not None
         return made
 
-    def batch(self, body: dict[str, Any] | bytes | None = None, key: str | None = None, **more: Any) -> Reply:
+    def batch(
+        self, body: dict[str, Any] | bytes | None = None, key: str | None = None, **more: Any
+    ) -> HttpReply:
         return self.call("POST", "/v1/batches", batch_of("a", "b") if body is None else body, key, **more)
 
     def create_batch(self, *custom_ids: str, **more: Any) -> str:
@@ -120,12 +124,12 @@ class Virtual:
         return content(self.call("GET", f"/v1/responses/{job_id}"))
 
 
-def content(reply: Reply) -> dict[str, Any]:
+def content(reply: HttpReply) -> dict[str, Any]:
     decoded: dict[str, Any] = json.loads(reply.body)
     return decoded
 
 
-def listed(reply: Reply) -> list[dict[str, Any]]:
+def listed(reply: HttpReply) -> list[dict[str, Any]]:
     assert reply.status_code == 200, reply.body
     decoded: list[dict[str, Any]] = json.loads(reply.body)
     return decoded

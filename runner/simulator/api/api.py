@@ -10,11 +10,11 @@ from runner.config.simulation import FaultKind, Simulator
 from runner.simulator.api import bodies, faults
 from runner.simulator.api.batch_api import PATH as BATCHES
 from runner.simulator.api.batch_api import BatchApi, batch_exchange
-from runner.simulator.api.middleware import Gate, only, refused
-from runner.simulator.api.reply import Reply, Work
-from runner.simulator.api.request_body import OrderReader
-from runner.simulator.http.wire import Request
-from runner.simulator.service.job import Job
+from runner.simulator.api.middleware import Middleware, only, refused
+from runner.simulator.api.reply import HttpReply, SlicedWork
+from runner.simulator.api.request_body import RequestBodyReader
+from runner.simulator.http.wire import HttpRequest
+from runner.simulator.service.job import SimulatedJob
 from runner.simulator.service.refusals import Refusal, not_found
 from runner.simulator.service.service import Service
 from runner.simulator.service.stats import Exchange
@@ -30,13 +30,13 @@ class Api:
         self.body_limits = _body_limits(settings)
         """The largest bodies of some paths, in bytes."""
         self._settings = settings
-        self._gate = Gate(settings, service, api_key)
-        orders = OrderReader(settings)
+        self._gate = Middleware(settings, service, api_key)
+        orders = RequestBodyReader(settings)
         self._read_order = orders.read
         self._write_response = bodies.ResponseWriter(settings).write
         self._batches = BatchApi(settings, service, self._gate, orders)
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: HttpRequest) -> HttpReply:
         """Never raises for what a client sends. Every reply is to be given back to `served`."""
         path = request.path.partition("?")[0]
         path = path.removeprefix("/v1") if path.startswith("/v1/") else path
@@ -53,31 +53,31 @@ class Api:
             return reply
         return self._counted(reply, exchange)
 
-    def again(self, reply: Reply, job: Job) -> Reply:
+    def again(self, reply: HttpReply, job: SimulatedJob) -> HttpReply:
         """The reply that waits for this job: ready, or to be looked at once more."""
         self.service.now()
         later = self._held(job, reply.fault)
         later.exchange = reply.exchange
         return later
 
-    def served(self, reply: Reply, *, sent: bool) -> None:
+    def served(self, reply: HttpReply, *, sent: bool) -> None:
         """The exchange is over: the reply was given to the socket, or the client went away before."""
         if reply.exchange is not None:
             self.service.stats.leave(reply.exchange)
         if sent and reply.delivers and reply.job is not None:
             self.service.deliver(reply.job)
 
-    def _counted(self, reply: Reply, exchange: Exchange | None) -> Reply:
+    def _counted(self, reply: HttpReply, exchange: Exchange | None) -> HttpReply:
         if exchange is not None:
             reply.exchange = exchange
             reply.delay_s += self._settings.exchange_s
         return reply
 
-    def _worked(self, work: Work, exchange: Exchange | None) -> Work:
+    def _worked(self, work: SlicedWork, exchange: Exchange | None) -> SlicedWork:
         for said in work:
-            yield self._counted(said, exchange) if isinstance(said, Reply) else said
+            yield self._counted(said, exchange) if isinstance(said, HttpReply) else said
 
-    def _route(self, request: Request, path: str) -> Reply:
+    def _route(self, request: HttpRequest, path: str) -> HttpReply:
         if path == "/responses":
             return self._create(request)
         if path.startswith("/responses/"):
@@ -87,16 +87,16 @@ class Api:
         if path == "/models":
             self._gate.authorise(request)
             only(request, "GET")
-            return Reply(body=bodies.models_body(self._settings))
+            return HttpReply(body=bodies.models_body(self._settings))
         if path == "/simulator/stats":
             only(request, "GET")
-            return Reply(body=bodies.stats_body(self.service.report()))
+            return HttpReply(body=bodies.stats_body(self.service.report()))
         if path == "/simulator/jobs":
             only(request, "GET")
-            return Reply(content_type="application/jsonl", stream=self._job_lines())
+            return HttpReply(content_type="application/jsonl", stream=self._job_lines())
         raise not_found(f"{request.method} {request.path[:200]}")
 
-    def _create(self, request: Request) -> Reply:
+    def _create(self, request: HttpRequest) -> HttpReply:
         scope = self._gate.authorise(request)
         only(request, "POST")
         self.service.throttle("post")
@@ -119,7 +119,7 @@ class Api:
             self.service.start(job)
         return self._held(job, kind)
 
-    def _existing(self, request: Request, rest: str) -> Reply:
+    def _existing(self, request: HttpRequest, rest: str) -> HttpReply:
         self._gate.authorise(request)
         id, _, action = rest.partition("/")  # noqa: A001  # the field's own word
         if action == "cancel":
@@ -137,27 +137,27 @@ class Api:
             return self._gate.instead("get", kind, nth)
         return self._gate.spoiled("get", kind, self._object(job, 200))
 
-    def _cancel(self, request: Request, id: str) -> Reply:  # noqa: A002  # the field's own word
+    def _cancel(self, request: HttpRequest, id: str) -> HttpReply:  # noqa: A002  # the field's own word
         only(request, "POST" if self._settings.cancellation else "")
         job = self.service.find(id)
         self.service.cancel(job)
         return self._object(job, 200)
 
-    def _delete(self, request: Request, id: str) -> Reply:  # noqa: A002  # the field's own word
+    def _delete(self, request: HttpRequest, id: str) -> HttpReply:  # noqa: A002  # the field's own word
         only(request, "DELETE" if self._settings.cancellation else "GET")
         job = self.service.find(id)
         self.service.delete(job)
-        return Reply(body=bodies.deleted_body(job))
+        return HttpReply(body=bodies.deleted_body(job))
 
-    def _object(self, job: Job, status_code: int) -> Reply:
-        return Reply(status_code, self._write_response(job), job=job, delivers=job.done)
+    def _object(self, job: SimulatedJob, status_code: int) -> HttpReply:
+        return HttpReply(status_code, self._write_response(job), job=job, delivers=job.done)
 
-    def _held(self, job: Job, fault: FaultKind | None) -> Reply:
+    def _held(self, job: SimulatedJob, fault: FaultKind | None) -> HttpReply:
         """The reply to a foreground request: nothing until the job is done."""
         if job.done:
             return self._gate.spoiled("post", fault, self._object(job, 200))
         look_again = self.service.slots.next_change(job, self.service.now())
-        return Reply(waits_for=job, look_again=look_again, fault=fault)
+        return HttpReply(waits_for=job, look_again=look_again, fault=fault)
 
     def _fault(self, body: bytes | bytearray) -> tuple[FaultKind | None, int]:
         if not self._settings.faults.post:

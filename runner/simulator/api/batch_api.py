@@ -10,13 +10,13 @@ from urllib.parse import parse_qsl, unquote
 
 from runner.config.simulation import Simulator
 from runner.simulator.api import faults
-from runner.simulator.api.batch_body import BatchReader
+from runner.simulator.api.batch_body import BatchBodyReader
 from runner.simulator.api.bodies import ResponseWriter
-from runner.simulator.api.middleware import Gate, only, refused
-from runner.simulator.api.reply import Reply, Work
-from runner.simulator.api.request_body import OrderReader
-from runner.simulator.http.wire import Request
-from runner.simulator.service.batch import Batch
+from runner.simulator.api.middleware import Middleware, only, refused
+from runner.simulator.api.reply import HttpReply, SlicedWork
+from runner.simulator.api.request_body import RequestBodyReader
+from runner.simulator.http.wire import HttpRequest
+from runner.simulator.service.batch import SimulatedBatch
 from runner.simulator.service.refusals import Refusal, not_found
 from runner.simulator.service.service import Service
 from runner.simulator.service.stats import Exchange
@@ -31,17 +31,19 @@ _LOOK_AGAIN_S = 0.005
 class BatchApi:
     """The jobs of a batch are responses as any other: GET /responses/{id} finds them too."""
 
-    def __init__(self, settings: Simulator, service: Service, gate: Gate, orders: OrderReader) -> None:
+    def __init__(
+        self, settings: Simulator, service: Service, gate: Middleware, orders: RequestBodyReader
+    ) -> None:
         self._settings = settings.batches
         self._service = service
         self._gate = gate
-        self._read = BatchReader(settings, orders).read
+        self._read = BatchBodyReader(settings, orders).read
         self._write_response = ResponseWriter(settings).write
         self._making: set[tuple[str, str]] = set()
         """Scopes and keys of batches that are being created."""
         self._lists: dict[str, int] = {}
 
-    def route(self, request: Request, path: str) -> Reply:
+    def route(self, request: HttpRequest, path: str) -> HttpReply:
         """`path` is the rest after PATH. Raises Refusal."""
         if not self._settings.offered:
             raise not_found(f"{request.method} {request.path[:200]}")
@@ -54,7 +56,7 @@ class BatchApi:
         batch = self._service.find_batch(unquote(batch_id), scope)
         return self._result(batch, unquote(custom_id)) if slash else self._status(batch)
 
-    def _all(self, request: Request, scope: str) -> Reply:
+    def _all(self, request: HttpRequest, scope: str) -> HttpReply:
         if request.method == "GET" and not self._settings.listing:
             raise not_found(f"{request.method} {request.path[:200]}")
         only(request, *(("GET", "POST") if self._settings.listing else ("POST",)))
@@ -62,11 +64,11 @@ class BatchApi:
             self._service.throttle("get")
             return self._list(request, scope)
         self._service.throttle("post")
-        return Reply(work=self._create(request, scope))
+        return HttpReply(work=self._create(request, scope))
 
     # --- POST /batches
 
-    def _create(self, request: Request, scope: str) -> Work:
+    def _create(self, request: HttpRequest, scope: str) -> SlicedWork:
         """Creates the batch and then lets its jobs begin; goes on where the client has gone away."""
         arrived = self._service.now()
         sha256 = yield from _sha256(request.body)
@@ -81,13 +83,13 @@ class BatchApi:
             yield refused(refusal)
             return
         body = batch.summary(self._settings.labels).encode()
-        yield self._gate.spoiled("batch", kind, Reply(body=body))
+        yield self._gate.spoiled("batch", kind, HttpReply(body=body))
         if is_new:
             yield from self._service.start_all()
 
     def _submit(
-        self, request: Request, sha256: bytes, scope: str, arrived: float
-    ) -> Generator[float, None, tuple[Batch, bool]]:
+        self, request: HttpRequest, sha256: bytes, scope: str, arrived: float
+    ) -> Generator[float, None, tuple[SimulatedBatch, bool]]:
         """The batch for this request, and whether it is new. Raises Refusal."""
         key = self._gate.idempotency_key(request)
         making = None if key is None else (scope, key)
@@ -113,24 +115,24 @@ class BatchApi:
 
     # --- the three GETs
 
-    def _status(self, batch: Batch) -> Reply:
+    def _status(self, batch: SimulatedBatch) -> HttpReply:
         nth = batch.looks
         batch.looks += 1
         kind = self._gate.fault("status", batch.terms.id.encode(), nth)
         if kind is not None and kind in faults.INSTEAD:
             return self._gate.instead("status", kind, nth)
-        return self._gate.spoiled("status", kind, Reply(body=batch.status(self._settings.labels)))
+        return self._gate.spoiled("status", kind, HttpReply(body=batch.status(self._settings.labels)))
 
-    def _result(self, batch: Batch, custom_id: str) -> Reply:
+    def _result(self, batch: SimulatedBatch, custom_id: str) -> HttpReply:
         job = self._service.item(batch, custom_id)
         nth = self._service.look(job)
         kind = self._gate.fault("result", job.terms.id.encode(), nth)
         if kind is not None and kind in faults.INSTEAD:
             return self._gate.instead("result", kind, nth)
-        reply = Reply(200, self._write_response(job), job=job, delivers=job.done)
+        reply = HttpReply(200, self._write_response(job), job=job, delivers=job.done)
         return self._gate.spoiled("result", kind, reply)
 
-    def _list(self, request: Request, scope: str) -> Reply:
+    def _list(self, request: HttpRequest, scope: str) -> HttpReply:
         query = dict(parse_qsl(request.path.partition("?")[2], keep_blank_values=True))
         page = self._service.batches.page(
             scope, query.get("after_id"), query.get("before_id"), _limit(query.get("limit"))
@@ -141,7 +143,7 @@ class BatchApi:
         if kind is not None and kind in faults.INSTEAD:
             return self._gate.instead("status", kind, nth)
         body = f"[{','.join(batch.summary(self._settings.labels) for batch in page)}]"
-        return self._gate.spoiled("status", kind, Reply(body=body.encode()))
+        return self._gate.spoiled("status", kind, HttpReply(body=body.encode()))
 
 
 def batch_exchange(method: str, path: str) -> Exchange | None:

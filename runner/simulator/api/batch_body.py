@@ -10,9 +10,9 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from runner.config.simulation import Simulator
-from runner.simulator.api.request_body import Order, OrderReader, param_of
+from runner.simulator.api.request_body import JobSpec, RequestBodyReader, param_of
 from runner.simulator.service.refusals import Refusal
-from runner.simulator.service.time_slice import Pace
+from runner.simulator.service.time_slice import TimeSlice
 
 # `\Z` and not `$`, which would let a line feed through.
 _Label = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]+\Z", max_length=128)]
@@ -35,33 +35,33 @@ class _Named(msgspec.Struct):
     custom_id: object = None
 
 
-class Item(msgspec.Struct, frozen=True, gc=False):
+class BatchRequest(msgspec.Struct, frozen=True, gc=False):
     """A request that was read: its params are let go of."""
 
     custom_id: str
     sha256: bytes
     """Of the bytes of its params."""
-    order: Order
+    order: JobSpec
 
 
-class Draft(msgspec.Struct, frozen=True):
+class BatchSpec(msgspec.Struct, frozen=True):
     """A batch that could be created."""
 
     label: str | None
-    items: list[Item]
+    items: list[BatchRequest]
 
 
-class BatchReader:
+class BatchBodyReader:
     """Reads request bodies."""
 
-    def __init__(self, settings: Simulator, orders: OrderReader) -> None:
+    def __init__(self, settings: Simulator, orders: RequestBodyReader) -> None:
         self._max_requests = settings.batches.max_requests
         self._names_item = settings.batches.names_item
         self._read_order = orders.read
         self._decode = msgspec.json.Decoder(_Body).decode
         self._decode_request = msgspec.json.Decoder(_Request).decode
 
-    def read(self, body: bytes | bytearray) -> Generator[float, None, Draft]:
+    def read(self, body: bytes | bytearray) -> Generator[float, None, BatchSpec]:
         """Works in slices. Raises Refusal (400) naming what is wrong first."""
         decoded = self._body(body)
         del body  # what is not read yet keeps it
@@ -69,15 +69,15 @@ class BatchReader:
         if len(requests) > self._max_requests:
             message = f"A batch has at most {self._max_requests} requests, and this one {len(requests)}."
             raise Refusal(400, message, param="requests", code="invalid_value")
-        items: list[Item] = []
+        items: list[BatchRequest] = []
         seen: set[str] = set()
-        pace = Pace()
+        pace = TimeSlice()
         for index, request in enumerate(requests):
             items.append(self._item(index, request, seen))
             if pace.due():
                 yield 0.0
                 pace.resume()
-        return Draft(label=None if decoded.label is UNSET else decoded.label, items=items)
+        return BatchSpec(label=None if decoded.label is UNSET else decoded.label, items=items)
 
     def _body(self, body: bytes | bytearray) -> _Body:
         try:
@@ -88,7 +88,7 @@ class BatchReader:
             message = f"The request body is not valid JSON: {error}."
             raise Refusal(400, message, code="invalid_json") from None
 
-    def _item(self, index: int, raw: msgspec.Raw, seen: set[str]) -> Item:
+    def _item(self, index: int, raw: msgspec.Raw, seen: set[str]) -> BatchRequest:
         try:
             request = self._decode_request(raw)
             if request.custom_id in seen:
@@ -103,7 +103,7 @@ class BatchReader:
         except Refusal as refusal:
             param = "params" if refusal.param is None else f"params.{refusal.param}"
             raise self._wrong(index, raw, refusal.message, param, refusal.code) from None
-        return Item(request.custom_id, hashlib.sha256(request.params).digest(), order)
+        return BatchRequest(request.custom_id, hashlib.sha256(request.params).digest(), order)
 
     def _wrong(
         self, index: int, raw: msgspec.Raw, why: str, param: str | None, code: str | None = "invalid_value"

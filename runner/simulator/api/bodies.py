@@ -8,7 +8,7 @@ import msgspec
 
 from runner.config.simulation import Simulator
 from runner.simulator.service.answers import answer
-from runner.simulator.service.job import Job, Terms
+from runner.simulator.service.job import JobTerms, SimulatedJob
 from runner.simulator.service.refusals import Refusal
 from runner.simulator.service.stats import Stats
 
@@ -32,7 +32,7 @@ class ResponseWriter:
         # Sail's document demands a usage object at all times; OpenAI's is null until the end.
         self._no_usage = "null" if settings.vocabulary == "openai" else _usage(0, 0, 0, 0)
 
-    def write(self, job: Job) -> bytes:
+    def write(self, job: SimulatedJob) -> bytes:
         """The response object in its current state. Begins with its id."""
         terms, status = job.terms, job.status
         usage, output = self._no_usage, "[]"
@@ -70,7 +70,7 @@ def _usage(input_tokens: int, cached: int, output_tokens: int, reasoning: int) -
     )
 
 
-def _output(terms: Terms, status: str, reasoning: int) -> str:
+def _output(terms: JobTerms, status: str, reasoning: int) -> str:
     name = terms.id.removeprefix("resp_")
     text = answer(terms.prompt, terms.output_tokens - reasoning)
     thought = f'{{"id":"rs_{name}","type":"reasoning","summary":[]}},' if reasoning else ""
@@ -80,7 +80,7 @@ def _output(terms: Terms, status: str, reasoning: int) -> str:
     )
 
 
-def deleted_body(job: Job) -> bytes:
+def deleted_body(job: SimulatedJob) -> bytes:
     return f'{{"id":"{job.terms.id}","object":"response","deleted":true}}'.encode()
 
 
@@ -108,7 +108,7 @@ def stats_body(stats: Stats) -> bytes:
     return _encode(stats)
 
 
-def job_line(job: Job) -> bytes:
+def job_line(job: SimulatedJob) -> bytes:
     """A line of /simulator/jobs."""
     terms = job.terms
     line = {

@@ -10,7 +10,7 @@ import msgspec
 
 from runner.config.simulation import FaultKind
 from runner.simulator.api.bodies import error_body
-from runner.simulator.api.reply import Reply
+from runner.simulator.api.reply import HttpReply
 from runner.simulator.service.refusals import Refusal
 
 RETRY_AFTER_S: Final = 1
@@ -46,14 +46,14 @@ def pick(faults: Mapping[FaultKind, float], unit: float) -> FaultKind | None:
     return None
 
 
-def instead(kind: FaultKind, nth: int, now: float) -> Reply:
+def instead(kind: FaultKind, nth: int, now: float) -> HttpReply:
     """The reply of a fault in INSTEAD; `nth` alternates the two forms of Retry-After."""
     if kind == "reset":
-        return Reply(manner="reset")
+        return HttpReply(manner="reset")
     if kind == "hang":
-        return Reply(manner="hang")
+        return HttpReply(manner="hang")
     if kind == "html":
-        return Reply(502, _PAGE, content_type="text/html")
+        return HttpReply(502, _PAGE, content_type="text/html")
     error_type, code, message = _ENVELOPES[kind]
     retry_after = None
     if kind in _WITH_RETRY_AFTER:
@@ -61,10 +61,10 @@ def instead(kind: FaultKind, nth: int, now: float) -> Reply:
         date = formatdate(now + RETRY_AFTER_S + 1, usegmt=True)
         retry_after = date if nth % 2 else str(RETRY_AFTER_S)
     body = error_body(Refusal(int(kind), message, type=error_type, code=code))
-    return Reply(int(kind), body, retry_after=retry_after)
+    return HttpReply(int(kind), body, retry_after=retry_after)
 
 
-def spoil(kind: FaultKind, reply: Reply, fault_s: float) -> Reply:
+def spoil(kind: FaultKind, reply: HttpReply, fault_s: float) -> HttpReply:
     """The reply to what was done, as this fault leaves it; all but `slow` deliver nothing.
 
     In a list of batches it is every batch that loses its id or gains a status.

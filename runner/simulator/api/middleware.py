@@ -7,8 +7,8 @@ import hmac
 
 from runner.config.simulation import FaultKind, Simulator
 from runner.simulator.api import bodies, faults
-from runner.simulator.api.reply import Reply
-from runner.simulator.http.wire import Request
+from runner.simulator.api.reply import HttpReply
+from runner.simulator.http.wire import HttpRequest
 from runner.simulator.service.refusals import Refusal, unauthorised, wrong_method
 from runner.simulator.service.seeded import Draws
 from runner.simulator.service.service import Service
@@ -17,7 +17,7 @@ from runner.simulator.service.stats import FaultTable
 _KEY_LENGTH = 255
 
 
-class Gate:
+class Middleware:
     """`api_key` is the only one accepted; None accepts any."""
 
     def __init__(self, settings: Simulator, service: Service, api_key: str | None) -> None:
@@ -34,7 +34,7 @@ class Gate:
             "result": settings.faults.result,
         }
 
-    def authorise(self, request: Request) -> str:
+    def authorise(self, request: HttpRequest) -> str:
         """The scope that stands for the API key. Raises Refusal (401)."""
         scheme, _, key = request.headers.get(b"authorization", b"").partition(b" ")
         key = key.strip()
@@ -46,7 +46,7 @@ class Gate:
         digest = hashlib.blake2b(key, digest_size=8, person=b"simulator").digest()
         return self._scopes.setdefault(digest, digest.hex())
 
-    def idempotency_key(self, request: Request) -> str | None:
+    def idempotency_key(self, request: HttpRequest) -> str | None:
         """Raises Refusal (400) where it is too long."""
         header = request.headers.get(b"idempotency-key")
         if not header or not self._settings.idempotency:
@@ -70,25 +70,25 @@ class Gate:
         draws = Draws(self._settings.seed, table.encode(), about, nth)
         return faults.pick(self._faults[table], draws.unit(0))
 
-    def instead(self, table: FaultTable, kind: FaultKind, nth: int) -> Reply:
+    def instead(self, table: FaultTable, kind: FaultKind, nth: int) -> HttpReply:
         self._service.stats.fault(table, kind)
         return faults.instead(kind, nth, self._service.now())
 
-    def spoiled(self, table: FaultTable, kind: FaultKind | None, reply: Reply) -> Reply:
+    def spoiled(self, table: FaultTable, kind: FaultKind | None, reply: HttpReply) -> HttpReply:
         if kind is None:
             return reply
         self._service.stats.fault(table, kind)
         return faults.spoil(kind, reply, self._settings.fault_s)
 
 
-def only(request: Request, *methods: str) -> None:
+def only(request: HttpRequest, *methods: str) -> None:
     """Raises Refusal (405)."""
     if request.method not in methods:
         raise wrong_method(", ".join(methods))
 
 
-def refused(refusal: Refusal) -> Reply:
-    return Reply(
+def refused(refusal: Refusal) -> HttpReply:
+    return HttpReply(
         refusal.status_code,
         bodies.error_body(refusal),
         retry_after=refusal.retry_after,

@@ -85,7 +85,7 @@ _PLAIN_TEXT = TextConfiguration(TextFormat())
 _NO_REASONING = Reasoning()
 
 
-class Order(msgspec.Struct, frozen=True, gc=False):
+class JobSpec(msgspec.Struct, frozen=True, gc=False):
     """What is kept of a request: enough to run it and to write its response, and not the prompt."""
 
     model: str
@@ -101,7 +101,7 @@ class Order(msgspec.Struct, frozen=True, gc=False):
     max_output_tokens: int | None
 
 
-class OrderReader:
+class RequestBodyReader:
     """Reads request bodies. Owns the strings that many orders share."""
 
     def __init__(self, settings: Simulator) -> None:
@@ -111,7 +111,7 @@ class OrderReader:
         self._encode = msgspec.json.Encoder().encode
         self._shared: dict[str, str] = {}
 
-    def read(self, body: bytes | bytearray, *, in_batch: bool = False) -> Order:
+    def read(self, body: bytes | bytearray, *, in_batch: bool = False) -> JobSpec:
         """Raises Refusal (400) naming what is wrong."""
         try:
             request = self._decode(body)
@@ -124,7 +124,7 @@ class OrderReader:
         text = prompt_text(request.input)
         if request.raw_prompt_tokens is not UNSET:
             text = " ".join(map(str, request.raw_prompt_tokens))
-        return Order(
+        return JobSpec(
             model=self._share(request.model),
             parameters=self._share(self._echo(request)),
             metadata=self._share(self._encode(request.metadata).decode()) if request.metadata else "{}",

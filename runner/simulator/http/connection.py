@@ -13,10 +13,10 @@ from typing import Final, NamedTuple, cast
 
 from runner.simulator.api.api import Api
 from runner.simulator.api.bodies import error_body
-from runner.simulator.api.reply import Reply
-from runner.simulator.http.slices import Errands
-from runner.simulator.http.wire import AnswerHeads, Nonsense, Request, RequestParser
-from runner.simulator.service.job import Job
+from runner.simulator.api.reply import HttpReply
+from runner.simulator.http.slices import SliceScheduler
+from runner.simulator.http.wire import HttpRequest, ReplyHeads, RequestParser, UnreadableRequest
+from runner.simulator.service.job import SimulatedJob
 from runner.simulator.service.refusals import Refusal
 
 _READ_AHEAD: Final = 1024 * 1024
@@ -26,8 +26,8 @@ _LINGER_S: Final = 5.0
 
 class _Stream(NamedTuple):
     pieces: Iterator[bytes]
-    request: Request
-    reply: Reply
+    request: HttpRequest
+    reply: HttpReply
 
 
 class Connections:
@@ -35,8 +35,8 @@ class Connections:
 
     def __init__(self, api: Api) -> None:
         self.api = api
-        self.heads = AnswerHeads()
-        self.errands = Errands()
+        self.heads = ReplyHeads()
+        self.errands = SliceScheduler()
         self.open: set[Connection] = set()
 
     def connection(self) -> Connection:
@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
         self._api = shared.api
         self._parser = RequestParser(shared.api.body_limits)
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
-        self._reply: Reply | None = None
+        self._reply: HttpReply | None = None
         """What is being served."""
         self._timer: asyncio.TimerHandle | None = None
         self._stream: _Stream | None = None
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
         while self._reply is None and self._writable and not self._ended():
             try:
                 request = self._parser.next()
-            except Nonsense as nonsense:
+            except UnreadableRequest as nonsense:
                 self._reject(nonsense)
                 return
             if request is None:
@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
     def _ended(self) -> bool:
         return self._lingering or self._transport.is_closing()
 
-    def _take(self, request: Request, reply: Reply) -> None:
+    def _take(self, request: HttpRequest, reply: HttpReply) -> None:
         """Sends the reply now, later, or never."""
         self._reply = reply
         if reply.work is not None:
@@ -144,15 +144,15 @@ class Connection(asyncio.Protocol):
 
         self._timer = asyncio.get_running_loop().call_later(wait_s, then)
 
-    def _worked(self, request: Request, waiting: Reply, reply: Reply) -> None:
+    def _worked(self, request: HttpRequest, waiting: HttpReply, reply: HttpReply) -> None:
         if self._reply is waiting:  # else the client has gone away
             self._take(request, reply)
             self._serve()
 
-    def _look_again(self, request: Request, reply: Reply, job: Job) -> None:
+    def _look_again(self, request: HttpRequest, reply: HttpReply, job: SimulatedJob) -> None:
         self._take(request, self._api.again(reply, job))
 
-    def _send(self, request: Request, reply: Reply) -> None:
+    def _send(self, request: HttpRequest, reply: HttpReply) -> None:
         if reply.manner == "reset":
             self._over(reply, sent=False)
             self._reset()
@@ -164,7 +164,7 @@ class Connection(asyncio.Protocol):
         else:
             self._send_body(request, reply)
 
-    def _send_body(self, request: Request, reply: Reply) -> None:
+    def _send_body(self, request: HttpRequest, reply: HttpReply) -> None:
         body, length = reply.body, len(reply.body)
         if reply.manner == "cut":
             body = body[: length // 2]
@@ -180,7 +180,7 @@ class Connection(asyncio.Protocol):
         if close or reply.manner == "cut":
             self._transport.close()
 
-    def _send_stream(self, request: Request, reply: Reply, pieces: Iterator[bytes]) -> None:
+    def _send_stream(self, request: HttpRequest, reply: HttpReply, pieces: Iterator[bytes]) -> None:
         if request.chunks:
             head = self._shared.heads.head(200, reply.content_type, None, "", not request.keep_alive)
             self._transport.write(head)
@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
                 return
             self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
 
-    def _over(self, reply: Reply, *, sent: bool) -> None:
+    def _over(self, reply: HttpReply, *, sent: bool) -> None:
         self._reply = None
         self._api.served(reply, sent=sent)
 
@@ -213,7 +213,7 @@ class Connection(asyncio.Protocol):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
-    def _reject(self, nonsense: Nonsense) -> None:
+    def _reject(self, nonsense: UnreadableRequest) -> None:
         body = error_body(Refusal(nonsense.status_code, str(nonsense), code="bad_request"))
         head = self._shared.heads.head(nonsense.status_code, "application/json", len(body), "", True)
         self._transport.write(head + body)

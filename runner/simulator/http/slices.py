@@ -6,18 +6,18 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from runner.simulator.api.reply import Reply, Work
+from runner.simulator.api.reply import HttpReply, SlicedWork
 
 
-class Errands:
+class SliceScheduler:
     """All work shares one slice a turn, in rotation, so that many batches starve nobody either."""
 
     def __init__(self) -> None:
-        self._ready: deque[tuple[Work, Callable[[Reply], None]]] = deque()
+        self._ready: deque[tuple[SlicedWork, Callable[[HttpReply], None]]] = deque()
         self._turn: asyncio.Handle | None = None
         self._timers: set[asyncio.TimerHandle] = set()
 
-    def run(self, work: Work, answer: Callable[[Reply], None]) -> None:
+    def run(self, work: SlicedWork, answer: Callable[[HttpReply], None]) -> None:
         """`answer` is called with the reply, once it is made; the work may go on after it."""
         self._ready.append((work, answer))
         if self._turn is None:
@@ -42,14 +42,14 @@ class Errands:
                 self._turn = asyncio.get_running_loop().call_soon(self._advance)
         if said is None:
             return
-        if isinstance(said, Reply):
+        if isinstance(said, HttpReply):
             answer(said)
         elif said > 0:
             self._later(said, work, answer)
             return
         self.run(work, answer)
 
-    def _later(self, wait_s: float, work: Work, answer: Callable[[Reply], None]) -> None:
+    def _later(self, wait_s: float, work: SlicedWork, answer: Callable[[HttpReply], None]) -> None:
         def then() -> None:
             self._timers.discard(timer)
             self.run(work, answer)

@@ -26,7 +26,7 @@ _ONCE: Final = frozenset(
 )
 
 
-class Request(msgspec.Struct):
+class HttpRequest(msgspec.Struct):
     method: str
     path: str
     """With its query."""
@@ -38,7 +38,7 @@ class Request(msgspec.Struct):
     body: bytes | bytearray = b""
 
 
-class Nonsense(Exception):
+class UnreadableRequest(Exception):
     """What came is not a request that can be read; the connection is of no more use."""
 
     def __init__(self, status_code: int, message: str) -> None:
@@ -57,7 +57,7 @@ class RequestParser:
         self._limit = BODY_LIMIT
         self._buffer = bytearray()
         self._scanned = 0
-        self._request: Request | None = None
+        self._request: HttpRequest | None = None
         self._missing: int | None = None
         """Length of the body; None where it comes in chunks."""
         self._chunks: bytearray = bytearray()
@@ -70,8 +70,8 @@ class RequestParser:
     def __len__(self) -> int:
         return len(self._buffer)
 
-    def next(self) -> Request | None:
-        """The next whole request, or None while there is none. Raises Nonsense."""
+    def next(self) -> HttpRequest | None:
+        """The next whole request, or None while there is none. Raises UnreadableRequest."""
         request = self._request or self._head()
         if request is None:
             return None
@@ -95,7 +95,7 @@ class RequestParser:
         del buffer[:length]
         return body
 
-    def _head(self) -> Request | None:
+    def _head(self) -> HttpRequest | None:
         buffer = self._buffer
         if not buffer:
             return None
@@ -103,7 +103,7 @@ class RequestParser:
             del buffer[:2]
         end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3))
         if end > HEAD_LIMIT or (end < 0 and len(buffer) > HEAD_LIMIT):
-            raise Nonsense(431, f"The head of the request is larger than {HEAD_LIMIT} bytes.")
+            raise UnreadableRequest(431, f"The head of the request is larger than {HEAD_LIMIT} bytes.")
         if end < 0:
             self._scanned = len(buffer)
             return None
@@ -116,7 +116,7 @@ class RequestParser:
         expected = request.headers.get(b"expect")
         if expected is not None:
             if expected.lower() != b"100-continue":
-                raise Nonsense(417, "Only 100-continue can be expected.")
+                raise UnreadableRequest(417, "Only 100-continue can be expected.")
             self.wants_continue = True
         return request
 
@@ -127,11 +127,11 @@ class RequestParser:
             end = buffer.find(b"\r\n", done, done + _CHUNK_LINE_LIMIT)
             if end < 0:
                 if len(buffer) - done >= _CHUNK_LINE_LIMIT:
-                    raise Nonsense(400, "The size of a chunk is too long.")
+                    raise UnreadableRequest(400, "The size of a chunk is too long.")
                 break
             size_line = _CHUNK_SIZE.fullmatch(buffer, done, end)
             if size_line is None:
-                raise Nonsense(400, "The size of a chunk is not a hexadecimal number.")
+                raise UnreadableRequest(400, "The size of a chunk is not a hexadecimal number.")
             size = int(size_line[1], 16)
             if len(self._chunks) + size > self._limit:
                 raise _too_large(self._limit)
@@ -146,7 +146,7 @@ class RequestParser:
             if len(buffer) < start + size + 2:
                 break
             if buffer[start + size : start + size + 2] != b"\r\n":
-                raise Nonsense(400, "A chunk is longer or shorter than its size.")
+                raise UnreadableRequest(400, "A chunk is longer or shorter than its size.")
             with memoryview(buffer) as view:
                 self._chunks += view[start : start + size]
             done = start + size + 2
@@ -160,43 +160,43 @@ class RequestParser:
         end = self._buffer.find(b"\r\n\r\n", size_end)
         if end < 0:
             if len(self._buffer) - size_end > HEAD_LIMIT:
-                raise Nonsense(431, "The trailers are too large.")
+                raise UnreadableRequest(431, "The trailers are too large.")
             return None
         return end + 4
 
 
-def _too_large(limit: int) -> Nonsense:
-    return Nonsense(413, f"The request body is larger than {limit} bytes.")
+def _too_large(limit: int) -> UnreadableRequest:
+    return UnreadableRequest(413, f"The request body is larger than {limit} bytes.")
 
 
-def _parse_head(head: bytes) -> Request:
+def _parse_head(head: bytes) -> HttpRequest:
     """`head` ends with the line end of its last line."""
     line, _, rest = head.partition(b"\r\n")
     found = _REQUEST_LINE.fullmatch(line)
     if found is None:
-        raise Nonsense(400, "The request line is malformed.")
+        raise UnreadableRequest(400, "The request line is malformed.")
     method, target, version = found.groups()
     if version not in (b"HTTP/1.1", b"HTTP/1.0"):
-        raise Nonsense(505, "Only HTTP/1.1 and HTTP/1.0 are spoken.")
+        raise UnreadableRequest(505, "Only HTTP/1.1 and HTTP/1.0 are spoken.")
     headers = _parse_headers(rest)
     if version == b"HTTP/1.1" and b"host" not in headers:
-        raise Nonsense(400, "The header host is missing.")
+        raise UnreadableRequest(400, "The header host is missing.")
     connection = headers.get(b"connection", b"").lower()
     keep_alive = b"close" not in connection if version == b"HTTP/1.1" else b"keep-alive" in connection
-    return Request(method.decode(), _path(target), headers, keep_alive, chunks=version == b"HTTP/1.1")
+    return HttpRequest(method.decode(), _path(target), headers, keep_alive, chunks=version == b"HTTP/1.1")
 
 
 def _parse_headers(lines: bytes) -> dict[bytes, bytes]:
     found = _HEADER_LINE.findall(lines)
     # What is no header line is not found: then the lines that were do not add up to all there is.
     if sum(len(name) + len(value) for name, value in found) + 3 * len(found) != len(lines):
-        raise Nonsense(400, "A header line is malformed.")
+        raise UnreadableRequest(400, "A header line is malformed.")
     headers = {name.lower(): value.strip(b" \t") for name, value in found}
     if len(headers) < len(found):
         names = [name.lower() for name, _ in found]
         twice = next((name for name in _ONCE if names.count(name) > 1), None)
         if twice is not None:
-            raise Nonsense(400, f"The header {twice.decode()} is given twice.")
+            raise UnreadableRequest(400, f"The header {twice.decode()} is given twice.")
     return headers
 
 
@@ -206,7 +206,7 @@ def _path(target: bytes) -> str:
         return text
     scheme, _, rest = text.partition("://")  # the absolute form, as sent to proxies
     if scheme.lower() not in ("http", "https"):
-        raise Nonsense(400, "The request target is malformed.")
+        raise UnreadableRequest(400, "The request target is malformed.")
     return "/" + rest.partition("/")[2]
 
 
@@ -216,14 +216,14 @@ def _body_length(headers: dict[bytes, bytes], limit: int) -> int | None:
     if coding is not None:
         # Both at once is how requests are smuggled past a proxy.
         if length is not None:
-            raise Nonsense(400, "Content-Length and Transfer-Encoding exclude each other.")
+            raise UnreadableRequest(400, "Content-Length and Transfer-Encoding exclude each other.")
         if coding.lower() != b"chunked":
-            raise Nonsense(501, "The only transfer coding understood is chunked.")
+            raise UnreadableRequest(501, "The only transfer coding understood is chunked.")
         return None
     if length is None:
         return 0
     if not _DIGITS.fullmatch(length):
-        raise Nonsense(400, "Content-Length is not a number.")
+        raise UnreadableRequest(400, "Content-Length is not a number.")
     if int(length) > limit:
         raise _too_large(limit)
     return int(length)
@@ -232,7 +232,7 @@ def _body_length(headers: dict[bytes, bytes], limit: int) -> int | None:
 _REASONS: Final = {code.value: code.phrase for code in HTTPStatus}
 
 
-class AnswerHeads:
+class ReplyHeads:
     """Writes the heads of answers. Owns the date, made once a second, and the count of request ids."""
 
     def __init__(self) -> None:

@@ -6,9 +6,9 @@ from typing import Final
 
 import msgspec
 
-from runner.simulator.service.job import Job, Status
+from runner.simulator.service.job import JobStatus, SimulatedJob
 
-_WORDS: Final[dict[Status, str]] = {
+_WORDS: Final[dict[JobStatus, str]] = {
     "waiting": "PENDING",
     "running": "RUNNING",
     "completed": "COMPLETED",
@@ -35,12 +35,12 @@ class BatchTerms(msgspec.Struct, frozen=True, gc=False, tag="batch", tag_field="
     """Unix seconds."""
 
 
-class Batch:
+class SimulatedBatch:
     """Owned by the service. Its jobs are in the order of its requests."""
 
     __slots__ = ("_form", "jobs", "looks", "position", "terms")
 
-    def __init__(self, terms: BatchTerms, jobs: dict[str, Job], position: int) -> None:
+    def __init__(self, terms: BatchTerms, jobs: dict[str, SimulatedJob], position: int) -> None:
         self.terms = terms
         self.jobs = jobs
         self.position = position

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-from runner.simulator.service.batch import Batch, BatchTerms
-from runner.simulator.service.job import Job
+from runner.simulator.service.batch import BatchTerms, SimulatedBatch
+from runner.simulator.service.job import SimulatedJob
 from runner.simulator.service.refusals import Refusal, not_found
 
 
-class Batches:
+class BatchIndex:
     """A batch is seen only through the API key that made it."""
 
     def __init__(self) -> None:
-        self._by_id: dict[str, Batch] = {}
-        self._by_scope: dict[str, list[Batch]] = {}
+        self._by_id: dict[str, SimulatedBatch] = {}
+        self._by_scope: dict[str, list[SimulatedBatch]] = {}
 
     def __contains__(self, batch_id: object) -> bool:
         return batch_id in self._by_id
 
-    def add(self, terms: BatchTerms, jobs: dict[str, Job]) -> Batch:
+    def add(self, terms: BatchTerms, jobs: dict[str, SimulatedJob]) -> SimulatedBatch:
         batches = self._by_scope.setdefault(terms.scope, [])
-        batch = Batch(terms, jobs, len(batches))
+        batch = SimulatedBatch(terms, jobs, len(batches))
         batches.append(batch)
         self._by_id[terms.id] = batch
         return batch
 
-    def find(self, batch_id: str, scope: str) -> Batch:
+    def find(self, batch_id: str, scope: str) -> SimulatedBatch:
         """Raises Refusal (404)."""
         batch = self._by_id.get(batch_id)
         if batch is None or batch.terms.scope != scope:
             raise not_found(f"Batch {batch_id[:200]!r}")
         return batch
 
-    def page(self, scope: str, after_id: str | None, before_id: str | None, limit: int) -> list[Batch]:
+    def page(
+        self, scope: str, after_id: str | None, before_id: str | None, limit: int
+    ) -> list[SimulatedBatch]:
         """The newest `limit` of those created after the one and before the other, the newest first.
 
         With both ids a client can walk back from the newest to where it stopped. Raises Refusal (400).
@@ -44,7 +46,7 @@ class Batches:
             end = self._cursor(before_id, scope, "before_id").position
         return batches[max(start, end - limit) : end][::-1]
 
-    def _cursor(self, batch_id: str, scope: str, param: str) -> Batch:
+    def _cursor(self, batch_id: str, scope: str, param: str) -> SimulatedBatch:
         try:
             return self.find(batch_id, scope)
         except Refusal as unknown:

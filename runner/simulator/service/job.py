@@ -6,11 +6,11 @@ from typing import Literal
 
 import msgspec
 
-Outcome = Literal["completed", "failed", "incomplete", "cancelled", "expired"]
-Status = Literal["waiting", "running"] | Outcome
+JobOutcome = Literal["completed", "failed", "incomplete", "cancelled", "expired"]
+JobStatus = Literal["waiting", "running"] | JobOutcome
 
 
-class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="accepted", tag_field="event"):
+class JobTerms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="accepted", tag_field="event"):
     """All that is decided when a job is accepted; also its line in the state file."""
 
     id: str
@@ -27,7 +27,7 @@ class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="acce
     prompt: str
     input_tokens: int
     output_tokens: int
-    outcome: Outcome
+    outcome: JobOutcome
     accepted: float
     """Unix seconds."""
     duration_s: float
@@ -36,11 +36,11 @@ class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="acce
     custom_id: str | None = None
 
 
-class Job(msgspec.Struct, gc=False):
+class SimulatedJob(msgspec.Struct, gc=False):
     """Owned by the service; `status` is changed by the slots alone."""
 
-    terms: Terms
-    status: Status = "waiting"
+    terms: JobTerms
+    status: JobStatus = "waiting"
     started: float | None = None
     finish: float | None = None
     """When it is, or was, done; None while it waits."""

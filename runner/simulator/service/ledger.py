@@ -16,7 +16,7 @@ import msgspec
 
 from runner.errors import ConfigError, Problem
 from runner.simulator.service.batch import BatchTerms
-from runner.simulator.service.job import Terms
+from runner.simulator.service.job import JobTerms
 from runner.simulator.service.refusals import Refusal
 
 _LOCK_WAIT_S: Final = 5.0
@@ -39,7 +39,7 @@ class Delivered(msgspec.Struct, frozen=True, tag="delivered", tag_field="event")
     at: float
 
 
-Event = Terms | BatchTerms | Cancelled | Deleted | Delivered
+LedgerEvent = JobTerms | BatchTerms | Cancelled | Deleted | Delivered
 
 
 class Ledger:
@@ -72,9 +72,9 @@ class Ledger:
             else:
                 return
 
-    def read(self) -> Iterator[Event]:
+    def read(self) -> Iterator[LedgerEvent]:
         """All that happened, in order; cuts a torn last line off the file."""
-        decode = msgspec.json.Decoder(Event).decode
+        decode = msgspec.json.Decoder(LedgerEvent).decode
         whole = 0
         with self._path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
@@ -83,13 +83,13 @@ class Ledger:
                     return
                 whole += len(line)
                 try:
-                    event: Event = decode(line)
+                    event: LedgerEvent = decode(line)
                 except msgspec.DecodeError as error:
                     problem = Problem(f"is no simulator state: {error}", f"{self._path}:{number}")
                     raise ConfigError(problem) from None
                 yield event
 
-    def write(self, *events: Event) -> None:
+    def write(self, *events: LedgerEvent) -> None:
         """In the page cache when this returns: it outlives this process, not the machine.
 
         Raises Refusal (500) where the disk is full, and leaves none of these lines there, nor half of one.
@@ -108,13 +108,13 @@ class Ledger:
         os.close(self._fd)
 
 
-class Sharing:
+class Interner:
     """Makes the jobs of a file share their strings: a million of one run repeat a handful of these."""
 
     def __init__(self) -> None:
         self._strings: dict[str, str] = {}
 
-    def share(self, terms: Terms) -> None:
+    def share(self, terms: JobTerms) -> None:
         if len(self._strings) >= _SHARED_AT_MOST:
             self._strings.clear()
         strings = self._strings

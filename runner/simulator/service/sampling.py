@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Container
 
 from runner.config.simulation import Simulator
-from runner.simulator.api.request_body import Order
+from runner.simulator.api.request_body import JobSpec
 from runner.simulator.service.answers import answer_words
-from runner.simulator.service.job import Outcome, Terms
+from runner.simulator.service.job import JobOutcome, JobTerms
 from runner.simulator.service.latency import latency_s
 from runner.simulator.service.seeded import Draws
 
 _OUTCOME = 2  # the number of a job's draws that decides how it ends; 0 and 1 belong to the latency
 
 
-class Lots:
+class JobSampler:
     """Owns how often each body has come: the draws are a function of that, the body and the seed."""
 
     def __init__(self, settings: Simulator) -> None:
@@ -31,7 +31,7 @@ class Lots:
 
     def terms(
         self,
-        order: Order,
+        order: JobSpec,
         sha256: bytes,
         scope: str,
         now: float,
@@ -40,13 +40,13 @@ class Lots:
         key: str | None = None,
         batch: str | None = None,
         custom_id: str | None = None,
-    ) -> Terms:
+    ) -> JobTerms:
         settings = self._settings
         job_id, draws = self._id_and_draws(b"job", sha256, taken, "resp")
         factor = 1.0 if order.window is None else settings.windows[order.window]
         outcome = self._outcome(draws.unit(_OUTCOME))
         words = answer_words(order.prompt, settings.output_tokens, order.max_output_tokens)
-        return Terms(
+        return JobTerms(
             id=job_id,
             key=key,
             scope=scope,
@@ -76,7 +76,7 @@ class Lots:
                 return name, draws
             nth += 1  # a count that was lost with a restart: of a batch that could not be stored
 
-    def _outcome(self, unit: float) -> Outcome:
+    def _outcome(self, unit: float) -> JobOutcome:
         for outcome, share in self._settings.outcomes.items():
             if unit < share:
                 return outcome

@@ -10,18 +10,18 @@ from typing import Literal
 
 from runner.config.simulation import RateLimit, Simulator
 from runner.errors import ConfigError, Problem
-from runner.simulator.api.batch_body import Draft
-from runner.simulator.api.request_body import Order
-from runner.simulator.service.batch import Batch, BatchTerms
-from runner.simulator.service.batch_index import Batches
+from runner.simulator.api.batch_body import BatchSpec
+from runner.simulator.api.request_body import JobSpec
+from runner.simulator.service.batch import BatchTerms, SimulatedBatch
+from runner.simulator.service.batch_index import BatchIndex
 from runner.simulator.service.bucket import Bucket
-from runner.simulator.service.job import Job, Terms
-from runner.simulator.service.ledger import Cancelled, Deleted, Delivered, Event, Ledger, Sharing
+from runner.simulator.service.job import JobTerms, SimulatedJob
+from runner.simulator.service.ledger import Cancelled, Deleted, Delivered, Interner, Ledger, LedgerEvent
 from runner.simulator.service.refusals import Refusal, key_conflict, not_found, throttled
-from runner.simulator.service.sampling import Lots
+from runner.simulator.service.sampling import JobSampler
 from runner.simulator.service.slots import Slots
 from runner.simulator.service.stats import Stats
-from runner.simulator.service.time_slice import Pace
+from runner.simulator.service.time_slice import TimeSlice
 
 KEY_KEPT_S = 86_400.0
 _STARTED_AT_ONCE = 1000
@@ -36,10 +36,10 @@ class Service:
         self.slots = Slots(settings.capacity)
         self._clock = clock
         self._now = clock()
-        self._jobs: dict[str, Job] = {}
-        self.batches = Batches()
-        self._keys: dict[str, dict[str, Job | Batch]] = {}
-        self._lots = Lots(settings)
+        self._jobs: dict[str, SimulatedJob] = {}
+        self.batches = BatchIndex()
+        self._keys: dict[str, dict[str, SimulatedJob | SimulatedBatch]] = {}
+        self._lots = JobSampler(settings)
         limits = settings.rate_limits
         self._buckets = {"post": self._bucket(limits.post), "get": self._bucket(limits.get)}
         self._write: Callable[..., None] = _forget
@@ -60,7 +60,9 @@ class Service:
             self.stats.throttled += 1
             raise throttled(str(max(1, math.ceil(wait_s))))
 
-    def submit(self, order: Order, body: bytes | bytearray, scope: str, key: str | None) -> tuple[Job, bool]:
+    def submit(
+        self, order: JobSpec, body: bytes | bytearray, scope: str, key: str | None
+    ) -> tuple[SimulatedJob, bool]:
         """The job for this request, and whether it is new. Raises Refusal where the key is another body's."""
         now = self.now()
         sha256 = hashlib.sha256(body).digest()
@@ -72,25 +74,25 @@ class Service:
         job = self._accept(terms)
         return job, True
 
-    def known_batch(self, sha256: bytes, scope: str, key: str | None) -> Batch | None:
+    def known_batch(self, sha256: bytes, scope: str, key: str | None) -> SimulatedBatch | None:
         """The batch that was made with this key. Raises Refusal where the key is another body's."""
         known = self._known(sha256, scope, key, self.now())
-        if isinstance(known, Job):
+        if isinstance(known, SimulatedJob):
             raise key_conflict()
         if known is not None:
             self.stats.batch_replays += 1
         return known
 
     def create_batch(
-        self, draft: Draft, sha256: bytes, scope: str, key: str | None
-    ) -> Generator[float, None, Batch]:
+        self, draft: BatchSpec, sha256: bytes, scope: str, key: str | None
+    ) -> Generator[float, None, SimulatedBatch]:
         """Works in slices. Nobody sees the batch or a job of it before this returns. Raises Refusal (500)."""
-        lots, now, pace = self._lots, self.now(), Pace()
+        lots, now, pace = self._lots, self.now(), TimeSlice()
         batch_id = lots.batch_id(sha256, self.batches)
         lots.count(sha256)
-        jobs: dict[str, Job] = {}
-        by_id: dict[str, Job] = {}
-        unwritten: list[Terms] = []
+        jobs: dict[str, SimulatedJob] = {}
+        by_id: dict[str, SimulatedJob] = {}
+        unwritten: list[JobTerms] = []
         draft.items.reverse()
         while draft.items:
             item = draft.items.pop()  # taken off: what has become a job is not held twice
@@ -98,7 +100,7 @@ class Service:
                 item.order, item.sha256, scope, now, self._jobs, batch=batch_id, custom_id=item.custom_id
             )
             lots.count(item.sha256)
-            jobs[item.custom_id] = by_id[terms.id] = Job(terms)
+            jobs[item.custom_id] = by_id[terms.id] = SimulatedJob(terms)
             unwritten.append(terms)
             if pace.due():
                 self._write(*unwritten)
@@ -115,11 +117,11 @@ class Service:
         while not self.slots.fill(_STARTED_AT_ONCE):
             yield 0.0
 
-    def start(self, job: Job) -> None:
+    def start(self, job: SimulatedJob) -> None:
         """Lets a new job run, or wait for its turn; apart from `submit` so that its answer says pending."""
         self.slots.enter(job, job.terms.accepted)
 
-    def find(self, id: str) -> Job:  # noqa: A002  # the field's own word
+    def find(self, id: str) -> SimulatedJob:  # noqa: A002  # the field's own word
         """Raises Refusal (404) for a job never seen, deleted, or no longer retained."""
         now = self.now()
         job = self._jobs.get(id)
@@ -127,12 +129,12 @@ class Service:
             raise not_found(f"Response {id!r}")
         return job
 
-    def find_batch(self, batch_id: str, scope: str) -> Batch:
+    def find_batch(self, batch_id: str, scope: str) -> SimulatedBatch:
         """Raises Refusal (404) for a batch never seen, or of another API key."""
         self.now()
         return self.batches.find(batch_id, scope)
 
-    def item(self, batch: Batch, custom_id: str) -> Job:
+    def item(self, batch: SimulatedBatch, custom_id: str) -> SimulatedJob:
         """Raises Refusal (404) for a custom_id that is not of the batch, or a job no longer retained."""
         now = self.now()
         job = batch.jobs.get(custom_id)
@@ -140,14 +142,14 @@ class Service:
             raise not_found(f"Request {custom_id[:200]!r} of batch {batch.terms.id!r}")
         return job
 
-    def look(self, job: Job) -> int:
+    def look(self, job: SimulatedJob) -> int:
         """Someone asks for the response of this job: how often that happened before."""
         if job.delivered is not None:
             self.stats.polls_after_delivery += 1
         job.gets += 1
         return job.gets - 1
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: SimulatedJob) -> None:
         """Does nothing to a job that is done."""
         if not job.terms.background:
             raise Refusal(400, "Only background responses can be cancelled.", code="not_background")
@@ -155,17 +157,17 @@ class Service:
         if not job.done:
             self._happened(Cancelled(job.terms.id, now))
 
-    def delete(self, job: Job) -> None:
+    def delete(self, job: SimulatedJob) -> None:
         """Also cancels a job that is not done."""
         self._happened(Deleted(job.terms.id, self.now()))
 
-    def deliver(self, job: Job) -> None:
+    def deliver(self, job: SimulatedJob) -> None:
         """A whole answer with the done job was sent."""
         if job.delivered is None and not job.deleted:
             with suppress(Refusal):  # the answer is gone already; that it was is not remembered
                 self._happened(Delivered(job.terms.id, self.now()))
 
-    def jobs(self) -> Iterator[Job]:
+    def jobs(self) -> Iterator[SimulatedJob]:
         self.now()
         return iter(list(self._jobs.values()))
 
@@ -180,11 +182,13 @@ class Service:
     def _bucket(self, limit: RateLimit | None) -> Bucket | None:
         return None if limit is None else Bucket(limit, self._now)
 
-    def _forgotten(self, job: Job, now: float) -> bool:
+    def _forgotten(self, job: SimulatedJob, now: float) -> bool:
         retention_s = self.settings.retention_s
         return retention_s is not None and job.delivered is not None and now - job.delivered > retention_s
 
-    def _known(self, sha256: bytes, scope: str, key: str | None, now: float) -> Job | Batch | None:
+    def _known(
+        self, sha256: bytes, scope: str, key: str | None, now: float
+    ) -> SimulatedJob | SimulatedBatch | None:
         known = None if key is None else self._keys.get(scope, {}).get(key)
         if known is None or now - known.terms.accepted >= KEY_KEPT_S:
             return None
@@ -192,16 +196,16 @@ class Service:
             raise key_conflict()
         return known
 
-    def _replay(self, known: Job | Batch) -> Job:
-        if isinstance(known, Batch):
+    def _replay(self, known: SimulatedJob | SimulatedBatch) -> SimulatedJob:
+        if isinstance(known, SimulatedBatch):
             raise key_conflict()
         if known.deleted:
             raise not_found("The response of this Idempotency-Key")
         self.stats.replayed += 1
         return known
 
-    def _accept(self, terms: Terms) -> Job:
-        job = Job(terms)
+    def _accept(self, terms: JobTerms) -> SimulatedJob:
+        job = SimulatedJob(terms)
         self._jobs[terms.id] = job
         self._lots.count(terms.sha256)
         if terms.key is not None:
@@ -209,7 +213,7 @@ class Service:
         self.stats.opened(1)
         return job
 
-    def _accept_batch(self, terms: BatchTerms, jobs: dict[str, Job]) -> Batch:
+    def _accept_batch(self, terms: BatchTerms, jobs: dict[str, SimulatedJob]) -> SimulatedBatch:
         batch = self.batches.add(terms, jobs)
         if terms.key is not None:
             self._keys.setdefault(terms.scope, {})[terms.key] = batch
@@ -239,10 +243,10 @@ class Service:
 
     def _restore(self, ledger: Ledger) -> None:
         """Lives through the events of the state file again, each at its own time."""
-        unfinished: dict[str, list[Terms]] = {}
-        share = Sharing().share
+        unfinished: dict[str, list[JobTerms]] = {}
+        share = Interner().share
         for event in ledger.read():
-            if isinstance(event, Terms):
+            if isinstance(event, JobTerms):
                 share(event)
                 if event.batch is not None:
                     unfinished.setdefault(event.batch, []).append(event)
@@ -256,9 +260,11 @@ class Service:
                 self.slots.advance(event.at)
                 self._happened(event)
 
-    def _restore_batch(self, terms: BatchTerms, of_jobs: list[Terms]) -> None:
+    def _restore_batch(self, terms: BatchTerms, of_jobs: list[JobTerms]) -> None:
         # Before them may be those of an attempt to create the same batch that was not completed.
-        jobs = {job.custom_id: Job(job) for job in of_jobs[-terms.count :] if job.custom_id is not None}
+        jobs = {
+            job.custom_id: SimulatedJob(job) for job in of_jobs[-terms.count :] if job.custom_id is not None
+        }
         if len(jobs) != terms.count:
             raise ConfigError(Problem(f"the simulator state lacks requests of the batch {terms.id}"))
         self.slots.advance(terms.accepted)
@@ -272,5 +278,5 @@ class Service:
         self.stats.restored += terms.count
 
 
-def _forget(*events: Event) -> None:
+def _forget(*events: LedgerEvent) -> None:
     """Stands for the state file where there is none."""

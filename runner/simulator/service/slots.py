@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from runner.simulator.service.job import Job
+from runner.simulator.service.job import SimulatedJob
 
 _ONE_BY_ONE: Final = 500
 
@@ -18,22 +18,22 @@ _ONE_BY_ONE: Final = 500
 class Slots:
     def __init__(self, capacity: int | None) -> None:
         self._capacity = capacity
-        self._heap: list[tuple[float, int, Job]] = []
-        self._waiting: deque[Job] = deque()
+        self._heap: list[tuple[float, int, SimulatedJob]] = []
+        self._waiting: deque[SimulatedJob] = deque()
         self._queued = 0.0
         """When jobs last came that `fill` is to start."""
         self.running = 0
         self.peak_running = 0
         self.started = 0
 
-    def enter(self, job: Job, now: float) -> None:
+    def enter(self, job: SimulatedJob, now: float) -> None:
         """A new job: starts at once or waits."""
         if self._capacity is None or (self._free() and not self._waiting):
             self._start(job, now)
         else:
             self._waiting.append(job)
 
-    def queue(self, jobs: Iterable[Job], now: float) -> None:
+    def queue(self, jobs: Iterable[SimulatedJob], now: float) -> None:
         """New jobs that all wait, also where there is room: `fill` is to be called until all is done."""
         self._waiting.extend(jobs)
         self._queued = now
@@ -62,7 +62,7 @@ class Slots:
                 self.running -= 1
                 self._start_next(finish)
 
-    def cancel(self, job: Job, now: float) -> None:
+    def cancel(self, job: SimulatedJob, now: float) -> None:
         """Ends a job that is not done; its place in heap or queue is skipped later."""
         was_running = job.status == "running"
         job.status = "cancelled"
@@ -71,7 +71,7 @@ class Slots:
             self.running -= 1
             self._start_next(now)
 
-    def next_change(self, job: Job, now: float) -> float:
+    def next_change(self, job: SimulatedJob, now: float) -> float:
         """When to look at an unfinished job again: its end or, while it waits, the next end of any."""
         if job.finish is not None:
             return job.finish
@@ -93,7 +93,7 @@ class Slots:
     def _free(self) -> bool:
         return self._capacity is None or self.running < self._capacity
 
-    def _start(self, job: Job, at: float) -> None:
+    def _start(self, job: SimulatedJob, at: float) -> None:
         self.started += 1
         self.running += 1
         self.peak_running = max(self.peak_running, self.running)

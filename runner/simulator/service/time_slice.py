@@ -9,7 +9,7 @@ SLICE_S: Final = 0.006
 """How long a slice takes: short beside a network's round trip, long beside a turn of the loop."""
 
 
-class Pace:
+class TimeSlice:
     """`if pace.due(): yield 0.0; pace.resume()`"""
 
     __slots__ = ("_until",)

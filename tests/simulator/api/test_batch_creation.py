@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from runner.simulator.api.reply import Reply
-from runner.simulator.http.wire import Request
+from runner.simulator.api.reply import HttpReply
+from runner.simulator.http.wire import HttpRequest
 from runner.simulator.service import time_slice
 from tests.simulator.support import KEY, Virtual, batch_of, content, listed, params_of, settings
 
@@ -60,10 +60,12 @@ def test_without_idempotency_the_header_is_ignored() -> None:
 # --- creation in slices
 
 
-def posted(virtual: Virtual, body: dict[str, Any], key: str) -> Reply:
+def posted(virtual: Virtual, body: dict[str, Any], key: str) -> HttpReply:
     headers = {b"authorization": f"Bearer {KEY}".encode(), b"idempotency-key": key.encode()}
     raw = json.dumps(body).encode()
-    return virtual.api.answer(Request("POST", "/batches", headers, keep_alive=True, chunks=True, body=raw))
+    return virtual.api.answer(
+        HttpRequest("POST", "/batches", headers, keep_alive=True, chunks=True, body=raw)
+    )
 
 
 def test_a_batch_is_there_all_at_once_and_its_requests_begin_after_its_answer(
@@ -75,7 +77,7 @@ def test_a_batch_is_there_all_at_once_and_its_requests_begin_after_its_answer(
     work = posted(virtual, batch_of(*names), "k").work
     assert work is not None
     slices = 0
-    while not isinstance(said := next(work), Reply):
+    while not isinstance(said := next(work), HttpReply):
         slices += 1
         assert listed(virtual.call("GET", "/v1/batches")) == []
         assert list(virtual.service.jobs()) == []
@@ -91,7 +93,7 @@ def test_a_key_sent_twice_at_once_makes_one_batch(monkeypatch: pytest.MonkeyPatc
     virtual = Virtual()
     works = [posted(virtual, batch_of("a", "b"), "k").work or iter(()) for _ in range(2)]
     said = [next(work, None) for _ in range(10) for work in works]
-    replies = [content(reply) for reply in said if isinstance(reply, Reply)]
+    replies = [content(reply) for reply in said if isinstance(reply, HttpReply)]
     assert len(replies) == 2
     assert replies[0] == replies[1]
     report = virtual.service.report()

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from runner.config.simulation import Simulator
-from runner.simulator.api.reply import Reply
+from runner.simulator.api.reply import HttpReply
 from tests.simulator.support import Virtual, batch_of, content, settings, simulator
 
 CODES = ("400", "404", "429", "500", "502", "503", "504", "529")
@@ -22,7 +22,7 @@ def faulty(table: str, kind: str) -> Simulator:
     return settings(faults={table: {kind: 1.0}}, fault_s=5.0)
 
 
-def check_told(kind: str, reply: Reply) -> Any:
+def check_told(kind: str, reply: HttpReply) -> Any:
     """What is told of a fault is what its name says; returns the content where there is any."""
     manner = {"cut": "cut", "reset": "reset", "lost": "close", "hang": "hang"}.get(kind, "whole")
     assert reply.manner == manner

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from runner.simulator.api.reply import Reply
+from runner.simulator.api.reply import HttpReply
 from runner.simulator.service.answers import answer_to
 from tests.simulator.support import OPENAPI, Virtual, batch_of, body_of, content, listed, settings
 
@@ -191,7 +191,7 @@ def test_other_methods_are_a_405_that_says_which_are_allowed(method: str, path: 
 # --- the list
 
 
-def ids(reply: Reply) -> list[str]:
+def ids(reply: HttpReply) -> list[str]:
     return [batch["id"] for batch in listed(reply)]
 
 

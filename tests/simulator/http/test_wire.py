@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.simulator.http import wire
-from runner.simulator.http.wire import BODY_LIMIT, HEAD_LIMIT, Nonsense, Request, RequestParser
+from runner.simulator.http.wire import BODY_LIMIT, HEAD_LIMIT, HttpRequest, RequestParser, UnreadableRequest
 
 POST = b"POST /v1/responses HTTP/1.1\r\nHost: h\r\nX-A:  b \r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = (
@@ -20,7 +20,7 @@ CHUNKED = (
 GET = b"GET /v1/models?x=1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 
 
-def parse(*pieces: bytes) -> list[Request]:
+def parse(*pieces: bytes) -> list[HttpRequest]:
     parser, requests = RequestParser(), []
     for piece in pieces:
         parser.feed(piece)
@@ -91,21 +91,21 @@ NONSENSE = {
 @pytest.mark.parametrize("what", NONSENSE)
 def test_nonsense_is_refused_with_its_status(what: str) -> None:
     status_code, data = NONSENSE[what]
-    with pytest.raises(Nonsense) as refused:
+    with pytest.raises(UnreadableRequest) as refused:
         parse(data)
     assert refused.value.status_code == status_code
 
 
 def test_a_chunked_body_that_grows_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "BODY_LIMIT", 12)
-    with pytest.raises(Nonsense) as refused:
+    with pytest.raises(UnreadableRequest) as refused:
         parse(CHUNKED)
     assert refused.value.status_code == 413
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_request_or_nonsense_or_unfinished(data: bytes) -> None:
-    with contextlib.suppress(Nonsense):
+    with contextlib.suppress(UnreadableRequest):
         assert all(request.method for request in parse(data))
 
 
