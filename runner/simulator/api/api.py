@@ -1,4 +1,4 @@
-"""The API, from an HTTP request to a reply, without I/O: routes, keys, faults, what counts as delivered."""
+"""The API, from a request to a reply, without I/O: routes and what is counted."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from itertools import islice
 
 from runner.config.simulation import FaultKind, Simulator
-from runner.simulator.api import bodies, faults
+from runner.simulator.api import bodies
 from runner.simulator.api.batch_api import PATH as BATCHES
 from runner.simulator.api.batch_api import BatchApi, batch_exchange
-from runner.simulator.api.middleware import Middleware, only, refused
+from runner.simulator.api.injection import FaultInjector
+from runner.simulator.api.middleware import Middleware, allow_only, no_such_path, refused
 from runner.simulator.api.reply import HttpReply, SlicedWork
+from runner.simulator.api.request import HttpRequest
 from runner.simulator.api.request_body import RequestBodyReader
-from runner.simulator.http.wire import HttpRequest
 from runner.simulator.service.job import SimulatedJob
-from runner.simulator.service.refusals import Refusal, not_found
+from runner.simulator.service.refusals import Refusal
 from runner.simulator.service.service import Service
 from runner.simulator.service.stats import Exchange
 
@@ -23,21 +24,22 @@ _JOBS_A_PIECE = 1000
 
 
 class Api:
-    """`api_key` is the only one accepted; None accepts any."""
+    """All endpoints. `api_key` is the only key accepted; None accepts any."""
 
     def __init__(self, settings: Simulator, service: Service, api_key: str | None) -> None:
         self.service = service
         self.body_limits = _body_limits(settings)
-        """The largest bodies of some paths, in bytes."""
+        """The largest bodies by path, in bytes, where they differ from the default."""
         self._settings = settings
-        self._gate = Middleware(settings, service, api_key)
-        orders = RequestBodyReader(settings)
-        self._read_order = orders.read
+        self._middleware = Middleware(settings, service.stats, api_key)
+        self._faults = FaultInjector(settings, service)
+        reader = RequestBodyReader(settings)
+        self._read_body = reader.read
         self._write_response = bodies.ResponseWriter(settings).write
-        self._batches = BatchApi(settings, service, self._gate, orders)
+        self._batches = BatchApi(settings, service, self._middleware, self._faults, reader)
 
     def answer(self, request: HttpRequest) -> HttpReply:
-        """Never raises for what a client sends. Every reply is to be given back to `served`."""
+        """Return the reply to a request, whatever it contains. The caller must pass it to `served`."""
         path = request.path.partition("?")[0]
         path = path.removeprefix("/v1") if path.startswith("/v1/") else path
         exchange = _exchange(request.method, path)
@@ -49,19 +51,19 @@ class Api:
             reply = refused(refusal)
         if reply.work is not None:
             reply.exchange = exchange
-            reply.work = self._worked(reply.work, exchange)
+            reply.work = self._counted_work(reply.work, exchange)
             return reply
         return self._counted(reply, exchange)
 
-    def again(self, reply: HttpReply, job: SimulatedJob) -> HttpReply:
-        """The reply that waits for this job: ready, or to be looked at once more."""
+    def resume(self, reply: HttpReply, job: SimulatedJob) -> HttpReply:
+        """Return the reply that was waiting for this job, or one that waits on."""
         self.service.now()
         later = self._held(job, reply.fault)
         later.exchange = reply.exchange
         return later
 
     def served(self, reply: HttpReply, *, sent: bool) -> None:
-        """The exchange is over: the reply was given to the socket, or the client went away before."""
+        """Count the exchange as over: its reply was handed to the socket, or the client went away first."""
         if reply.exchange is not None:
             self.service.stats.leave(reply.exchange)
         if sent and reply.delivers and reply.job is not None:
@@ -73,9 +75,9 @@ class Api:
             reply.delay_s += self._settings.exchange_s
         return reply
 
-    def _worked(self, work: SlicedWork, exchange: Exchange | None) -> SlicedWork:
-        for said in work:
-            yield self._counted(said, exchange) if isinstance(said, HttpReply) else said
+    def _counted_work(self, work: SlicedWork, exchange: Exchange | None) -> SlicedWork:
+        for step in work:
+            yield self._counted(step, exchange) if isinstance(step, HttpReply) else step
 
     def _route(self, request: HttpRequest, path: str) -> HttpReply:
         if path == "/responses":
@@ -85,34 +87,35 @@ class Api:
         if path == BATCHES or path.startswith(f"{BATCHES}/"):
             return self._batches.route(request, path.removeprefix(BATCHES))
         if path == "/models":
-            self._gate.authorise(request)
-            only(request, "GET")
+            self._middleware.authorise(request)
+            allow_only(request, "GET")
             return HttpReply(body=bodies.models_body(self._settings))
         if path == "/simulator/stats":
-            only(request, "GET")
+            allow_only(request, "GET")
             return HttpReply(body=bodies.stats_body(self.service.report()))
         if path == "/simulator/jobs":
-            only(request, "GET")
+            allow_only(request, "GET")
             return HttpReply(content_type="application/jsonl", stream=self._job_lines())
-        raise not_found(f"{request.method} {request.path[:200]}")
+        raise no_such_path(request)
 
     def _create(self, request: HttpRequest) -> HttpReply:
-        scope = self._gate.authorise(request)
-        only(request, "POST")
+        scope = self._middleware.authorise(request)
+        allow_only(request, "POST")
         self.service.throttle("post")
-        kind, nth = self._fault(request.body)
-        if kind is not None and kind in faults.INSTEAD:
-            return self._gate.instead("post", kind, nth)
+        sha256 = hashlib.sha256(request.body).digest()
+        kind, nth = self._faults.draw_for_post("post", sha256)
+        replacement = self._faults.replacement("post", kind, nth)
+        if replacement is not None:
+            return replacement
         try:
-            key = self._gate.idempotency_key(request)
-            order = self._read_order(request.body)
-            job, is_new = self.service.submit(order, request.body, scope, key)
+            key = self._middleware.idempotency_key(request)
+            job, is_new = self.service.submit(self._read_body(request.body), sha256, scope, key)
         except Refusal:
             self.service.stats.rejected += 1
             raise
         if job.terms.background:
-            reply = self._gate.spoiled("post", kind, self._object(job, 202))
-            if is_new:  # only now: the acknowledgement says pending
+            reply = self._faults.spoiled("post", kind, self._response(job, 202))
+            if is_new:  # only now, so that the acknowledgement says pending
                 self.service.start(job)
             return reply
         if is_new:
@@ -120,49 +123,41 @@ class Api:
         return self._held(job, kind)
 
     def _existing(self, request: HttpRequest, rest: str) -> HttpReply:
-        self._gate.authorise(request)
-        id, _, action = rest.partition("/")  # noqa: A001  # the field's own word
+        self._middleware.authorise(request)
+        job_id, _, action = rest.partition("/")
         if action == "cancel":
-            return self._cancel(request, id)
+            return self._cancel(request, job_id)
         if action:
-            raise not_found(f"{request.method} {request.path[:200]}")
+            raise no_such_path(request)
         if request.method == "DELETE":
-            return self._delete(request, id)
-        only(request, "GET")
+            return self._delete(request, job_id)
+        allow_only(request, "GET")
         self.service.throttle("get")
-        job = self.service.find(id)
-        nth = self.service.look(job)
-        kind = self._gate.fault("get", job.terms.id.encode(), nth)
-        if kind is not None and kind in faults.INSTEAD:
-            return self._gate.instead("get", kind, nth)
-        return self._gate.spoiled("get", kind, self._object(job, 200))
+        job = self.service.find(job_id)
+        nth = self.service.count_poll(job)
+        return self._faults.inject("get", job.terms.id.encode(), nth, lambda: self._response(job, 200))
 
-    def _cancel(self, request: HttpRequest, id: str) -> HttpReply:  # noqa: A002  # the field's own word
-        only(request, "POST" if self._settings.cancellation else "")
-        job = self.service.find(id)
+    def _cancel(self, request: HttpRequest, job_id: str) -> HttpReply:
+        allow_only(request, "POST" if self._settings.cancellation else "")
+        job = self.service.find(job_id)
         self.service.cancel(job)
-        return self._object(job, 200)
+        return self._response(job, 200)
 
-    def _delete(self, request: HttpRequest, id: str) -> HttpReply:  # noqa: A002  # the field's own word
-        only(request, "DELETE" if self._settings.cancellation else "GET")
-        job = self.service.find(id)
+    def _delete(self, request: HttpRequest, job_id: str) -> HttpReply:
+        allow_only(request, "DELETE" if self._settings.cancellation else "GET")
+        job = self.service.find(job_id)
         self.service.delete(job)
         return HttpReply(body=bodies.deleted_body(job))
 
-    def _object(self, job: SimulatedJob, status_code: int) -> HttpReply:
+    def _response(self, job: SimulatedJob, status_code: int) -> HttpReply:
         return HttpReply(status_code, self._write_response(job), job=job, delivers=job.done)
 
     def _held(self, job: SimulatedJob, fault: FaultKind | None) -> HttpReply:
-        """The reply to a foreground request: nothing until the job is done."""
+        """Return the reply to a foreground request, which waits until the job is done."""
         if job.done:
-            return self._gate.spoiled("post", fault, self._object(job, 200))
-        look_again = self.service.slots.next_change(job, self.service.now())
-        return HttpReply(waits_for=job, look_again=look_again, fault=fault)
-
-    def _fault(self, body: bytes | bytearray) -> tuple[FaultKind | None, int]:
-        if not self._settings.faults.post:
-            return None, 0
-        return self._gate.post_fault("post", hashlib.sha256(body).digest())
+            return self._faults.spoiled("post", fault, self._response(job, 200))
+        check_at = self.service.slots.next_change(job, self.service.now())
+        return HttpReply(waits_for=job, check_at=check_at, fault=fault)
 
     def _job_lines(self) -> Iterator[bytes]:
         jobs = self.service.jobs()

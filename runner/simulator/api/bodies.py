@@ -1,4 +1,4 @@
-"""JSON bodies: response objects, the error envelope, the list of models, the lines of /simulator/jobs."""
+"""JSON bodies of replies: response objects, errors, the list of models, the lines of /simulator/jobs."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _MODELS_SINCE: Final = 1_767_225_600
 
 
 class ResponseWriter:
-    """Writes response objects, in the vocabulary of the settings."""
+    """Writes response objects in the vocabulary of the settings."""
 
     def __init__(self, settings: Simulator) -> None:
         self._words = _WORDS[settings.vocabulary]
         self._cached_share = settings.cached_share
         self._reasoning_share = settings.reasoning_share
-        # Sail's document demands a usage object at all times; OpenAI's is null until the end.
+        # Sail's API document requires a usage object at all times; OpenAI's is null until the end.
         self._no_usage = "null" if settings.vocabulary == "openai" else _usage(0, 0, 0, 0)
 
     def write(self, job: SimulatedJob) -> bytes:
-        """The response object in its current state. Begins with its id."""
+        """Return the response object in its current state. The id comes first."""
         terms, status = job.terms, job.status
         usage, output = self._no_usage, "[]"
         error = incomplete = "null"
@@ -81,11 +81,12 @@ def _output(terms: JobTerms, status: str, reasoning: int) -> str:
 
 
 def deleted_body(job: SimulatedJob) -> bytes:
+    """Return the confirmation that a response was deleted."""
     return f'{{"id":"{job.terms.id}","object":"response","deleted":true}}'.encode()
 
 
 def error_body(refusal: Refusal) -> bytes:
-    """The error envelope."""
+    """Return the error envelope of a refusal."""
     error = {
         "message": refusal.message,
         "type": refusal.type,
@@ -96,7 +97,7 @@ def error_body(refusal: Refusal) -> bytes:
 
 
 def models_body(settings: Simulator) -> bytes:
-    """The known models; where every one is, the vendor's examples."""
+    """Return the list of known models; if every model is known, the vendor's examples."""
     names = settings.models or _SOME_MODELS
     models = [
         {"id": name, "object": "model", "created": _MODELS_SINCE, "owned_by": "simulator"} for name in names
@@ -105,11 +106,12 @@ def models_body(settings: Simulator) -> bytes:
 
 
 def stats_body(stats: Stats) -> bytes:
+    """Return the stats as JSON."""
     return _encode(stats)
 
 
 def job_line(job: SimulatedJob) -> bytes:
-    """A line of /simulator/jobs."""
+    """Return the line of /simulator/jobs for a job."""
     terms = job.terms
     line = {
         "id": terms.id,

@@ -1,4 +1,4 @@
-"""Faults: which one an exchange meets, and what it makes of the reply."""
+"""Faults: how each kind is picked, and the reply that results. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from runner.simulator.service.refusals import Refusal
 RETRY_AFTER_S: Final = 1
 ODD_STATUS: Final = "warming_up"
 
-INSTEAD: Final[frozenset[FaultKind]] = frozenset(
+REPLACING: Final[frozenset[FaultKind]] = frozenset(
     {"400", "404", "429", "500", "502", "503", "504", "529", "html", "reset", "hang"}
 )
-"""Met before anything is done: a POST creates no job. All other kinds spoil the reply to what was done."""
+"""Faults that prevent the exchange: a POST creates nothing. All other kinds spoil the reply afterwards."""
 
 _ENVELOPES: Final[dict[str, tuple[str, str, str]]] = {
     "400": ("invalid_request_error", "invalid_value", "The request was refused."),
@@ -38,7 +38,7 @@ _PAGE: Final = (
 
 
 def pick(faults: Mapping[FaultKind, float], unit: float) -> FaultKind | None:
-    """The fault that a number in [0, 1) stands for, each kind taking its probability of the line."""
+    """Return the fault for a number in [0, 1); each kind covers a range as wide as its probability."""
     for kind, probability in faults.items():
         if unit < probability:
             return kind
@@ -46,8 +46,8 @@ def pick(faults: Mapping[FaultKind, float], unit: float) -> FaultKind | None:
     return None
 
 
-def instead(kind: FaultKind, nth: int, now: float) -> HttpReply:
-    """The reply of a fault in INSTEAD; `nth` alternates the two forms of Retry-After."""
+def replacement(kind: FaultKind, nth: int, now: float) -> HttpReply:
+    """Return the reply of a fault in REPLACING. `nth` alternates the two forms of Retry-After."""
     if kind == "reset":
         return HttpReply(manner="reset")
     if kind == "hang":
@@ -57,7 +57,7 @@ def instead(kind: FaultKind, nth: int, now: float) -> HttpReply:
     error_type, code, message = _ENVELOPES[kind]
     retry_after = None
     if kind in _WITH_RETRY_AFTER:
-        # As a date it has whole seconds: one more, so that it is not yet past.
+        # A date has whole seconds: one is added so that it lies in the future.
         date = formatdate(now + RETRY_AFTER_S + 1, usegmt=True)
         retry_after = date if nth % 2 else str(RETRY_AFTER_S)
     body = error_body(Refusal(int(kind), message, type=error_type, code=code))
@@ -65,9 +65,9 @@ def instead(kind: FaultKind, nth: int, now: float) -> HttpReply:
 
 
 def spoil(kind: FaultKind, reply: HttpReply, fault_s: float) -> HttpReply:
-    """The reply to what was done, as this fault leaves it; all but `slow` deliver nothing.
+    """Return a reply as this fault leaves it. All faults but `slow` prevent the delivery.
 
-    In a list of batches it is every batch that loses its id or gains a status.
+    In a list of batches, every batch loses its id or gains a status.
     """
     change = msgspec.structs.replace
     if kind == "slow":
@@ -100,7 +100,7 @@ _Fields = dict[str, msgspec.Raw]
 
 
 def _each(body: bytes, change: Callable[[_Fields], None]) -> bytes:
-    """The body with its object, or each object of its list, changed."""
+    """Return the body with its object, or each object of its list, changed."""
     content = msgspec.json.decode(body, type=_Fields | list[_Fields])
     for fields in content if isinstance(content, list) else [content]:
         change(fields)

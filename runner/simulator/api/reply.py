@@ -1,4 +1,4 @@
-"""A reply: what an exchange is to be answered, decided by the API and carried out by the connection."""
+"""A reply to a request: decided by the API, carried out by the connection."""
 
 from __future__ import annotations
 
@@ -12,36 +12,46 @@ from runner.simulator.service.job import SimulatedJob
 from runner.simulator.service.stats import Exchange
 
 Manner = Literal["whole", "cut", "reset", "close", "hang"]
-"""`cut`: less than announced, then closed. `reset`, `close`: closed without an answer, at once or properly.
-`hang`: nothing, until the client goes away."""
+"""How a reply is sent.
+
+`cut`: half of the body, then the connection is closed. `reset`, `close`: nothing, and the connection is reset
+or closed. `hang`: nothing, until the client goes away.
+"""
 
 
 class HttpReply(msgspec.Struct, omit_defaults=True):
+    """One reply; or, with `waits_for` or `work`, how to get it."""
+
     status_code: int = 200
     body: bytes = b""
     content_type: str = "application/json"
     retry_after: str | None = None
+    """The header Retry-After, or None."""
     allow: str | None = None
+    """The header Allow, or None."""
     manner: Manner = "whole"
     delay_s: float = 0.0
     exchange: Exchange | None = None
-    """What it counts as while it is being served."""
+    """The sort of exchange that the stats count it as, or None."""
     job: SimulatedJob | None = None
-    """The job whose response object this is."""
+    """The job whose response object is the body."""
     delivers: bool = False
     """Whether the job counts as delivered once this is sent."""
     waits_for: SimulatedJob | None = None
-    """Not ready: this job is not done."""
-    look_again: float = 0.0
-    """When to see whether it is (Unix seconds)."""
+    """The job to wait for, if the reply is not ready."""
+    check_at: float = 0.0
+    """When to check whether that job is done, in Unix seconds."""
     fault: FaultKind | None = None
-    """To be applied to a reply that is not ready yet."""
+    """The fault to apply once that job is done."""
     stream: Iterator[bytes] | None = None
-    """The body in pieces, for one too large to build at once."""
+    """The body in pieces, if it is too large to build at once."""
     work: SlicedWork | None = None
-    """Not ready: this makes the reply."""
+    """The work that makes the reply, if it is not ready."""
 
 
 SlicedWork = Iterator[float | HttpReply]
-"""Goes on by a slice each time it is asked: says how many seconds it wants to rest, 0 for not at all, or what
-the reply is, after which it may go on. Never raises for what a client sends."""
+"""Work that runs one slice at each `next`.
+
+A slice yields the seconds to rest before the next one (0 for none), or the reply; work may go on after that.
+Never raises for what a client sends.
+"""

@@ -1,29 +1,30 @@
-"""What a POST /responses asks for, checked as the service's OpenAPI document says."""
+"""The body of POST /responses, checked as the service's OpenAPI document requires."""
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from runner.config.simulation import Simulator
+from runner.simulator.api.decoding import decode
 from runner.simulator.service.answers import Prompt, prompt_digest, prompt_text
+from runner.simulator.service.interner import Interner
 from runner.simulator.service.refusals import Refusal
+from runner.simulator.service.spec import JobSpec
 
-_INTERNED_AT_MOST = 4096
 _TOO_SOON = {"background": ("asap",), "batch": ("asap", "priority")}
-"""Windows that cannot be asked for in a mode."""
-_PLACE = re.compile(r" at `\$\.?([^`]*)`")
-_FIELD = re.compile(r" field `([^`]*)`")
+"""Completion windows that a mode does not support."""
 
 
 class TextFormat(msgspec.Struct, tag_field="type", tag="text"):
-    pass
+    """Plain text."""
 
 
 class JsonSchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema", omit_defaults=True):
+    """JSON that fits a schema."""
+
     name: str
     description: str = ""
     schema: dict[str, Any] | UnsetType = UNSET
@@ -31,10 +32,14 @@ class JsonSchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema", omit
 
 
 class TextConfiguration(msgspec.Struct):
+    """The parameter `text`."""
+
     format: TextFormat | JsonSchemaFormat
 
 
-class Reasoning(msgspec.Struct):
+class ReasoningOptions(msgspec.Struct):
+    """The parameter `reasoning`."""
+
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | UnsetType = UNSET
     generate_summary: Literal["auto", "concise", "detailed"] | UnsetType = UNSET
 
@@ -49,7 +54,7 @@ class _Body(msgspec.Struct):
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     text: TextConfiguration | UnsetType = UNSET
-    reasoning: Reasoning | UnsetType = UNSET
+    reasoning: ReasoningOptions | UnsetType = UNSET
     instructions: str = ""
     tools: list[dict[str, Any]] = []
     tool_choice: str | dict[str, Any] = "auto"
@@ -71,7 +76,7 @@ class _Echo(msgspec.Struct):
     temperature: float
     top_p: float
     text: TextConfiguration
-    reasoning: Reasoning
+    reasoning: ReasoningOptions
     tools: list[dict[str, Any]]
     tool_choice: str | dict[str, Any]
     parallel_tool_calls: bool
@@ -82,52 +87,30 @@ class _Echo(msgspec.Struct):
 
 
 _PLAIN_TEXT = TextConfiguration(TextFormat())
-_NO_REASONING = Reasoning()
-
-
-class JobSpec(msgspec.Struct, frozen=True, gc=False):
-    """What is kept of a request: enough to run it and to write its response, and not the prompt."""
-
-    model: str
-    parameters: str
-    """JSON of what is echoed, without its braces."""
-    metadata: str
-    """JSON."""
-    background: bool
-    window: str | None
-    prompt: str
-    """The digest of the prompt."""
-    input_tokens: int
-    max_output_tokens: int | None
+_NO_REASONING = ReasoningOptions()
 
 
 class RequestBodyReader:
-    """Reads request bodies. Owns the strings that many orders share."""
+    """Reads the bodies of single requests and the params of those in batches."""
 
     def __init__(self, settings: Simulator) -> None:
         self._windows = settings.windows
         self._models = frozenset(settings.models)
         self._decode = msgspec.json.Decoder(_Body).decode
         self._encode = msgspec.json.Encoder().encode
-        self._shared: dict[str, str] = {}
+        self._intern = Interner().intern
 
     def read(self, body: bytes | bytearray, *, in_batch: bool = False) -> JobSpec:
-        """Raises Refusal (400) naming what is wrong."""
-        try:
-            request = self._decode(body)
-        except msgspec.ValidationError as error:
-            raise Refusal(400, f"{error}.", param=param_of(str(error)), code="invalid_value") from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            message = f"The request body is not valid JSON: {error}."
-            raise Refusal(400, message, code="invalid_json") from None
+        """Return the spec of the job that a body asks for. Raises Refusal (400)."""
+        request = decode(self._decode, body)
         self._check(request, in_batch)
         text = prompt_text(request.input)
         if request.raw_prompt_tokens is not UNSET:
             text = " ".join(map(str, request.raw_prompt_tokens))
         return JobSpec(
-            model=self._share(request.model),
-            parameters=self._share(self._echo(request)),
-            metadata=self._share(self._encode(request.metadata).decode()) if request.metadata else "{}",
+            model=self._intern(request.model),
+            parameters=self._intern(self._echo(request)),
+            metadata=self._intern(self._encode(request.metadata).decode()) if request.metadata else "{}",
             background=request.background,
             window=request.metadata.get("completion_window"),
             prompt=prompt_digest(text),
@@ -177,15 +160,3 @@ class RequestBodyReader:
             user=request.user,
         )
         return self._encode(echo)[1:-1].decode()
-
-    def _share(self, text: str) -> str:
-        # A million jobs of one run repeat a handful of these; the bound is for a run where all differ.
-        if len(self._shared) >= _INTERNED_AT_MOST:
-            self._shared.clear()
-        return self._shared.setdefault(text, text)
-
-
-def param_of(message: str) -> str | None:
-    """The path of what is wrong, from msgspec's message: `… field `a` - at `$.b`` is about b.a."""
-    place, field = _PLACE.search(message), _FIELD.search(message)
-    return ".".join(found[1] for found in (place, field) if found and found[1]) or None

@@ -1,4 +1,4 @@
-"""One client's connection: reads requests, carries replies out, in order and one exchange at a time."""
+"""A client's connection: reads requests and sends replies, in order and one exchange at a time."""
 
 from __future__ import annotations
 
@@ -14,42 +14,47 @@ from typing import Final, NamedTuple, cast
 from runner.simulator.api.api import Api
 from runner.simulator.api.bodies import error_body
 from runner.simulator.api.reply import HttpReply
+from runner.simulator.api.request import HttpRequest
 from runner.simulator.http.slices import SliceScheduler
-from runner.simulator.http.wire import HttpRequest, ReplyHeads, RequestParser, UnreadableRequest
+from runner.simulator.http.wire import ReplyHeads, RequestParser, UnreadableRequest
 from runner.simulator.service.job import SimulatedJob
 from runner.simulator.service.refusals import Refusal
 
 _READ_AHEAD: Final = 1024 * 1024
-_LOOK_AGAIN_AT_LEAST_S: Final = 0.001
+_LEAST_WAIT_S: Final = 0.001
 _LINGER_S: Final = 5.0
 
 
 class _Stream(NamedTuple):
+    """A reply whose body is being streamed."""
+
     pieces: Iterator[bytes]
     request: HttpRequest
     reply: HttpReply
 
 
 class Connections:
-    """What all connections of a server share, and the set of those that are open."""
+    """The open connections of a server, and what they share."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
         self.heads = ReplyHeads()
-        self.errands = SliceScheduler()
+        self.scheduler = SliceScheduler()
         self.open: set[Connection] = set()
 
     def connection(self) -> Connection:
+        """Return the protocol of a new connection."""
         return Connection(self)
 
     def close(self) -> None:
-        self.errands.close()
+        """Abort all connections and drop unfinished work."""
+        self.scheduler.close()
         for connection in tuple(self.open):
             connection.abort()
 
 
 class Connection(asyncio.Protocol):
-    """Pipelined requests wait in the parser while an exchange is being served."""
+    """One connection. Pipelined requests wait in the parser while an exchange is being served."""
 
     def __init__(self, shared: Connections) -> None:
         self._shared = shared
@@ -57,7 +62,7 @@ class Connection(asyncio.Protocol):
         self._parser = RequestParser(shared.api.body_limits)
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._reply: HttpReply | None = None
-        """What is being served."""
+        """The reply that is being served, or None."""
         self._timer: asyncio.TimerHandle | None = None
         self._stream: _Stream | None = None
         self._writable = True
@@ -75,7 +80,7 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         if self._reply is not None:
-            self._over(self._reply, sent=False)
+            self._end(self._reply, sent=False)
 
     def data_received(self, data: bytes) -> None:
         if self._lingering:
@@ -98,15 +103,16 @@ class Connection(asyncio.Protocol):
             self._serve()
 
     def abort(self) -> None:
+        """Close the connection at once."""
         self._transport.abort()
 
     def _serve(self) -> None:
-        """Serves the requests that have come, until one takes time or the client does not read."""
-        while self._reply is None and self._writable and not self._ended():
+        """Serve the requests received so far, until one takes time or the client stops reading."""
+        while self._reply is None and self._writable and not self._is_closed():
             try:
                 request = self._parser.next()
-            except UnreadableRequest as nonsense:
-                self._reject(nonsense)
+            except UnreadableRequest as error:
+                self._reject(error)
                 return
             if request is None:
                 if self._parser.wants_continue:
@@ -116,19 +122,19 @@ class Connection(asyncio.Protocol):
                     self._reading = True
                     self._transport.resume_reading()
                 return
-            self._take(request, self._api.answer(request))
+            self._carry_out(request, self._api.answer(request))
 
-    def _ended(self) -> bool:
+    def _is_closed(self) -> bool:
         return self._lingering or self._transport.is_closing()
 
-    def _take(self, request: HttpRequest, reply: HttpReply) -> None:
-        """Sends the reply now, later, or never."""
+    def _carry_out(self, request: HttpRequest, reply: HttpReply) -> None:
+        """Send the reply now, later, or never."""
         self._reply = reply
         if reply.work is not None:
-            self._shared.errands.run(reply.work, partial(self._worked, request, reply))
+            self._shared.scheduler.run(reply.work, partial(self._work_done, request, reply))
         elif reply.waits_for is not None:
-            wait_s = max(_LOOK_AGAIN_AT_LEAST_S, reply.look_again - time.time())
-            self._later(wait_s, self._look_again, request, reply, reply.waits_for)
+            wait_s = max(_LEAST_WAIT_S, reply.check_at - time.time())
+            self._later(wait_s, self._resume, request, reply, reply.waits_for)
         elif reply.manner == "hang":
             return
         elif reply.delay_s > 0:
@@ -144,20 +150,20 @@ class Connection(asyncio.Protocol):
 
         self._timer = asyncio.get_running_loop().call_later(wait_s, then)
 
-    def _worked(self, request: HttpRequest, waiting: HttpReply, reply: HttpReply) -> None:
-        if self._reply is waiting:  # else the client has gone away
-            self._take(request, reply)
+    def _work_done(self, request: HttpRequest, waiting: HttpReply, reply: HttpReply) -> None:
+        if self._reply is waiting:  # otherwise the client has gone away
+            self._carry_out(request, reply)
             self._serve()
 
-    def _look_again(self, request: HttpRequest, reply: HttpReply, job: SimulatedJob) -> None:
-        self._take(request, self._api.again(reply, job))
+    def _resume(self, request: HttpRequest, reply: HttpReply, job: SimulatedJob) -> None:
+        self._carry_out(request, self._api.resume(reply, job))
 
     def _send(self, request: HttpRequest, reply: HttpReply) -> None:
         if reply.manner == "reset":
-            self._over(reply, sent=False)
+            self._end(reply, sent=False)
             self._reset()
         elif reply.manner == "close":
-            self._over(reply, sent=False)
+            self._end(reply, sent=False)
             self._transport.close()
         elif reply.stream is not None:
             self._send_stream(request, reply, reply.stream)
@@ -176,7 +182,7 @@ class Connection(asyncio.Protocol):
             extra += f"Allow: {reply.allow}\r\n"
         head = self._shared.heads.head(reply.status_code, reply.content_type, length, extra, close)
         self._transport.write(head + body)
-        self._over(reply, sent=True)
+        self._end(reply, sent=True)
         if close or reply.manner == "cut":
             self._transport.close()
 
@@ -191,19 +197,19 @@ class Connection(asyncio.Protocol):
             self._send_body(request, reply)
 
     def _pump(self, stream: _Stream) -> None:
-        """Writes the streamed body as fast as the client reads it."""
+        """Write the streamed body as fast as the client reads it."""
         while self._writable and not self._transport.is_closing():
             piece = next(stream.pieces, None)
             if piece is None:
                 self._stream = None
                 self._transport.write(b"0\r\n\r\n")
-                self._over(stream.reply, sent=True)
+                self._end(stream.reply, sent=True)
                 if not stream.request.keep_alive:
                     self._transport.close()
                 return
             self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
 
-    def _over(self, reply: HttpReply, *, sent: bool) -> None:
+    def _end(self, reply: HttpReply, *, sent: bool) -> None:
         self._reply = None
         self._api.served(reply, sent=sent)
 
@@ -213,18 +219,20 @@ class Connection(asyncio.Protocol):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
-    def _reject(self, nonsense: UnreadableRequest) -> None:
-        body = error_body(Refusal(nonsense.status_code, str(nonsense), code="bad_request"))
-        head = self._shared.heads.head(nonsense.status_code, "application/json", len(body), "", True)
+    def _reject(self, error: UnreadableRequest) -> None:
+        body = error_body(Refusal(error.status_code, str(error), code="bad_request"))
+        head = self._shared.heads.head(error.status_code, "application/json", len(body), "", True)
         self._transport.write(head + body)
-        if nonsense.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             self._linger()
         else:
             self._transport.close()
 
     def _linger(self) -> None:
-        """Says no more and throws away what still comes: closed with a body on its way, a connection is
-        reset, and the answer may never be read."""
+        """Send no more, and discard what still arrives for a while before closing.
+
+        A connection that is closed while a body arrives is reset, and its client may never read the reply.
+        """
         self._lingering = True
         self._transport.write_eof()
         self._transport.resume_reading()

@@ -1,4 +1,4 @@
-"""The HTTP server: binds, serves until it is told to stop, and the entry point of `runner simulate`."""
+"""The HTTP server: binds a port and serves until it is stopped. Entry point of `runner simulate`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BACKLOG: Final = 4096
 async def serving(
     settings: Simulator, host: str = "127.0.0.1", port: int = 0, state_path: Path | None = None
 ) -> AsyncIterator[str]:
-    """Serves on the running loop for as long as the block lasts; yields the base URL. Raises ConfigError."""
+    """Serve on the running loop for the length of the block; yields the base URL. Raises ConfigError."""
     api_key = _api_key(settings)
     ledger = None if state_path is None else Ledger(state_path)
     try:
@@ -58,7 +58,7 @@ async def serve(
     on_ready: Callable[[str], None],
     stop: asyncio.Event,
 ) -> None:
-    """Serves until `stop` is set; `on_ready` is called with the base URL once it is bound."""
+    """Serve until `stop` is set; `on_ready` is called with the base URL once the port is bound."""
     async with serving(settings, host, port, state_path) as base_url:
         on_ready(base_url)
         await stop.wait()
@@ -67,9 +67,9 @@ async def serve(
 def serve_forever(
     settings: Simulator, host: str, port: int, state_path: Path | None, parent_pipe: bool
 ) -> int:
-    """Serves until SIGINT or SIGTERM or, with `parent_pipe`, until stdin ends; returns the exit code.
+    """Serve until SIGINT or SIGTERM or, with `parent_pipe`, until stdin ends; return the exit code.
 
-    Prints one line to stdout once it is bound. Raises ConfigError where it cannot start.
+    Prints one line to stdout once the port is bound. Raises ConfigError if it cannot start.
     """
 
     async def main() -> None:
@@ -92,7 +92,7 @@ def _announce(base_url: str) -> None:
 
 def _stop_with_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
     def wait_for_end() -> None:
-        # os.read and not sys.stdin: a daemon thread inside sys.stdin holds its lock at exit.
+        # os.read instead of sys.stdin: a daemon thread inside sys.stdin would hold its lock at exit.
         while os.read(0, 4096):
             pass
         loop.call_soon_threadsafe(stop.set)
@@ -101,7 +101,7 @@ def _stop_with_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> N
 
 
 def _tune_collector() -> None:
-    # Jobs hold no cycles and are not tracked: what is left to collect is little, and seldom worth a scan.
+    # Jobs are not tracked, because they are in no cycles: little is left to collect, so scans can be rare.
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
@@ -113,7 +113,7 @@ def _api_key(settings: Simulator) -> str | None:
         return None
     key = os.environ.get(name, "").strip()
     if not key:
-        hint = "export it, or leave simulator.api_key_env out to accept any key"
+        hint = "export it, or remove simulator.api_key_env to accept any key"
         raise ConfigError(
             Problem(f"the environment variable {name} is not set", "simulator.api_key_env", hint)
         )
@@ -127,7 +127,7 @@ async def _bind(connections: Connections, host: str, port: int) -> asyncio.Serve
     except (OSError, OverflowError) as error:
         where = f"{host}:{port}"
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            hint = "choose another port, or 0 for any that is free"
-            raise ConfigError(Problem("the port is taken", where, hint)) from None
+            hint = "choose another port, or 0 for any free one"
+            raise ConfigError(Problem("the port is in use", where, hint)) from None
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(Problem(f"cannot listen: {reason}", where)) from None

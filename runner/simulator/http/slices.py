@@ -1,4 +1,4 @@
-"""Work that outlives its connection: carried on by the loop, a slice each turn, until it is done."""
+"""Work that outlives its connection: the event loop runs one slice of it each turn until it is done."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from runner.simulator.api.reply import HttpReply, SlicedWork
 
 
 class SliceScheduler:
-    """All work shares one slice a turn, in rotation, so that many batches starve nobody either."""
+    """Runs all work in rotation, one slice per turn of the loop, so that many batches starve nobody."""
 
     def __init__(self) -> None:
         self._ready: deque[tuple[SlicedWork, Callable[[HttpReply], None]]] = deque()
         self._turn: asyncio.Handle | None = None
         self._timers: set[asyncio.TimerHandle] = set()
 
-    def run(self, work: SlicedWork, answer: Callable[[HttpReply], None]) -> None:
-        """`answer` is called with the reply, once it is made; the work may go on after it."""
-        self._ready.append((work, answer))
+    def run(self, work: SlicedWork, on_reply: Callable[[HttpReply], None]) -> None:
+        """Run work to its end; `on_reply` is called with its reply, after which it may go on."""
+        self._ready.append((work, on_reply))
         if self._turn is None:
             self._turn = asyncio.get_running_loop().call_soon(self._advance)
 
     def close(self) -> None:
-        """Drops what is not done, as a kill would."""
+        """Drop unfinished work, as a kill would."""
         if self._turn is not None:
             self._turn.cancel()
         for timer in self._timers:
@@ -33,26 +33,26 @@ class SliceScheduler:
         self._timers.clear()
 
     def _advance(self) -> None:
-        work, answer = self._ready.popleft()
+        work, on_reply = self._ready.popleft()
         self._turn = None
         try:
-            said = next(work, None)
-        finally:  # an error ends this work, and no other
+            step = next(work, None)
+        finally:  # an error ends this work only
             if self._ready:
                 self._turn = asyncio.get_running_loop().call_soon(self._advance)
-        if said is None:
+        if step is None:
             return
-        if isinstance(said, HttpReply):
-            answer(said)
-        elif said > 0:
-            self._later(said, work, answer)
+        if isinstance(step, HttpReply):
+            on_reply(step)
+        elif step > 0:
+            self._run_later(step, work, on_reply)
             return
-        self.run(work, answer)
+        self.run(work, on_reply)
 
-    def _later(self, wait_s: float, work: SlicedWork, answer: Callable[[HttpReply], None]) -> None:
-        def then() -> None:
+    def _run_later(self, wait_s: float, work: SlicedWork, on_reply: Callable[[HttpReply], None]) -> None:
+        def wake() -> None:
             self._timers.discard(timer)
-            self.run(work, answer)
+            self.run(work, on_reply)
 
-        timer = asyncio.get_running_loop().call_later(wait_s, then)
+        timer = asyncio.get_running_loop().call_later(wait_s, wake)
         self._timers.add(timer)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as bytes: a strict request parser and the head of an answer. Knows nothing of sockets."""
+"""HTTP/1.1 as bytes: a strict request parser and the heads of replies. Knows nothing of sockets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
-import msgspec
+from runner.simulator.api.request import HttpRequest
 
 HEAD_LIMIT: Final = 32 * 1024
 BODY_LIMIT: Final = 64 * 1024 * 1024
@@ -26,20 +26,8 @@ _ONCE: Final = frozenset(
 )
 
 
-class HttpRequest(msgspec.Struct):
-    method: str
-    path: str
-    """With its query."""
-    headers: dict[bytes, bytes]
-    """Names in lower case."""
-    keep_alive: bool
-    chunks: bool
-    """Whether the client reads an answer in chunks."""
-    body: bytes | bytearray = b""
-
-
 class UnreadableRequest(Exception):
-    """What came is not a request that can be read; the connection is of no more use."""
+    """The bytes received are not an HTTP request that can be served; the connection must be closed."""
 
     def __init__(self, status_code: int, message: str) -> None:
         self.status_code = status_code
@@ -47,9 +35,9 @@ class UnreadableRequest(Exception):
 
 
 class RequestParser:
-    """Fed with what arrives in whatever pieces, gives requests one at a time.
+    """Turns bytes, in whatever pieces they arrive, into requests, one at a time.
 
-    `limits` are the largest bodies of some paths, in bytes; BODY_LIMIT holds for the others.
+    `limits` are the largest bodies by path, in bytes; BODY_LIMIT applies to all other paths.
     """
 
     def __init__(self, limits: Mapping[str, int] | None = None) -> None:
@@ -59,19 +47,20 @@ class RequestParser:
         self._scanned = 0
         self._request: HttpRequest | None = None
         self._missing: int | None = None
-        """Length of the body; None where it comes in chunks."""
+        """Length of the current body in bytes; None if it comes in chunks."""
         self._chunks: bytearray = bytearray()
         self.wants_continue = False
-        """The client waits for `100 Continue` before it sends the body; reset by whoever sends that."""
+        """Whether the client waits for `100 Continue` before it sends the body; reset once that is sent."""
 
     def feed(self, data: bytes) -> None:
+        """Add bytes that arrived."""
         self._buffer += data
 
     def __len__(self) -> int:
         return len(self._buffer)
 
     def next(self) -> HttpRequest | None:
-        """The next whole request, or None while there is none. Raises UnreadableRequest."""
+        """Return the next whole request, or None while there is none. Raises UnreadableRequest."""
         request = self._request or self._head()
         if request is None:
             return None
@@ -89,7 +78,7 @@ class RequestParser:
             return None
         if len(buffer) == length > _LARGE:
             self._buffer = bytearray()
-            return buffer  # as it is: a copy of 256 MB is seen by everyone else who waits
+            return buffer  # not a copy: copying 256 MB would delay all other connections
         with memoryview(buffer) as view:
             body = bytes(view[:length])
         del buffer[:length]
@@ -99,7 +88,7 @@ class RequestParser:
         buffer = self._buffer
         if not buffer:
             return None
-        while buffer.startswith(b"\r\n"):  # RFC 9112, 2.2: an empty line before a request is to be ignored
+        while buffer.startswith(b"\r\n"):  # RFC 9112, 2.2: ignore an empty line before a request
             del buffer[:2]
         end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3))
         if end > HEAD_LIMIT or (end < 0 and len(buffer) > HEAD_LIMIT):
@@ -116,18 +105,21 @@ class RequestParser:
         expected = request.headers.get(b"expect")
         if expected is not None:
             if expected.lower() != b"100-continue":
-                raise UnreadableRequest(417, "Only 100-continue can be expected.")
+                raise UnreadableRequest(417, "The only supported expectation is 100-continue.")
             self.wants_continue = True
         return request
 
     def _chunked(self) -> bytes | bytearray | None:
-        """The body, once it is whole. Takes chunks off the buffer; the last has size 0, then trailers."""
+        """Return the body once it is whole, or None. Takes chunks off the buffer.
+
+        The body ends with a chunk of size 0, which trailers may follow.
+        """
         buffer, done = self._buffer, 0
         while True:
             end = buffer.find(b"\r\n", done, done + _CHUNK_LINE_LIMIT)
             if end < 0:
                 if len(buffer) - done >= _CHUNK_LINE_LIMIT:
-                    raise UnreadableRequest(400, "The size of a chunk is too long.")
+                    raise UnreadableRequest(400, "The size line of a chunk is too long.")
                 break
             size_line = _CHUNK_SIZE.fullmatch(buffer, done, end)
             if size_line is None:
@@ -146,7 +138,7 @@ class RequestParser:
             if len(buffer) < start + size + 2:
                 break
             if buffer[start + size : start + size + 2] != b"\r\n":
-                raise UnreadableRequest(400, "A chunk is longer or shorter than its size.")
+                raise UnreadableRequest(400, "A chunk does not have the length that it announces.")
             with memoryview(buffer) as view:
                 self._chunks += view[start : start + size]
             done = start + size + 2
@@ -154,7 +146,7 @@ class RequestParser:
         return None
 
     def _trailers_end(self, size_end: int) -> int | None:
-        """Where the body ends, past its trailers, which are ignored; None while that has not come."""
+        """Return where the body ends, after its trailers, which are ignored; None until they have arrived."""
         if self._buffer[size_end + 2 : size_end + 4] == b"\r\n":
             return size_end + 4
         end = self._buffer.find(b"\r\n\r\n", size_end)
@@ -170,14 +162,14 @@ def _too_large(limit: int) -> UnreadableRequest:
 
 
 def _parse_head(head: bytes) -> HttpRequest:
-    """`head` ends with the line end of its last line."""
+    """Return the request of a head, which ends with the line end of its last line."""
     line, _, rest = head.partition(b"\r\n")
     found = _REQUEST_LINE.fullmatch(line)
     if found is None:
         raise UnreadableRequest(400, "The request line is malformed.")
     method, target, version = found.groups()
     if version not in (b"HTTP/1.1", b"HTTP/1.0"):
-        raise UnreadableRequest(505, "Only HTTP/1.1 and HTTP/1.0 are spoken.")
+        raise UnreadableRequest(505, "Only HTTP/1.1 and HTTP/1.0 are supported.")
     headers = _parse_headers(rest)
     if version == b"HTTP/1.1" and b"host" not in headers:
         raise UnreadableRequest(400, "The header host is missing.")
@@ -188,7 +180,7 @@ def _parse_head(head: bytes) -> HttpRequest:
 
 def _parse_headers(lines: bytes) -> dict[bytes, bytes]:
     found = _HEADER_LINE.findall(lines)
-    # What is no header line is not found: then the lines that were do not add up to all there is.
+    # Malformed lines are not found; then the lengths of those that were found do not add up.
     if sum(len(name) + len(value) for name, value in found) + 3 * len(found) != len(lines):
         raise UnreadableRequest(400, "A header line is malformed.")
     headers = {name.lower(): value.strip(b" \t") for name, value in found}
@@ -196,7 +188,7 @@ def _parse_headers(lines: bytes) -> dict[bytes, bytes]:
         names = [name.lower() for name, _ in found]
         twice = next((name for name in _ONCE if names.count(name) > 1), None)
         if twice is not None:
-            raise UnreadableRequest(400, f"The header {twice.decode()} is given twice.")
+            raise UnreadableRequest(400, f"The header {twice.decode()} appears twice.")
     return headers
 
 
@@ -204,7 +196,7 @@ def _path(target: bytes) -> str:
     text = target.decode()
     if text.startswith("/"):
         return text
-    scheme, _, rest = text.partition("://")  # the absolute form, as sent to proxies
+    scheme, _, rest = text.partition("://")  # the absolute form, as it is sent to proxies
     if scheme.lower() not in ("http", "https"):
         raise UnreadableRequest(400, "The request target is malformed.")
     return "/" + rest.partition("/")[2]
@@ -214,11 +206,11 @@ def _body_length(headers: dict[bytes, bytes], limit: int) -> int | None:
     coding = headers.get(b"transfer-encoding")
     length = headers.get(b"content-length")
     if coding is not None:
-        # Both at once is how requests are smuggled past a proxy.
+        # Requests are smuggled past proxies with both at once.
         if length is not None:
             raise UnreadableRequest(400, "Content-Length and Transfer-Encoding exclude each other.")
         if coding.lower() != b"chunked":
-            raise UnreadableRequest(501, "The only transfer coding understood is chunked.")
+            raise UnreadableRequest(501, "The only supported transfer coding is chunked.")
         return None
     if length is None:
         return 0
@@ -233,7 +225,7 @@ _REASONS: Final = {code.value: code.phrase for code in HTTPStatus}
 
 
 class ReplyHeads:
-    """Writes the heads of answers. Owns the date, made once a second, and the count of request ids."""
+    """Writes the heads of replies. Owns the date, formatted once a second, and the count of request ids."""
 
     def __init__(self) -> None:
         self._second = -1
@@ -242,7 +234,10 @@ class ReplyHeads:
         self._count = 0
 
     def head(self, status_code: int, content_type: str, length: int | None, extra: str, close: bool) -> bytes:
-        """`length` None announces a body in chunks; `extra` is whole header lines."""
+        """Return the head of a reply.
+
+        A `length` of None announces a body in chunks; `extra` are whole header lines.
+        """
         second = int(time.time())
         if second != self._second:
             self._second, self._date = second, formatdate(second, usegmt=True)

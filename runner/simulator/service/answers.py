@@ -1,4 +1,4 @@
-"""Prompts and their answers: an answer is a function of the prompt, so that a test can tell whose it is."""
+"""Prompts and answers: each answer is a function of its prompt, so a test can check which is which."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ _PATTERN = " ".join(_FILLER).split() * 2
 
 
 class TextPart(msgspec.Struct, tag_field="type", tag="input_text", forbid_unknown_fields=True):
+    """Text within a message."""
+
     text: str
 
 
 class ImagePart(msgspec.Struct, tag_field="type", tag="input_image", forbid_unknown_fields=True):
+    """An image within a message; its URL counts as text."""
+
     image_url: str
     detail: Literal["auto", "low", "high"] = "auto"
 
 
 class Message(msgspec.Struct, forbid_unknown_fields=True):
+    """One message of a conversation."""
+
     role: Literal["system", "user", "assistant", "tool", "function"]
     content: str | Annotated[list[TextPart | ImagePart], msgspec.Meta(min_length=1)]
     name: str = ""
@@ -37,15 +43,17 @@ Messages = Annotated[list[Message], msgspec.Meta(min_length=1)]
 
 
 class Conversation(msgspec.Struct, forbid_unknown_fields=True):
+    """A conversation as an object."""
+
     messages: Messages
 
 
 Prompt = Annotated[str, msgspec.Meta(min_length=1)] | Messages | Conversation
-"""What `input` may be."""
+"""The forms of `input` in a request body."""
 
 
 def prompt_text(prompt: Prompt) -> str:
-    """All text of the prompt: one user message and the same text as a string are the same prompt."""
+    """Return all text of a prompt. A single message and its text as a plain string give the same."""
     if isinstance(prompt, str):
         return prompt
     if isinstance(prompt, Conversation):
@@ -60,18 +68,18 @@ def prompt_text(prompt: Prompt) -> str:
 
 
 def prompt_digest(text: str) -> str:
-    """12 hexadecimal digits that stand for the prompt in its answer."""
+    """Return 12 hexadecimal digits that identify the prompt in its answer."""
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def answer_words(digest: str, mean: int, at_most: int | None) -> int:
-    """How many words the answer has: from half to one and a half of `mean`, by the digest."""
+    """Return the length of the answer in words: between 0.5 and 1.5 times `mean`, by the digest."""
     words = max(2, round(mean * (0.5 + int(digest[:8], 16) / 0x1_0000_0000)))
     return words if at_most is None else min(words, at_most)
 
 
 def answer(digest: str, words: int) -> str:
-    """The first `words` words of the answer to the prompt with this digest."""
+    """Return the first `words` words of the answer to the prompt with this digest."""
     start = int(digest[8:10], 16) % len(_FILLER)
     rounds, rest = divmod(max(0, words - 2), len(_FILLER))
     filler = _PATTERN[start : start + len(_FILLER)] * rounds + _PATTERN[start : start + rest]
@@ -79,9 +87,10 @@ def answer(digest: str, words: int) -> str:
 
 
 def answer_to(input_value: object, tokens: int) -> str:
-    """What the simulator answers to `input`, cut at `tokens` words: compare with `usage.output_tokens`.
+    """Return the simulator's answer to `input`, cut at `tokens` words (see `usage.output_tokens`).
 
-    Any two answers to one prompt begin alike. Raises msgspec.ValidationError for what is no prompt.
+    Of two answers to one prompt, the shorter is the beginning of the longer. Raises msgspec.ValidationError
+    if `input_value` is not a prompt.
     """
     prompt: Prompt = msgspec.convert(input_value, Prompt)
     return answer(prompt_digest(prompt_text(prompt)), tokens)

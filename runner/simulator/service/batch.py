@@ -1,4 +1,4 @@
-"""A batch: the terms it was accepted on, its jobs by custom_id, and what is told of it."""
+"""A batch of the service: the terms it was accepted on, its jobs by custom_id, and its JSON."""
 
 from __future__ import annotations
 
@@ -20,38 +20,42 @@ _WORDS: Final[dict[JobStatus, str]] = {
 
 
 class BatchTerms(msgspec.Struct, frozen=True, gc=False, tag="batch", tag_field="event"):
-    """Also the batch's line in the state file: it follows those of its jobs, and without it they are none."""
+    """Everything that is decided when a batch is accepted. Written as its line in the state file.
+
+    The line follows those of the batch's jobs; without it, they count for nothing.
+    """
 
     id: str
     key: str | None
-    """The Idempotency-Key, where one was sent."""
+    """The Idempotency-Key, or None if none was sent."""
     scope: str
-    """Stands for the API key; only who has that sees the batch."""
+    """Digest that stands for the API key; the batch is visible with that key only."""
     sha256: bytes
-    """Of the request body."""
+    """Digest of the request body."""
     label: str | None
     count: int
+    """Number of requests."""
     accepted: float
-    """Unix seconds."""
+    """Time of acceptance, in Unix seconds."""
 
 
 class SimulatedBatch:
-    """Owned by the service. Its jobs are in the order of its requests."""
+    """One batch. Owned by the service; its jobs are in the order of its requests."""
 
-    __slots__ = ("_form", "jobs", "looks", "position", "terms")
+    __slots__ = ("_form", "jobs", "polls", "position", "terms")
 
     def __init__(self, terms: BatchTerms, jobs: dict[str, SimulatedJob], position: int) -> None:
         self.terms = terms
         self.jobs = jobs
         self.position = position
-        """Among the batches of its scope, the oldest first."""
-        self.looks = 0
+        """Index among the batches of its scope, the oldest first."""
+        self.polls = 0
         # One string with a gap for each word: a hundred thousand states are filled in within milliseconds.
-        # No custom_id has a character that JSON escapes or a `%`.
+        # A custom_id never contains a `%` or a character that JSON escapes.
         self._form = ",".join([f'"{custom_id}":{{"status":"%s"}}' for custom_id in jobs])
 
     def summary(self, labels: bool) -> str:
-        """What its creation and the list say of it, as a JSON object. Begins with its id."""
+        """Return the JSON object that the creation and the list reply with. The id comes first."""
         terms = self.terms
         label = f',"label":"{terms.label}"' if labels and terms.label is not None else ""
         return (
@@ -59,7 +63,7 @@ class SimulatedBatch:
         )
 
     def status(self, labels: bool) -> bytes:
-        """The summary and the state of every request."""
+        """Return the summary with the state of every request, as JSON."""
         words = _WORDS
         states = self._form % tuple([words[job.status] for job in self.jobs.values()])
         return f'{self.summary(labels)[:-1]},"request_status":{{{states}}}}}'.encode()

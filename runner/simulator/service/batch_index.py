@@ -1,4 +1,4 @@
-"""The batches of a service: found by id, listed in the order of their creation. Jobs are the service's."""
+"""The batches of the service, found by id and listed in the order of their creation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from runner.simulator.service.refusals import Refusal, not_found
 
 
 class BatchIndex:
-    """A batch is seen only through the API key that made it."""
+    """All batches. Each is visible only with the API key that created it."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, SimulatedBatch] = {}
@@ -18,6 +18,7 @@ class BatchIndex:
         return batch_id in self._by_id
 
     def add(self, terms: BatchTerms, jobs: dict[str, SimulatedJob]) -> SimulatedBatch:
+        """Add a new batch with its jobs, and return it."""
         batches = self._by_scope.setdefault(terms.scope, [])
         batch = SimulatedBatch(terms, jobs, len(batches))
         batches.append(batch)
@@ -25,7 +26,7 @@ class BatchIndex:
         return batch
 
     def find(self, batch_id: str, scope: str) -> SimulatedBatch:
-        """Raises Refusal (404)."""
+        """Return a batch by its id. Raises Refusal (404)."""
         batch = self._by_id.get(batch_id)
         if batch is None or batch.terms.scope != scope:
             raise not_found(f"Batch {batch_id[:200]!r}")
@@ -34,7 +35,7 @@ class BatchIndex:
     def page(
         self, scope: str, after_id: str | None, before_id: str | None, limit: int
     ) -> list[SimulatedBatch]:
-        """The newest `limit` of those created after the one and before the other, the newest first.
+        """Return the newest `limit` batches created between two others, the newest first.
 
         With both ids a client can walk back from the newest to where it stopped. Raises Refusal (400).
         """

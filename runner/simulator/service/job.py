@@ -1,4 +1,4 @@
-"""A job: the terms it was accepted on, which never change, and where it stands."""
+"""A job of the service: the terms it was accepted on, which never change, and its current state."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ JobStatus = Literal["waiting", "running"] | JobOutcome
 
 
 class JobTerms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="accepted", tag_field="event"):
-    """All that is decided when a job is accepted; also its line in the state file."""
+    """Everything that is decided when a job is accepted. Written as its line in the state file."""
 
     id: str
     key: str | None
-    """The Idempotency-Key, where one was sent."""
+    """The Idempotency-Key, or None if none was sent."""
     scope: str
-    """Stands for the API key, which is never kept."""
+    """Digest that stands for the API key, which is never kept."""
     sha256: bytes
-    """Of the request body or, in a batch, of the request's params."""
+    """Digest of the request body or, in a batch, of the request's params."""
     model: str
     parameters: str
     metadata: str
@@ -29,26 +29,30 @@ class JobTerms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="a
     output_tokens: int
     outcome: JobOutcome
     accepted: float
-    """Unix seconds."""
+    """Time of acceptance, in Unix seconds."""
     duration_s: float
     batch: str | None = None
-    """The id of the batch it is a request of, and its name there."""
+    """The id of the job's batch, or None for a single job."""
     custom_id: str | None = None
+    """The name of the job's request in its batch, or None for a single job."""
 
 
 class SimulatedJob(msgspec.Struct, gc=False):
-    """Owned by the service; `status` is changed by the slots alone."""
+    """One job and its state. Owned by the service; only the slots change `status`."""
 
     terms: JobTerms
     status: JobStatus = "waiting"
     started: float | None = None
+    """Time when it started, in Unix seconds; None while it waits."""
     finish: float | None = None
-    """When it is, or was, done; None while it waits."""
+    """Time when it ends or ended, in Unix seconds; None while it waits."""
     gets: int = 0
+    """Number of polls."""
     delivered: float | None = None
-    """When a whole 2xx body with a done status was first sent for it."""
+    """Time when a whole 2xx reply first carried its final status, in Unix seconds."""
     deleted: bool = False
 
     @property
     def done(self) -> bool:
+        """Whether the job has ended, in whatever way."""
         return self.status not in ("waiting", "running")

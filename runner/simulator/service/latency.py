@@ -1,4 +1,4 @@
-"""How long a job runs: the distributions of `simulator.latency`, drawn by inverting each one's CDF."""
+"""How long a job runs: the distributions of `simulator.latency`, each drawn by inverting its CDF."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FIRST, _SECOND = 0, 1
 
 
 def latency_s(latency: Latency, draws: Draws) -> float:
-    """Seconds of one job; uses the draws' numbers 0 and 1."""
+    """Return the seconds that one job runs. Uses the numbers 0 and 1 of its draws."""
     match latency:
         case Constant():
             return latency.mean_s

@@ -1,17 +1,17 @@
-"""Refusals: what the service says no to, as the exception that becomes the error envelope."""
+"""Refusals: the service's error replies, raised as an exception and written as the error envelope."""
 
 from __future__ import annotations
 
 
 class Refusal(Exception):
-    """One answer that is no success; never reaches a user of the client as an exception."""
+    """One reply that is not a success. A client sees its status and envelope, never the exception."""
 
     def __init__(
         self,
         status_code: int,
         message: str,
         *,
-        type: str = "invalid_request_error",  # noqa: A002  # the field's own word, in the envelope too
+        type: str = "invalid_request_error",  # noqa: A002  # the field's name in the envelope
         param: str | None = None,
         code: str | None = None,
         retry_after: str | None = None,
@@ -28,18 +28,22 @@ class Refusal(Exception):
 
 
 def unauthorised() -> Refusal:
+    """Return the refusal of a missing or wrong API key."""
     return Refusal(401, "Missing or incorrect API key.", type="authentication_error", code="invalid_api_key")
 
 
 def not_found(what: str) -> Refusal:
+    """Return the refusal of a request for something that does not exist, named by `what`."""
     return Refusal(404, f"{what} was not found.", type="not_found_error", code="not_found")
 
 
 def wrong_method(allow: str) -> Refusal:
+    """Return the refusal of a method; `allow` lists the allowed ones."""
     return Refusal(405, f"Method not allowed; allowed: {allow}.", code="method_not_allowed", allow=allow)
 
 
 def throttled(retry_after: str) -> Refusal:
+    """Return the refusal of a request that exceeds the rate limit; `retry_after` is in seconds."""
     return Refusal(
         429,
         f"Rate limit reached; retry after {retry_after} s.",
@@ -50,4 +54,7 @@ def throttled(retry_after: str) -> Refusal:
 
 
 def key_conflict() -> Refusal:
-    return Refusal(400, "This Idempotency-Key was used with another request body.", type="idempotency_error")
+    """Return the refusal of an Idempotency-Key that came with another body before."""
+    return Refusal(
+        400, "This Idempotency-Key was used with a different request body.", type="idempotency_error"
+    )

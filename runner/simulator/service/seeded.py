@@ -1,4 +1,4 @@
-"""Seeded draws: every random choice of the simulator is a function of the seed and of what it is about."""
+"""Seeded draws: every random choice is a function of the seed and of the thing it is drawn for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _UNITS = 1 << 52
 
 
 class Draws:
-    """Independent numbers for the nth time that `kind` of thing happens to what `about` names."""
+    """Independent numbers for one event: the nth time that this `kind` of thing happens to `about`."""
 
     __slots__ = ("_bytes",)
 
@@ -16,10 +16,10 @@ class Draws:
         self._bytes = hashlib.blake2b(b"%b %d %d %b" % (kind, seed, nth, about), digest_size=64).digest()
 
     def hex(self) -> str:
-        """24 hexadecimal digits, for an id; uses none of the numbers below."""
+        """Return 24 hexadecimal digits for an id, independent of the numbers of `unit`."""
         return self._bytes[:12].hex()
 
     def unit(self, nth: int) -> float:
-        """The nth (0 to 5) number: uniform, above 0 and below 1, so that its logarithm exists."""
+        """Return the nth (0 to 5) uniform number in (0, 1); it is never 0, so it has a logarithm."""
         at = 16 + 8 * nth
         return ((int.from_bytes(self._bytes[at : at + 8]) >> 12) + 0.5) / _UNITS

@@ -1,4 +1,4 @@
-"""Long work in slices: a generator yields now and then, so that others on the loop get their turn."""
+"""Time slices: a generator with much to do yields after each one, so that the event loop can serve others."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import time
 from typing import Final
 
 SLICE_S: Final = 0.006
-"""How long a slice takes: short beside a network's round trip, long beside a turn of the loop."""
+"""Length of a slice in seconds: short compared with a network round trip, long compared with a loop turn."""
 
 
 class TimeSlice:
-    """`if pace.due(): yield 0.0; pace.resume()`"""
+    """The slice that is running. Use as `if slice.is_over(): yield 0.0; slice.restart()`."""
 
-    __slots__ = ("_until",)
+    __slots__ = ("_until_mono",)
 
     def __init__(self) -> None:
-        self.resume()
+        self.restart()
 
-    def due(self) -> bool:
-        """Whether this slice has had its time."""
-        return time.perf_counter() > self._until
+    def is_over(self) -> bool:
+        """Return whether the slice has used up its time."""
+        return time.perf_counter() > self._until_mono
 
-    def resume(self) -> None:
-        self._until = time.perf_counter() + SLICE_S
+    def restart(self) -> None:
+        """Begin the next slice now."""
+        self._until_mono = time.perf_counter() + SLICE_S
