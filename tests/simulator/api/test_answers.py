@@ -1,4 +1,4 @@
-"""Answers tell whose they are."""
+"""Answers belong to their prompts, and usage counts their words."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tests.simulator.support import Virtual, body_of, settings
 
 
 def text_of(response: dict[str, object]) -> str:
+    """Return the text of a response."""
     output = response["output"]
     assert isinstance(output, list)
     parts = [part for item in output for part in item.get("content", [])]
@@ -28,19 +29,19 @@ def text_of(response: dict[str, object]) -> str:
     ],
     ids=["string", "message", "messages", "parts", "object"],
 )
-def test_the_answer_is_the_one_to_this_prompt(prompt: object) -> None:
+def test_an_answer_belongs_to_its_prompt(prompt: object) -> None:
     virtual = Virtual()
     response = virtual.get(virtual.create(prompt))
     assert text_of(response) == answer_to(prompt, response["usage"]["output_tokens"])
     assert text_of(response) != answer_to("another prompt", response["usage"]["output_tokens"])
 
 
-def test_a_message_and_the_same_string_are_the_same_prompt() -> None:
+def test_a_message_and_its_text_as_a_string_are_the_same_prompt() -> None:
     assert answer_to("x", 9) == answer_to([{"role": "user", "content": "x"}], 9)
 
 
 @given(prompt=st.text(min_size=1), tokens=st.integers(1, 300))
-def test_an_answer_has_the_words_asked_for_and_begins_like_a_longer_one(prompt: str, tokens: int) -> None:
+def test_an_answer_has_the_requested_length_and_begins_like_a_longer_one(prompt: str, tokens: int) -> None:
     assert len(answer_to(prompt, tokens).split()) == tokens
     assert answer_to(prompt, 400).startswith(answer_to(prompt, tokens))
 
@@ -60,7 +61,7 @@ def test_answers_have_about_output_tokens_words_and_differ_in_length() -> None:
     assert len(set(words)) > 40
 
 
-def test_usage_counts_words_and_its_shares() -> None:
+def test_usage_counts_words_and_reports_the_configured_shares() -> None:
     virtual = Virtual(settings(output_tokens=100, cached_share=0.5, reasoning_share=0.25))
     response = virtual.get(virtual.create("one two three four", instructions="five six"))
     usage = response["usage"]

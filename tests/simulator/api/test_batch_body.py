@@ -1,32 +1,29 @@
-"""What a POST /batches may ask for, to the border of each rule, and how a refusal names what is wrong."""
+"""The body of POST /batches: what is allowed, to the limit of each rule, and what a refusal names."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 
-from tests.simulator.support import OPENAPI, Virtual, batch_of, content, params_of, settings
-
-needs_document = pytest.mark.skipif(not OPENAPI.exists(), reason="the OpenAPI document is not here")
+from tests.simulator.support import Virtual, batch_of, content, params_of, schema_of, settings
 
 
 def batch_with(request: object) -> dict[str, Any]:
-    """A batch whose third request is this."""
+    """Return a batch whose third request is this."""
     body = batch_of("a", "b")
     body["requests"].append(request)
     return body
 
 
 def item(custom_id: object = "c", **params: Any) -> dict[str, Any]:
+    """Return a request of a batch."""
     return {"custom_id": custom_id, "params": params_of(**params)}
 
 
-BODIES: list[tuple[Any, str | None]] = [
+BODIES: list[tuple[dict[str, object], str]] = [
     ({"endpoint": None}, "endpoint"),
     ({"endpoint": "/v1/chat/completions"}, "endpoint"),
     ({"endpoint": "/responses"}, "endpoint"),
@@ -45,8 +42,8 @@ BODIES: list[tuple[Any, str | None]] = [
 
 
 @pytest.mark.parametrize(("change", "param"), BODIES, ids=lambda value: str(value)[:40])
-def test_what_the_document_forbids_in_the_body_is_a_400_that_names_it(
-    change: dict[str, Any], param: str
+def test_a_field_that_the_document_forbids_is_a_400_that_names_it(
+    change: dict[str, object], param: str
 ) -> None:
     virtual = Virtual()
     reply = virtual.batch({**batch_of("a"), **change})
@@ -62,7 +59,7 @@ def test_a_missing_field_is_named(missing: str) -> None:
 
 
 WINDOW = "params.metadata.completion_window"
-REQUESTS: list[tuple[Any, str]] = [
+REQUESTS: list[tuple[dict[str, object], str]] = [
     (item(""), "custom_id"),
     (item("C"), "custom_id"),
     (item("-c"), "custom_id"),
@@ -91,7 +88,7 @@ REQUESTS: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("request_", "param"), REQUESTS, ids=lambda value: str(value)[:60])
-def test_a_request_that_is_wrong_is_named_by_index_and_custom_id(request_: Any, param: str) -> None:
+def test_a_wrong_request_is_named_by_index_and_custom_id(request_: dict[str, object], param: str) -> None:
     virtual = Virtual()
     reply = virtual.batch(batch_with(request_))
     error = content(reply)["error"]
@@ -104,7 +101,7 @@ def test_a_request_that_is_wrong_is_named_by_index_and_custom_id(request_: Any, 
 
 
 @pytest.mark.parametrize("request_", [None, 7, "c", []])
-def test_a_request_that_is_no_object_is_named_by_index(request_: object) -> None:
+def test_a_request_that_is_not_an_object_is_named_by_index(request_: object) -> None:
     error = content(Virtual().batch(batch_with(request_)))["error"]
     assert error["param"] == "requests[2]"
 
@@ -112,7 +109,7 @@ def test_a_request_that_is_no_object_is_named_by_index(request_: object) -> None
 @pytest.mark.parametrize(("form", "start"), [
     ("custom_id", "custom_id 'c': "), ("none", "One of the requests is invalid: "),
 ])  # fmt: skip
-def test_a_request_may_be_named_by_custom_id_alone_or_not_at_all(form: str, start: str) -> None:
+def test_a_wrong_request_may_be_named_by_custom_id_alone_or_not_at_all(form: str, start: str) -> None:
     virtual = Virtual(settings(batches={"names_item": form}, models=["zai-org/GLM-5"]))
     for request_ in (item(max_output_tokens=0), item(model="x"), {**item(), "method": "POST"}):
         error = content(virtual.batch(batch_with(request_)))["error"]
@@ -120,12 +117,12 @@ def test_a_request_may_be_named_by_custom_id_alone_or_not_at_all(form: str, star
         assert error["message"].startswith(start)
         assert "requests[" not in error["message"]
     error = content(virtual.batch(batch_with(item("a"))))["error"]
-    assert error["message"] == start.replace("'c'", "'a'") + "Its custom_id is not unique within the batch."
+    assert error["message"] == start.replace("'c'", "'a'") + "custom_id is not unique within the batch."
     nameless = content(virtual.batch(batch_with({"params": params_of()})))["error"]["message"]
     assert nameless.startswith("A request without a custom_id: " if form == "custom_id" else start)
 
 
-def test_the_refusal_of_a_model_keeps_its_code_and_the_first_wrong_request_is_told() -> None:
+def test_the_first_wrong_request_is_named_and_the_code_of_an_unknown_model_is_kept() -> None:
     virtual = Virtual(settings(models=["zai-org/GLM-5"]))
     body = batch_with(item(model="x"))
     body["requests"].append(item("d", max_output_tokens=0))
@@ -133,15 +130,13 @@ def test_the_refusal_of_a_model_keeps_its_code_and_the_first_wrong_request_is_to
     assert (error["code"], error["param"]) == ("model_not_found", "requests[2].params.model")
 
 
-def test_the_refusal_of_a_window_lists_those_that_can_be_used() -> None:
+def test_the_refusal_of_a_window_lists_the_supported_ones() -> None:
     message = content(Virtual().batch(batch_of("a", metadata={"completion_window": "priority"})))["error"]
     assert message["message"].endswith("is not supported with batch; use one of: standard, balanced, flex.")
 
 
-@needs_document
-def test_what_the_document_allows_is_accepted_to_the_border() -> None:
-    document = json.loads(OPENAPI.read_text())
-    check = Draft202012Validator({**document, "$ref": "#/components/schemas/CreateBatchRequest"}).validate
+def test_bodies_that_the_document_allows_are_accepted_to_the_limit() -> None:
+    check = schema_of("CreateBatchRequest").validate
     bodies = [
         batch_of("a", "0", "a-_", "c" * 64, label="l" * 128),
         batch_of("a", label="Aa0_-"),
@@ -153,7 +148,7 @@ def test_what_the_document_allows_is_accepted_to_the_border() -> None:
         assert Virtual().batch(body).status_code == 200
 
 
-def test_a_batch_has_as_many_requests_as_the_settings_say() -> None:
+def test_a_batch_may_have_as_many_requests_as_the_settings_say() -> None:
     virtual = Virtual(settings(batches={"max_requests": 3}))
     assert virtual.batch(batch_of("a", "b", "c")).status_code == 200
     error = content(virtual.batch(batch_of("a", "b", "c", "d")))["error"]
@@ -162,7 +157,7 @@ def test_a_batch_has_as_many_requests_as_the_settings_say() -> None:
 
 
 START = b'{"endpoint":"/v1/responses","requests":['
-NO_OBJECTS = (
+NOT_OBJECTS = (
     *(b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"endpoint":"\xff"}', START + b"[" * 100_000),
     START + b'{"custom_id":"a","params":{"model":"\xff"}}]}',
     START + b'{"custom_id":"\xff"}]}',
@@ -170,8 +165,8 @@ NO_OBJECTS = (
 )
 
 
-@pytest.mark.parametrize("body", NO_OBJECTS, ids=lambda body: f"{len(body)} {body[-20:]!r}")
-def test_a_body_that_is_no_json_object_is_a_400(body: bytes) -> None:
+@pytest.mark.parametrize("body", NOT_OBJECTS, ids=lambda body: f"{len(body)} {body[-20:]!r}")
+def test_a_body_that_is_not_a_json_object_is_a_400(body: bytes) -> None:
     assert Virtual().batch(body).status_code == 400
 
 

@@ -1,64 +1,54 @@
-"""The Batch API in virtual time: what is created, what is told of it, whose it is."""
+"""The Batch API in virtual time: statuses, results, the list, and who sees which batch."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from runner.simulator.api.reply import HttpReply
 from runner.simulator.service.answers import answer_to
-from tests.simulator.support import OPENAPI, Virtual, batch_of, body_of, content, listed, settings
-
-needs_document = pytest.mark.skipif(not OPENAPI.exists(), reason="the OpenAPI document is not here")
-SLOW: dict[str, Any] = {"latency": {"type": "constant", "mean_s": 10.0}}
-
-
-def validator(path: str, method: str, status_code: str = "200") -> Draft202012Validator:
-    """Of the answer of one call."""
-    document = json.loads(OPENAPI.read_text())
-    answer = document["paths"][path][method]["responses"][status_code]
-    schema = answer["content"]["application/json"]["schema"]
-    return Draft202012Validator({"components": document["components"], **schema})
+from tests.simulator.support import (
+    Virtual,
+    batch_of,
+    body_of,
+    content,
+    listed,
+    schema_of_reply,
+    settings,
+    taking,
+)
 
 
-def created(virtual: Virtual, **more: Any) -> dict[str, Any]:
-    return content(virtual.batch(batch_of("a", "b"), **more))
-
-
-@needs_document
-def test_what_is_told_of_a_batch_follows_the_document() -> None:
-    virtual = Virtual(settings(**SLOW, reasoning_share=0.5))
+def test_replies_about_a_batch_follow_the_document() -> None:
+    virtual = Virtual(taking(10.0, reasoning_share=0.5))
     batch = content(virtual.batch(batch_of("a", "b", label="night-1")))
-    validator("/batches", "post").validate(batch)
+    schema_of_reply("/batches", "post").validate(batch)
     assert batch == {"id": batch["id"], "request_counts": 2, "created_at": 1_000_000, "label": "night-1"}
     for _ in ("running", "completed"):
-        look = content(virtual.call("GET", f"/v1/batches/{batch['id']}"))
-        validator("/batches/{batch_id}", "get").validate(look)
-        assert {name: look[name] for name in batch} == batch
-        validator("/batches/{batch_id}/{custom_id}", "get").validate(virtual.result(batch["id"], "a"))
+        status = content(virtual.call("GET", f"/v1/batches/{batch['id']}"))
+        schema_of_reply("/batches/{batch_id}", "get").validate(status)
+        assert {name: status[name] for name in batch} == batch
+        schema_of_reply("/batches/{batch_id}/{custom_id}", "get").validate(virtual.result(batch["id"], "a"))
         virtual.clock.now += 11
     page = listed(virtual.call("GET", "/v1/batches"))
-    validator("/batches", "get").validate(page)
+    schema_of_reply("/batches", "get").validate(page)
     assert page == [batch]
 
 
-@needs_document
 def test_refusals_follow_the_document() -> None:
     virtual = Virtual()
     batch_id = virtual.create_batch("a")
     calls = [
-        (virtual.batch(b"{"), "/batches", "post", "400"),
-        (virtual.batch(api_key=None), "/batches", "post", "401"),
-        (virtual.call("GET", "/v1/batches?limit=0"), "/batches", "get", "400"),
-        (virtual.call("GET", "/v1/batches/batch_x"), "/batches/{batch_id}", "get", "404"),
-        (virtual.call("GET", f"/v1/batches/{batch_id}/x"), "/batches/{batch_id}/{custom_id}", "get", "404"),
+        (virtual.batch(b"{"), "/batches", "post", 400),
+        (virtual.batch(api_key=None), "/batches", "post", 401),
+        (virtual.call("GET", "/v1/batches?limit=0"), "/batches", "get", 400),
+        (virtual.call("GET", "/v1/batches/batch_x"), "/batches/{batch_id}", "get", 404),
+        (virtual.call("GET", f"/v1/batches/{batch_id}/x"), "/batches/{batch_id}/{custom_id}", "get", 404),
     ]
     for reply, path, method, status_code in calls:
-        assert reply.status_code == int(status_code)
-        validator(path, method, status_code).validate(content(reply))
+        assert reply.status_code == status_code
+        schema_of_reply(path, method, status_code).validate(content(reply))
 
 
 @pytest.mark.parametrize("prefix", ["", "/v1"])
@@ -75,11 +65,11 @@ def test_paths_are_served_with_and_without_v1(prefix: str) -> None:
     ("failed", "FAILED", "failed"), ("expired", "FAILED", "expired"),
     ("cancelled", "CANCELLED", "cancelled"),
 ])  # fmt: skip
-def test_each_outcome_has_its_word_in_the_map_and_its_status_in_the_result(
+def test_each_outcome_has_its_word_in_the_status_and_in_the_result(
     outcome: str, word: str, status: str
 ) -> None:
     share = {} if outcome == "completed" else {outcome: 1.0}
-    virtual = Virtual(settings(**SLOW, capacity=1, outcomes=share))
+    virtual = Virtual(taking(10.0, capacity=1, outcomes=share))
     batch_id = virtual.create_batch("a", "b")
     assert virtual.states(batch_id) == ["RUNNING", "PENDING"]
     assert [virtual.result(batch_id, name)["status"] for name in "ab"] == ["running", "pending"]
@@ -90,14 +80,14 @@ def test_each_outcome_has_its_word_in_the_map_and_its_status_in_the_result(
     assert virtual.result(batch_id, "b")["status"] == status
 
 
-def test_the_map_is_compact_and_in_the_order_of_the_requests() -> None:
-    virtual = Virtual(settings(**SLOW))
+def test_the_states_are_compact_and_in_the_order_of_the_requests() -> None:
+    virtual = Virtual(taking(10.0))
     reply = virtual.call("GET", f"/v1/batches/{virtual.create_batch('b', 'a-1', '0_')}")
     states = b'"b":{"status":"RUNNING"},"a-1":{"status":"RUNNING"},"0_":{"status":"RUNNING"}'
     assert reply.body.endswith(b',"request_status":{' + states + b"}}")
 
 
-def test_a_result_is_the_answer_to_its_own_prompt() -> None:
+def test_a_result_answers_its_own_prompt() -> None:
     virtual = Virtual()
     batch_id = virtual.create_batch("a", "b", metadata={"mine": "m"})
     for name in ("a", "b"):
@@ -109,7 +99,7 @@ def test_a_result_is_the_answer_to_its_own_prompt() -> None:
         assert virtual.get(result["id"]) == result
 
 
-def test_a_request_draws_what_its_params_draw_in_whatever_batch_it_comes() -> None:
+def test_the_draws_of_a_request_depend_on_its_params_and_not_on_its_batch() -> None:
     def drawn(*batches: tuple[str, ...]) -> dict[str, tuple[str, float]]:
         virtual = Virtual(settings(latency={"type": "exponential", "mean_s": 1.0}))
         for names in batches:
@@ -122,7 +112,7 @@ def test_a_request_draws_what_its_params_draw_in_whatever_batch_it_comes() -> No
     assert len(set(drawn(("a", "b", "c")).values())) == 3
 
 
-def test_the_same_batch_twice_is_two_batches_with_other_responses() -> None:
+def test_the_same_batch_twice_is_two_batches_with_different_responses() -> None:
     virtual = Virtual()
     first, second = virtual.create_batch("a"), virtual.create_batch("a")
     assert first != second
@@ -130,7 +120,7 @@ def test_the_same_batch_twice_is_two_batches_with_other_responses() -> None:
 
 
 def test_the_capacity_is_shared_with_single_jobs_in_the_order_of_arrival() -> None:
-    virtual = Virtual(settings(**SLOW, capacity=2))
+    virtual = Virtual(taking(10.0, capacity=2))
     first = virtual.create("first")
     batch_id = virtual.create_batch("a", "b", "c")
     last = virtual.create("last")
@@ -145,7 +135,7 @@ def test_the_capacity_is_shared_with_single_jobs_in_the_order_of_arrival() -> No
 
 
 def test_a_result_counts_as_delivered_once_it_is_done_and_is_kept_for_the_retention() -> None:
-    virtual = Virtual(settings(**SLOW, retention_s=600.0))
+    virtual = Virtual(taking(10.0, retention_s=600.0))
     batch_id = virtual.create_batch("a", "b")
     assert virtual.result(batch_id, "a")["status"] == "running"
     assert virtual.service.report().delivered == 0
@@ -170,7 +160,7 @@ def test_the_custom_id_in_the_path_may_be_percent_encoded() -> None:
 
 
 @pytest.mark.parametrize("path", ["/batch_x", "/batch_x/a", "/{id}/x", "/{id}/", "/{id}/a/b", "/", "es"])
-def test_what_is_not_there_is_a_404(path: str) -> None:
+def test_an_unknown_batch_or_result_is_a_404(path: str) -> None:
     virtual = Virtual()
     batch_id = virtual.create_batch("a")
     reply = virtual.call("GET", f"/v1/batches{path.format(id=batch_id)}")
@@ -182,7 +172,7 @@ def test_what_is_not_there_is_a_404(path: str) -> None:
     ("POST", "/batches/{id}", "GET"), ("DELETE", "/batches/{id}", "GET"),
     ("POST", "/batches/{id}/a", "GET"), ("POST", "/batches/{id}/cancel", "GET"),
 ])  # fmt: skip
-def test_other_methods_are_a_405_that_says_which_are_allowed(method: str, path: str, allow: str) -> None:
+def test_other_methods_are_a_405_that_lists_the_allowed_ones(method: str, path: str, allow: str) -> None:
     virtual = Virtual()
     reply = virtual.call(method, path.format(id=virtual.create_batch("a")), b"{}")
     assert (reply.status_code, reply.allow) == (405, allow)
@@ -192,10 +182,11 @@ def test_other_methods_are_a_405_that_says_which_are_allowed(method: str, path: 
 
 
 def ids(reply: HttpReply) -> list[str]:
+    """Return the ids of the listed batches."""
     return [batch["id"] for batch in listed(reply)]
 
 
-def test_the_list_is_paged_from_the_newest_on() -> None:
+def test_the_list_is_paged_from_the_newest_to_the_oldest() -> None:
     virtual = Virtual()
     made = [virtual.create_batch(f"a{i}") for i in range(30)]
     newest = made[::-1]
@@ -225,15 +216,15 @@ def test_a_bad_limit_or_cursor_is_a_400_that_names_it(query: str, param: str) ->
     assert (reply.status_code, content(reply)["error"]["param"]) == (400, param)
 
 
-def test_a_batch_is_seen_only_with_the_key_that_made_it() -> None:
+def test_a_batch_is_visible_only_with_the_api_key_that_created_it() -> None:
     virtual = Virtual()
-    mine = created(virtual)["id"]
+    mine = content(virtual.batch())["id"]
     for path in (f"/v1/batches/{mine}", f"/v1/batches/{mine}/a"):
         assert virtual.call("GET", path, api_key="other").status_code == 404
         assert virtual.call("GET", path).status_code == 200
     assert ids(virtual.call("GET", "/v1/batches", api_key="other")) == []
     assert virtual.call("GET", f"/v1/batches?after_id={mine}", api_key="other").status_code == 400
-    theirs = created(virtual, api_key="other")["id"]
+    theirs = content(virtual.batch(api_key="other"))["id"]
     assert ids(virtual.call("GET", "/v1/batches", api_key="other")) == [theirs]
     assert ids(virtual.call("GET", "/v1/batches")) == [mine]
 
@@ -254,17 +245,17 @@ def test_a_service_may_offer_no_batches_no_list_and_no_labels() -> None:
     assert "label" not in listed(nameless.call("GET", "/v1/batches"))[0]
 
 
-def test_every_answer_takes_the_time_of_an_exchange() -> None:
+def test_every_reply_takes_exchange_s() -> None:
     virtual = Virtual(settings(exchange_s=0.5))
     made = virtual.batch(batch_of("a"))
     batch_id = content(made)["id"]
-    looks = [
+    gets = [
         virtual.call("GET", f"/v1/batches{path}") for path in ("", f"/{batch_id}", f"/{batch_id}/a", "/x")
     ]
-    assert [reply.delay_s for reply in (made, virtual.batch(b"{"), *looks)] == [0.5] * 6
+    assert [reply.delay_s for reply in (made, virtual.batch(b"{"), *gets)] == [0.5] * 6
 
 
-def test_the_rate_limits_count_batches_too() -> None:
+def test_the_rate_limits_include_batches() -> None:
     limit = {"per_s": 0.001, "burst": 2}
     virtual = Virtual(settings(rate_limits={"post": limit, "get": {**limit, "burst": 3}}))
     batch_id = virtual.create_batch("a")
@@ -275,7 +266,7 @@ def test_the_rate_limits_count_batches_too() -> None:
     assert [virtual.call("GET", f"/v1/batches{path}").status_code for path in paths] == [200, 200, 200, 429]
 
 
-def test_the_stats_tell_batches_from_responses() -> None:
+def test_the_stats_count_batches_and_responses_separately() -> None:
     virtual = Virtual()
     batch_id = virtual.create_batch("a", "b", "c")
     virtual.batch(b"{")
@@ -290,5 +281,5 @@ def test_the_stats_tell_batches_from_responses() -> None:
     assert (report.posts, report.gets, report.accepted, report.executed) == (1, 0, 4, 4)
     assert (report.delivered, report.open, report.batch_posts_now) == (2, 2, 0)
     lines = b"".join(virtual.call("GET", "/simulator/jobs").stream or ()).splitlines()
-    places = [(job["batch"], job["custom_id"]) for job in map(json.loads, lines)]
-    assert places == [(batch_id, "a"), (batch_id, "b"), (batch_id, "c"), (None, None)]
+    names = [(job["batch"], job["custom_id"]) for job in map(json.loads, lines)]
+    assert names == [(batch_id, "a"), (batch_id, "b"), (batch_id, "c"), (None, None)]

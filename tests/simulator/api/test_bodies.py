@@ -1,4 +1,4 @@
-"""Bodies are as the OpenAPI document says, and requests are checked as it says."""
+"""Bodies of replies follow the OpenAPI document, and bodies of requests are checked as it requires."""
 
 from __future__ import annotations
 
@@ -8,26 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 
-from tests.simulator.support import OPENAPI, Virtual, body_of, content, settings
-
-needs_document = pytest.mark.skipif(not OPENAPI.exists(), reason="the OpenAPI document is not here")
+from tests.simulator.support import Virtual, body_of, content, schema_of, settings, taking
 
 
-def validator(schema: str) -> Draft202012Validator:
-    document = json.loads(OPENAPI.read_text())
-    return Draft202012Validator({**document, "$ref": f"#/components/schemas/{schema}"})
-
-
-@needs_document
 @pytest.mark.parametrize("outcome", ["completed", "failed", "cancelled"])
 def test_response_objects_follow_the_schema_in_every_state(outcome: str) -> None:
     share = {} if outcome == "completed" else {outcome: 1.0}
-    virtual = Virtual(
-        settings(outcomes=share, latency={"type": "constant", "mean_s": 5.0}, reasoning_share=0.5)
-    )
-    check = validator("ResponseObject").validate
+    virtual = Virtual(taking(5.0, outcomes=share, reasoning_share=0.5))
+    check = schema_of("ResponseObject").validate
     acknowledged = content(virtual.post(body_of(metadata={"completion_window": "flex", "mine": "é\"'"})))
     check(acknowledged)
     check(virtual.get(acknowledged["id"]))
@@ -38,13 +27,12 @@ def test_response_objects_follow_the_schema_in_every_state(outcome: str) -> None
     assert done["metadata"] == {"completion_window": "flex", "mine": "é\"'"}
 
 
-@needs_document
 def test_models_and_errors_follow_the_schema() -> None:
     virtual = Virtual(settings(models=["a/model", "b/model"]))
     models = content(virtual.call("GET", "/v1/models"))
-    validator("ModelListResponse").validate(models)
+    schema_of("ModelListResponse").validate(models)
     assert [model["id"] for model in models["data"]] == ["a/model", "b/model"]
-    check = validator("ErrorResponse").validate
+    check = schema_of("ErrorResponse").validate
     for reply in (
         virtual.call("GET", "/v1/models", api_key=None),
         virtual.call("GET", "/v1/responses/resp_unknown"),
@@ -57,7 +45,7 @@ def test_models_and_errors_follow_the_schema() -> None:
         check(content(reply))
 
 
-def test_the_parameters_are_echoed() -> None:
+def test_a_response_repeats_the_parameters_of_its_request() -> None:
     parameters: dict[str, Any] = {
         "max_output_tokens": 12,
         "temperature": 0.5,
@@ -76,7 +64,7 @@ def test_the_parameters_are_echoed() -> None:
     }
 
 
-REFUSED: list[tuple[dict[str, Any], str | None]] = [
+REFUSED: list[tuple[dict[str, object], str | None]] = [
     ({"model": None}, "model"),
     ({"input": None}, "input"),
     ({"input": ""}, "input"),
@@ -102,8 +90,8 @@ REFUSED: list[tuple[dict[str, Any], str | None]] = [
 
 
 @pytest.mark.parametrize(("change", "param"), REFUSED, ids=lambda value: str(value)[:40])
-def test_what_the_document_forbids_is_a_400_that_names_the_parameter(
-    change: dict[str, Any], param: str | None
+def test_a_parameter_that_the_document_forbids_is_a_400_that_names_it(
+    change: dict[str, object], param: str | None
 ) -> None:
     virtual = Virtual()
     reply = virtual.post(body_of(**change))
@@ -129,21 +117,21 @@ def test_a_missing_field_is_named(missing: str) -> None:
     {"metadata": {"completion_window": "flex"}}, {"raw_prompt_tokens": [1, 2, 3]},
     {"metadata": {"completion_window": "asap"}, "background": False},
 ], ids=str)  # fmt: skip
-def test_what_the_document_allows_is_accepted(change: dict[str, Any]) -> None:
+def test_parameters_that_the_document_allows_are_accepted(change: dict[str, object]) -> None:
     assert Virtual().post(body_of(**change)).status_code in (200, 202)
 
 
-def test_the_refusal_of_a_window_lists_those_that_can_be_used() -> None:
+def test_the_refusal_of_a_window_lists_the_supported_ones() -> None:
     message = content(Virtual().post(body_of(metadata={"completion_window": "x"})))["error"]["message"]
     assert "priority, standard, balanced, flex" in message
     assert "asap" not in message
 
 
-NO_OBJECTS = (b"", b"{", b"[]", b"null", b'"text"', b"\xff\xfe", b"[" * 100_000, b'{"model":"\xff"}')
+NOT_OBJECTS = (b"", b"{", b"[]", b"null", b'"text"', b"\xff\xfe", b"[" * 100_000, b'{"model":"\xff"}')
 
 
-@pytest.mark.parametrize("body", NO_OBJECTS, ids=lambda body: repr(body[:10]))
-def test_a_body_that_is_no_json_object_is_a_400(body: bytes) -> None:
+@pytest.mark.parametrize("body", NOT_OBJECTS, ids=lambda body: repr(body[:10]))
+def test_a_body_that_is_not_a_json_object_is_a_400(body: bytes) -> None:
     assert Virtual().post(body).status_code == 400
 
 
@@ -161,5 +149,5 @@ def test_any_json_is_accepted_or_refused_and_never_breaks(value: object) -> None
 
 
 @given(st.dictionaries(FIELDS, JSON))
-def test_any_fields_are_accepted_or_refused_and_never_break(change: dict[str, Any]) -> None:
+def test_any_fields_are_accepted_or_refused_and_never_break(change: dict[str, object]) -> None:
     assert Virtual().post(body_of(**change)).status_code in (200, 202, 400)

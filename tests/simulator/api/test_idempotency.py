@@ -1,26 +1,26 @@
-"""The rules of the Idempotency-Key, one by one, in virtual time."""
+"""The rules of the Idempotency-Key in virtual time."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.simulator.support import Virtual, body_of, content, settings
+from tests.simulator.support import Virtual, body_of, content, settings, taking
 
 
-def test_a_key_sent_again_with_the_same_body_gives_the_same_job_in_its_current_state() -> None:
-    virtual = Virtual(settings(latency={"type": "constant", "mean_s": 5.0}))
+def test_a_repeated_key_with_the_same_body_returns_the_same_job_in_its_current_state() -> None:
+    virtual = Virtual(taking(5.0))
     first = content(virtual.post(key="k"))
     assert content(virtual.post(key="k")) == {**first, "status": "running"}
     virtual.clock.now += 6
-    again = virtual.post(key="k")
-    assert again.status_code == 202
-    assert content(again)["id"] == first["id"]
-    assert content(again)["status"] == "completed"
+    repeated = virtual.post(key="k")
+    assert repeated.status_code == 202
+    assert content(repeated)["id"] == first["id"]
+    assert content(repeated)["status"] == "completed"
     report = virtual.service.report()
     assert (report.accepted, report.replayed, report.executed, report.delivered) == (1, 2, 1, 1)
 
 
-def test_a_key_sent_again_with_another_body_is_an_idempotency_error() -> None:
+def test_a_repeated_key_with_another_body_is_an_idempotency_error() -> None:
     virtual = Virtual()
     virtual.post(key="k")
     refused = virtual.post(body_of("another"), key="k")
@@ -29,13 +29,13 @@ def test_a_key_sent_again_with_another_body_is_an_idempotency_error() -> None:
     assert virtual.service.report().accepted == 1
 
 
-def test_a_validation_failure_does_not_use_the_key_up() -> None:
+def test_a_refused_request_does_not_use_up_its_key() -> None:
     virtual = Virtual()
     assert virtual.post(body_of("a", temperature=3), key="k").status_code == 400
     assert virtual.post(body_of("a"), key="k").status_code == 202
 
 
-def test_a_key_is_another_one_under_another_api_key() -> None:
+def test_equal_keys_of_two_api_keys_are_independent() -> None:
     virtual = Virtual()
     first = content(virtual.post(key="k", api_key="one"))
     second = content(virtual.post(key="k", api_key="two"))
@@ -51,12 +51,12 @@ def test_a_key_is_forgotten_after_24_hours() -> None:
     assert content(virtual.post(key="k"))["id"] != first
 
 
-def test_the_key_of_a_failed_response_replays_the_failure() -> None:
+def test_the_key_of_a_failed_response_returns_the_failed_response() -> None:
     virtual = Virtual(settings(outcomes={"failed": 1.0}))
     first = content(virtual.post(key="k"))["id"]
-    again = content(virtual.post(key="k"))
-    assert (again["id"], again["status"]) == (first, "failed")
-    assert again["error"]["message"]
+    repeated = content(virtual.post(key="k"))
+    assert (repeated["id"], repeated["status"]) == (first, "failed")
+    assert repeated["error"]["message"]
     assert content(virtual.post(key="new"))["id"] != first
 
 
