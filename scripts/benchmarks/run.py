@@ -16,7 +16,7 @@ import msgspec
 from processes import KEY_ENV
 
 from runner.config import RunConfig
-from runner.simulator.answers import answer_to
+from runner.simulator import answer_to
 from runner.source import Source
 
 NAME = "benchmark"

@@ -84,8 +84,8 @@ def test_check_prints_the_plan_and_the_first_body_and_sends_nothing(
     assert "at most $0.20 for output" in done.stdout
     body = json.loads(done.stdout[done.stdout.index("\n{") :])
     assert body == {"model": "m", "max_output_tokens": 1000, "input": "Say 0", "background": True}
-    account = simulator.account()
-    assert account["posts"] == account["gets"] == 0
+    stats = simulator.stats()
+    assert stats["posts"] == stats["gets"] == 0
     assert not (shell.cwd / "runs").exists()
     assert shell("run", config).returncode == 0
     assert "(complete: nothing would be sent)" in shell("check", config).stdout
