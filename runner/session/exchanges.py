@@ -49,8 +49,12 @@ class Exchanges:
 
         Returns what ends the run, to be raised once the outcome's own request is dealt with.
         """
+        effect, wait_s = effect_of(outcome), getattr(outcome, "wait_s", None)
+        # Admission first: health may wake the submitter, which must find a gate that is closed by now.
+        lets_others_start = self._admission.ended(Exchange(started_mono, ended_mono, effect, wait_s))
         end_of_run = self._health.record(outcome, ended_mono)
-        self._ended(effect_of(outcome), started_mono, ended_mono, getattr(outcome, "wait_s", None))
+        if lets_others_start:
+            self._on_reopened()
         if isinstance(outcome, Throttled):
             self._report_wait(outcome, ended_mono)
         return end_of_run
@@ -58,10 +62,7 @@ class Exchanges:
     def answered(self, started_mono: float, ended_mono: float) -> None:
         """Note an answer that says nothing of the API as a whole, such as a page of a list."""
         self._health.record_answer(ended_mono)
-        self._ended(Effect.ANSWERED, started_mono, ended_mono, None)
-
-    def _ended(self, effect: Effect, started_mono: float, ended_mono: float, wait_s: float | None) -> None:
-        if self._admission.ended(Exchange(started_mono, ended_mono, effect, wait_s)):
+        if self._admission.ended(Exchange(started_mono, ended_mono, Effect.ANSWERED, None)):
             self._on_reopened()
 
     def _report_wait(self, outcome: Throttled, now_mono: float) -> None:

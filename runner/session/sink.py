@@ -78,6 +78,11 @@ class Sink(Generic[Accepted]):
         self._unwritten: list[WrittenResult] = []
         """Results that a full disk kept back."""
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that came up is written, and what follows from it has followed."""
+        return not self._flush_is_due
+
     def intend(self, intents: Sequence[Intent]) -> None:
         """Announce requests: their first POSTs may be made from now on. Raises `StorageError`."""
         self._journal.intend(intents)
