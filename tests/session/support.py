@@ -1,20 +1,23 @@
 """A whole session in virtual time: a service in memory, real files, a list of rows, and what came of them.
 
-    ended = run_session(tmp_path, Fake(Behaviour(takes_s=30.0)), rows=1000, submit={"max_in_flight": 100})
-    assert ended.at_s == 300.0
+ended = run_session(tmp_path, Fake(Behaviour(takes_s=30.0)), rows=1000, submit={"max_in_flight": 100})
+assert ended.at_s == 300.0
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias
 
 import msgspec
+import pytest
 
 from runner.background.mode import BackgroundMode
 from runner.config import RunConfig
@@ -24,20 +27,20 @@ from runner.measure.meter import Meter
 from runner.measure.session_info import SessionInfo
 from runner.measure.summary import RequestSummary, summarise
 from runner.measure.vitals import Vitals
-from runner.records import Request, Result
+from runner.records import Request
 from runner.session.clock import Clock
 from runner.session.feed import AllExcept, Feed
 from runner.session.parts import Parts
-from runner.session.session import Assignment, Mode, Outcome, Session
+from runner.session.session import Assignment, Outcome, Session
 from runner.source import Row, Source
-from runner.store import Recovery, ResultHead, RunDir, read_marks, read_results, recover
+from runner.store import AppendLog, Recovery, ResultHead, RunDir, read_marks, read_results, recover
 from runner.store.journal import Acceptance, Entry, Intent, Retraction, read_journal
 from runner.transport import Transport
 from runner.transport.fake import Fake
 from tests import virtual_time
 
 UNIX: Final = 1_000_000.0
-"""Unix time at which the virtual clock of a first session starts."""
+"""Unix time at which the clock of the event loop is 0."""
 BASE_URL: Final = "http://fake/v1"
 RUN_ID: Final = "run-1"
 BLOCK_ROWS: Final = 200
@@ -50,8 +53,6 @@ SECTIONS: Final[Mapping[str, Mapping[str, object]]] = {
     "sink": {"fsync_s": 60.0},
 }
 """Sections of the config where a test does not say otherwise; each key on its own."""
-
-M = TypeVar("M", bound=Mode[Any])
 
 
 def config_of(**sections: Mapping[str, object]) -> RunConfig:
@@ -128,6 +129,18 @@ class RecordingHost:
         self.stopped_by.append(error)
 
 
+class PeakedInFlight(InFlight):
+    """Counts that remember the most slots in use after one was taken."""
+
+    most_slots: int = 0
+
+    def take(self, rows: int = 1) -> None:
+        super().take(rows)
+        self.most_slots = max(self.most_slots, self.slots_used)
+
+    __repr__ = InFlight.__repr__
+
+
 class StillVitals(Vitals):
     """Vitals that leave the event loop alone: in virtual time it would wake up 20 times a second."""
 
@@ -142,20 +155,18 @@ class Surroundings:
     directory: Path
     total: int
     config: RunConfig
-    unix: float = UNIX
-    """Unix time at the start of the event loop."""
     asleep_s: float = 0.0
     """Seconds for which the machine has slept."""
     meter: Meter = field(default_factory=Meter)
 
     def __post_init__(self) -> None:
         loop = asyncio.get_running_loop()
-        self.clock = Clock(lambda: loop.time() + self.asleep_s, lambda: self.unix + loop.time())
+        self.clock = Clock(lambda: loop.time() + self.asleep_s, lambda: UNIX + loop.time())
         self.run_dir = RunDir(self.directory)
         marks = read_marks(*self.run_dir.journals)
         self.number = marks.next_session
         self.recovery: Recovery = recover(self.run_dir, self.total, self.meter.recall, marks=marks)
-        self.in_flight = InFlight(
+        self.in_flight = PeakedInFlight(
             total=self.total,
             announced=self.recovery.unacknowledged_count,
             finished=self.recovery.done.count,
@@ -182,6 +193,10 @@ class Surroundings:
         )
 
 
+Act: TypeAlias = Callable[["Stage"], Coroutine[Any, Any, None]]
+"""What is done beside a session, while it runs."""
+
+
 @dataclass(frozen=True)
 class Ended:
     """What is left of a session."""
@@ -191,7 +206,7 @@ class Ended:
     """Last word on each row that has one, those of earlier sessions included."""
     journal: list[Entry]
     requests: RequestSummary
-    in_flight: InFlight
+    in_flight: PeakedInFlight
     at_s: float
     """Seconds from the start to the end."""
     said: list[str]
@@ -243,7 +258,7 @@ class Stage:
         for job in fake.jobs_made:
             job.ends_mono -= seconds
 
-    async def run(self, act: Callable[[Stage], Coroutine[Any, Any, None]] | None = None) -> Ended:
+    async def run(self, act: Act | None = None) -> Ended:
         """Run the session to its end, with `act` beside it. Raises what `act` raises."""
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -278,14 +293,11 @@ class Stage:
         )
 
 
-def run_session(
+async def session_of(
     directory: Path,
-    fake: Fake,
+    transport: Transport,
     rows: int | Source = 20,
-    act: Callable[[Stage], Coroutine[Any, Any, None]] | None = None,
-    *,
-    unix: float = UNIX,
-    ends_when_complete: bool = True,
+    act: Act | None = None,
     **sections: Mapping[str, object],
 ) -> Ended:
     """Run one session, or one more, over the files in a directory, and return what came of it.
@@ -294,12 +306,35 @@ def run_session(
     """
     source = listed(rows) if isinstance(rows, int) else rows
     total = rows if isinstance(rows, int) else sum(len(block) for block in source.blocks())
+    around = Surroundings(directory, total, config_of(**sections))
+    stage = Stage(around, transport, source)
+    stage.session.feed.grant(AllExcept(total, around.recovery.rows_to_skip()))
+    stage.session.feed.all_granted = True
+    return await stage.run(act)
 
-    async def main() -> Ended:
-        around = Surroundings(directory, total, config_of(**sections), unix)
-        stage = Stage(around, fake, source, ends_when_complete=ends_when_complete)
-        stage.session.feed.grant(AllExcept(total, around.recovery.rows_to_skip()))
-        stage.session.feed.all_granted = True
-        return await stage.run(act)
 
-    return virtual_time.run(main())
+class Disk:
+    """Decides which files have no room left; it stands before every file that grows by lines."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.full: set[str] = set()
+        """Names of files that cannot be written now."""
+        write = AppendLog._write
+
+        def brittle(log: AppendLog, lines: bytes) -> None:
+            if log.path.name in self.full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write(log, lines)
+
+        patch.setattr(AppendLog, "_write", brittle)
+
+
+def run_session(
+    directory: Path,
+    transport: Transport,
+    rows: int | Source = 20,
+    act: Act | None = None,
+    **sections: Mapping[str, object],
+) -> Ended:
+    """Run `session_of` on an event loop of its own, whose clock starts at 0."""
+    return virtual_time.run(session_of(directory, transport, rows, act, **sections))
