@@ -79,6 +79,7 @@ class Rig:
         directory: Path,
         transport: Transport | None = None,
         rows: int = 0,
+        /,
         **sections: Mapping[str, object],
     ) -> None:
         """Open the files; call it with the event loop running."""

@@ -1,4 +1,4 @@
-"""Whatever the service does: every row ends as exactly one result, even if the process is killed meanwhile."""
+"""Whatever the service does, each row ends as exactly one result, even if the process is killed meanwhile."""
 
 from __future__ import annotations
 
