@@ -29,8 +29,7 @@ from runner.measure.summary import RequestSummary, summarise
 from runner.measure.vitals import Vitals
 from runner.records import Request
 from runner.session.clock import Clock
-from runner.session.feed import AllExcept, Feed
-from runner.session.parts import Parts
+from runner.session.feed import AllExcept
 from runner.session.session import Assignment, Outcome, Session
 from runner.source import Row, Source
 from runner.store import AppendLog, Recovery, ResultHead, RunDir, read_marks, read_results, recover
@@ -242,15 +241,32 @@ class Stage:
         source: Source,
         *,
         ends_when_complete: bool = True,
-        make_mode: Callable[[Parts[Any], Feed], BackgroundMode] | None = None,
     ) -> None:
         self.around = around
         self.host = RecordingHost()
         self.in_flight = around.in_flight
-        make = make_mode or partial(BackgroundMode, source=source, recovery=around.recovery)
+        make = partial(BackgroundMode, source=source, recovery=around.recovery)
         assignment = around.assignment(source, transport, ends_when_complete=ends_when_complete)
         self.session: Session[BackgroundMode] = Session(assignment, make, self.host)
         self._failures: list[BaseException] = []
+
+    @classmethod
+    def at(
+        cls,
+        directory: Path,
+        transport: Transport,
+        source: Source,
+        ends_when_complete: bool = True,
+        /,
+        **sections: Mapping[str, object],
+    ) -> Stage:
+        """Return a session over the files in a directory, with all rows granted."""
+        total = sum(len(block) for block in source.blocks())
+        around = Surroundings(directory, total, config_of(**sections))
+        stage = cls(around, transport, source, ends_when_complete=ends_when_complete)
+        stage.session.feed.grant(AllExcept(total, around.recovery.rows_to_skip()))
+        stage.session.feed.all_granted = True
+        return stage
 
     def suspend(self, fake: Fake, seconds: float) -> None:
         """Let the machine sleep: clocks go on and timers stand still, and the service works on."""
@@ -298,6 +314,7 @@ async def session_of(
     transport: Transport,
     rows: int | Source = 20,
     act: Act | None = None,
+    /,
     **sections: Mapping[str, object],
 ) -> Ended:
     """Run one session, or one more, over the files in a directory, and return what came of it.
@@ -305,12 +322,7 @@ async def session_of(
     All rows are granted at the start. `act` runs beside the session, until it ends.
     """
     source = listed(rows) if isinstance(rows, int) else rows
-    total = rows if isinstance(rows, int) else sum(len(block) for block in source.blocks())
-    around = Surroundings(directory, total, config_of(**sections))
-    stage = Stage(around, transport, source)
-    stage.session.feed.grant(AllExcept(total, around.recovery.rows_to_skip()))
-    stage.session.feed.all_granted = True
-    return await stage.run(act)
+    return await Stage.at(directory, transport, source, **sections).run(act)
 
 
 class Disk:
@@ -334,6 +346,7 @@ def run_session(
     transport: Transport,
     rows: int | Source = 20,
     act: Act | None = None,
+    /,
     **sections: Mapping[str, object],
 ) -> Ended:
     """Run `session_of` on an event loop of its own, whose clock starts at 0."""
