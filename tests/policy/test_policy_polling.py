@@ -9,12 +9,12 @@ from typing import Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optimum import LATENCIES, Latency, lognormal
-from virtual_time import WatchedJob, queued, spaced, watch
 
 from runner.config.poll import Poll
 from runner.policy.polling import Adaptive, Exponential, Fixed, Followed, Polling, polling
 from runner.policy.polling.kind import ENOUGH_COMPLETIONS
+from scripts.lib.bench.polling.optimum import LATENCIES, Latency, lognormal
+from scripts.lib.bench.polling.virtual_time import WatchedJob, queued, spaced, watch
 
 JOBS = 2000
 

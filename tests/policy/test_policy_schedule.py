@@ -9,9 +9,9 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optimum import LATENCIES, optimum, spent
 
 from runner.policy.polling import schedule
+from scripts.lib.bench.polling.optimum import LATENCIES, optimum, spent
 
 CELLS = 300
 
