@@ -1,4 +1,4 @@
-"""The API, from a request to a reply, without I/O: routes and what is counted."""
+"""The API, from a request to a reply, without I/O: routes requests and counts exchanges."""
 
 from __future__ import annotations
 
