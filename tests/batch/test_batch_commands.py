@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from runner.source.rows import RESPONSES_URL
+from runner.source.compiler import RESPONSES_URL
 from tests.processes import Shell, Simulator
 
 

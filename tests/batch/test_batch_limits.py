@@ -75,7 +75,7 @@ def test_after_max_s_nothing_more_is_sent_and_what_is_open_is_drained(
     config = go.config(service, rows=300, batch={"max_open": 2}, limits={"max_s": 0.5})
     told = go(config)
     assert told.exit_code == 3, told.errors
-    assert "limits.max_s 0.5: the time is over" in told.errors
+    assert "limits.max_s 0.5: the time limit is reached" in told.errors
     assert told.summary["requests"]["open"] == 0
     assert 0 < told.statuses["completed"] < 300
     assert service.stats()["executed"] == told.statuses["completed"]

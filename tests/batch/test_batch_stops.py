@@ -44,7 +44,7 @@ def test_a_signal_during_an_upload_waits_for_the_acknowledgement_and_collects_th
     shell.wait_for(process, lambda: service.stats()["batch_posts_now"] == 1)
     process.send_signal(signum)
     errors = ended(process, code)
-    assert "no more is sent" in errors
+    assert "nothing more is sent" in errors
     assert "continue with the same command" in errors
     told = go.told(code, errors)
     posted = service.stats()["batch_posts"]
@@ -67,7 +67,7 @@ def test_a_signal_during_an_upload_that_brings_no_answer(
     shell.wait_for(process, lambda: service.stats()["batch_posts_now"] == 1)
     process.send_signal(signal.SIGINT)
     if signals == 2:
-        while "no more is sent" not in process.stderr.readline():
+        while "nothing more is sent" not in process.stderr.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
     assert "10 requests were sent without an acknowledgement: perhaps billable" in ended(process, 130)
@@ -218,6 +218,6 @@ def test_several_workers_and_batches_do_not_go_together(serve: Callable[..., Ser
     service = serve()
     told = go(go.config(service, engine={"workers": 2}))
     assert told.exit_code == 2
-    assert "engine.workers (2) must be 1: mode: batch is worked on by one process" in told.errors
+    assert "engine.workers (2) must be 1: target.mode: batch runs in one process" in told.errors
     assert "engine.workers (3)" in go(go.config(service), "--workers", "3").errors
     assert service.stats()["connections"] <= 2, "nobody but this test asked"

@@ -15,7 +15,7 @@ import pytest
 
 from tests.processes import Shell, Simulator
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-test-3f9a1c7e5b"
 
 
@@ -43,7 +43,7 @@ BAD_INPUT = {
     "a duplicate id": (
         JSONL,
         '{"input": "a", "custom_id": "x"}\n\n{"input": "b", "custom_id": "x"}\n',
-        r"rows\.jsonl:3: custom_id 'x' is already that of rows\.jsonl:1",
+        r"rows\.jsonl:3: custom_id 'x' is already used by rows\.jsonl:1",
     ),
     "an unknown field": (
         "name: t\nrequest: {model: m}\nsource: {prompt: 'About {{ topic }}'}\n",

@@ -138,7 +138,7 @@ def test_a_second_signal_stops_at_once_and_loses_nothing(
     shell.wait_for(process, shell.has_results(30))
     process.send_signal(signal.SIGINT)
     assert process.stderr
-    while "no more is sent" not in process.stderr.readline():
+    while "nothing more is sent" not in process.stderr.readline():
         pass
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)

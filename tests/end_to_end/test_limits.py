@@ -32,7 +32,7 @@ def test_after_max_s_nothing_more_is_sent_and_what_is_open_is_drained(
     )
     done = shell("run", config)
     assert done.returncode == 3, done.stderr
-    assert "limits.max_s 1.5: the time is over" in done.stderr
+    assert "limits.max_s 1.5: the time limit is reached" in done.stderr
     assert "continue with the same command" in done.stderr
     requests = shell.summary()["requests"]
     assert requests["open"] == 0

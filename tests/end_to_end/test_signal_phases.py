@@ -192,7 +192,7 @@ def test_while_the_first_answer_is_waited_for(
     shell.wait_for(process, lambda: silent.stats()["posts_now"] == 1)
     process.send_signal(signum)
     if signals == 2:
-        wait_for_line("no more is sent", process)
+        wait_for_line("nothing more is sent", process)
         process.send_signal(signum)
     assert "1 requests were sent without an acknowledgement" in ended(process, code)
     silent.stop()

@@ -106,7 +106,7 @@ def test_a_first_signal_drains_all_workers(
     process.send_signal(signum)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
-    assert errors.count("no more is sent") == 1
+    assert errors.count("nothing more is sent") == 1
     summary, stats = shell.summary(), simulator.stats()
     assert summary["run"]["status"] == "interrupted"
     assert summary["requests"]["open"] == 0
@@ -156,7 +156,7 @@ def test_a_worker_that_dies_in_a_drain_is_not_waited_for(
     shell.wait_for(process, shell.has_accepted(100))
     workers = shell.workers_of(process)
     process.send_signal(signal.SIGINT)
-    assert "no more is sent" in process.stderr.readline()
+    assert "nothing more is sent" in process.stderr.readline()
     os.kill(workers[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
@@ -175,7 +175,7 @@ def test_a_worker_that_hangs_at_the_end_is_killed_and_its_results_count(
     process = shell.start("run", config)
     shell.wait_for(process, shell.has_results(300))
     process.send_signal(signal.SIGINT)
-    assert "no more is sent" in process.stderr.readline()
+    assert "nothing more is sent" in process.stderr.readline()
     os.kill(shell.workers_of(process)[0], signal.SIGSTOP)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
