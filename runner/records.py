@@ -40,8 +40,32 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """Model and completion window: jobs of one kind are expected to take equally long."""
 
 
-class Job(msgspec.Struct, gc=False):
-    """An accepted request: what the poller needs to follow it. Owned by the poller; times in Unix seconds."""
+class Polled(msgspec.Struct, kw_only=True, gc=False):
+    """What a follower keeps of something that it polls until it has ended."""
+
+    polls: int = 0
+    pending: float | None = None
+    """Unix seconds of the last poll that saw it unfinished; None where none did."""
+    poll_due_mono: float = 0.0
+    """Monotonic time at which the next poll is due, or the last one was."""
+    entry: int = -1
+    """The number of its entry in the follower's heap; -1 while it is being polled, and afterwards."""
+    expedited: bool = False
+    """Whether it is to be polled next, whatever the strategy says."""
+    failed_polls: int = 0
+    """Consecutive polls that brought no answer about it."""
+    failing_since_mono: float = 0.0
+    """Monotonic time of the first of those."""
+    missing: int = 0
+    """Consecutive polls to which the service answered that it does not know it."""
+    missing_since_mono: float = 0.0
+    """Monotonic time of the first of those."""
+    inherited: bool = False
+    """Accepted in an earlier session: its result may have been delivered to a client that was killed."""
+
+
+class Job(Polled, gc=False):
+    """An accepted request, and the state of polling it. Owned by the poller; times in Unix seconds."""
 
     row: int
     custom_id: str
@@ -51,24 +75,9 @@ class Job(msgspec.Struct, gc=False):
     sent: float
     accepted: float
     attempts: int
-    polls: int = 0
     order: int = 0
-    """Where it stands among all jobs of this session by acceptance; those of earlier ones are below zero."""
-    pending: float | None = None
-    """The last time it was seen unfinished."""
-    look_due: float = 0.0
-    """Monotonic time at which the next look is, or was, to be."""
-    failed_polls: int = 0
-    """Polls in a row that brought no answer about the job."""
-    failing_since: float = 0.0
-    """Monotonic time of the first of them."""
-    missing: int = 0
-    """Polls in a row to which the service said that it does not know the job."""
-    missing_since: float = 0.0
-    """Monotonic time of the first of them."""
+    """Its rank among all jobs of this session by acceptance; jobs of earlier sessions are below zero."""
     epoch: int = 0
-    inherited: bool = False
-    """Accepted in an earlier session: its result may have been delivered to a client that was killed."""
 
 
 class Timing(msgspec.Struct, frozen=True, gc=False):

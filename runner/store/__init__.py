@@ -16,7 +16,8 @@ from runner.store.journal import (
 )
 from runner.store.manifest import Manifest, check_unchanged
 from runner.store.recovery import Recovery, Unacknowledged, recover
-from runner.store.reopen import reopen, archive_superseded
+from runner.store.reopen import archive_superseded, reopen
+from runner.store.result_reader import ResultReader
 from runner.store.results import ResultHead, Results, read_results
 from runner.store.row_set import RowSet
 from runner.store.rundir import Files, RunDir
@@ -30,23 +31,24 @@ __all__ = [
     "Files",
     "Intent",
     "Journal",
-    "UnfinishedBatch",
-    "ResultHead",
     "Manifest",
     "Recovery",
     "Reopened",
     "Reserve",
+    "ResultHead",
+    "ResultReader",
     "Results",
     "Retraction",
     "RowSet",
     "RunDir",
     "SessionStart",
     "Unacknowledged",
+    "UnfinishedBatch",
+    "archive_superseded",
     "check_unchanged",
     "read_marks",
     "read_results",
     "recover",
     "reopen",
     "replace_atomically",
-    "archive_superseded",
 ]
