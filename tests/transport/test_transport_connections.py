@@ -248,7 +248,7 @@ def test_a_proxy_that_is_down_leaves_no_doubt(
     assert (outcome.cause, outcome.ambiguous, connections) == ("connect", False, 0)
 
 
-@pytest.mark.filterwarnings("ignore:BasicAuth is deprecated")  # what the SDK calls in aiohttp
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SDK calls deprecated parts of aiohttp
 def test_a_request_goes_through_a_proxy_with_its_whole_url_and_the_password_of_the_proxy(
     talk: Talk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
