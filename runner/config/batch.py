@@ -1,24 +1,24 @@
-"""The `batch` section: how requests are put together in batch mode."""
+"""The `batch` section: how requests are put into batches."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from runner.config.base import Count, Seconds, Section
+from runner.config.base import LABEL, Count, Seconds, Section
 
 
 class Batch(Section):
-    """How requests are put together, with `target.mode: batch`."""
+    """How requests are put into batches, with `target.mode: batch`."""
 
     max_requests: Count = 100_000
-    """Requests in one batch, at most."""
+    """Most requests in one batch."""
     max_bytes: Count = 256_000_000
-    """Of the whole encoded body."""
+    """Largest encoded body of one batch, in bytes."""
     concurrency: Count = 2
-    """Batches being uploaded at once."""
+    """Most batches being uploaded at once."""
     max_open: Count = 8
-    """Batches accepted, or being uploaded, and not yet collected."""
-    label: str | None = Field(None, pattern=r"^[a-zA-Z0-9_-]+$", max_length=64)
-    """Begins the label of each batch; the run's name where not given."""
+    """Most outstanding batches: being uploaded, or accepted and not yet collected."""
+    label: str | None = Field(None, pattern=LABEL, max_length=64)
+    """Beginning of the label of each batch; the run's name if not given."""
     timeout_s: Seconds = 600.0
-    """One upload, whole."""
+    """Timeout of one whole upload, in seconds."""

@@ -13,4 +13,4 @@ class Engine(Section):
     type: Literal["local"] = "local"
     """`local`: on this machine."""
     workers: Count = 1
-    """Processes among which the rows are shared out; `submit`, `poll` and `limits` are totals of all."""
+    """Number of processes that share the rows. `submit`, `poll` and `limits` are totals over all of them."""

@@ -8,16 +8,17 @@ from runner.config.base import Count, Seconds, Section
 
 
 class Limits(Section):
-    """When to stop early, with exit code 3; the same command continues."""
+    """When a run stops early, with exit code 3. Run the same command to continue it."""
 
     max_s: Seconds | None = None
-    """Seconds of one session, after which nothing more is sent."""
+    """Stop sending after this many seconds of one session; null for no limit."""
     max_cost_usd: float | None = Field(None, gt=0)
-    """Of all results, by `prices`; what is in flight is counted in at the mean cost of those done."""
+    """Stop sending when all results cost this much, in USD by `prices`. Includes an estimate for jobs in
+    flight, at the mean cost of finished ones. Null for no limit."""
     max_failures: Count | None = None
-    """Requests that ended other than `completed`."""
+    """Stop sending after this many requests ended with a status other than `completed`; null for no limit."""
     max_outage_s: Seconds = 60.0
-    """How long nothing but failures may come back: no answers, 5xx, refusals of every request as too many.
-    Meanwhile one request at a time tries whether the service is back."""
+    """Stop after this many seconds with only failures: no answer, 5xx, or every request throttled. Meanwhile
+    one probe at a time checks whether the service is back."""
     drain_s: float = Field(30.0, ge=0)
-    """After a first Ctrl-C, or a limit: how long open jobs are still polled."""
+    """Seconds for which outstanding jobs are still polled after the first Ctrl-C, or after a limit."""

@@ -11,6 +11,8 @@ class Prices(Section):
     """USD per million tokens."""
 
     input: float = Field(0.0, ge=0)
+    """Input tokens, except cached ones."""
     cached: float | None = Field(None, ge=0)
-    """Input tokens served from a cache; as `input` where not given."""
+    """Input tokens served from a cache; the same as `input` if not given."""
     output: float = Field(0.0, ge=0)
+    """Output tokens, including reasoning."""

@@ -1,4 +1,4 @@
-"""The `sink` section: where results go."""
+"""The `sink` section: where results are written."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from runner.config.base import Section
 
 
 class Sink(Section):
-    """Where results go."""
+    """Where results are written."""
 
     dir: str = "runs"
-    """The run directory is <dir>/<name>."""
+    """Parent directory. The run directory is `<dir>/<name>`."""
     on_existing: Literal["resume", "new", "fail"] = "resume"
-    """When the run directory exists: continue it, set it aside and start afresh, or refuse."""
+    """What to do if the run directory exists. `resume` continues its run, `new` sets it aside and starts a
+    new run, `fail` refuses to start."""
     fsync_s: float = Field(1.0, ge=0.01)
-    """A received result is on disk at most this much later."""
+    """Longest time until a received result is on the disk, in seconds."""
     store: Literal["full", "text"] = "full"
-    """`full`: the response object as received. `text`: only id, status, model, text, usage and error."""
+    """`full`: the response object as received. `text`: only its id, status, model, text, usage and error."""

@@ -1,4 +1,4 @@
-"""The `submit` section: how requests are sent, and retried."""
+"""The `submit` section: how requests are sent, and how failed ones are retried."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from runner.config.base import Count, Seconds, Section
 
 
 class Retry(Section):
-    """How a failed POST is tried again: capped exponential backoff with full jitter.
+    """How a failed POST is retried: capped exponential backoff with full jitter.
 
-    Failed polls wait alike, but are tried until `poll.deadline_s`.
+    A failed poll waits in the same way, but is retried until `poll.deadline_s`.
     """
 
     max_attempts: Count = 8
-    """POSTs of one request, before it ends `rejected` or `uncertain`."""
+    """Number of POSTs of one request before it ends `rejected` or `uncertain`."""
     base_s: Seconds = 0.5
-    """The longest first wait; it doubles with every failure."""
+    """Longest wait before the first retry, in seconds. It doubles with each failure."""
     cap_s: Seconds = 60.0
-    """The longest wait, `Retry-After` aside."""
+    """Longest wait before any retry, in seconds. `Retry-After` may ask for more."""
 
 
 class Submit(Section):
     """How requests are sent."""
 
     concurrency: Count = 200
-    """POSTs in flight at once: the semaphore."""
+    """Most POSTs in flight at once."""
     max_in_flight: Count = 20_000
-    """Accepted jobs not yet done, POSTs in flight included."""
+    """Most jobs in flight at once: POSTs in flight, and accepted jobs that are not done."""
     retry: Retry = Retry()
     on_uncertain: Literal["hold", "resend"] = "hold"
-    """A request that was perhaps accepted, and that no key protects: end it `uncertain`, or send it again
-    and perhaps pay for it twice."""
+    """What to do with a request that may have been accepted and that no idempotency key protects. `hold`
+    marks it `uncertain`; `resend` sends it again, and it may be paid for twice."""

@@ -43,14 +43,15 @@ def _recalled(run_dir: RunDir, *, is_running: bool) -> Summary:
     """Return a summary made from manifest, config, results, journals and metrics."""
     manifest = run_dir.read_manifest()
     history = recall(run_dir, manifest, manifest.rows)
-    meter = history.meter
-    meter.open = history.recovery.outstanding_count
+    history.in_flight.inherit(history.recovery.outstanding_count)
     config = _config(run_dir)
     with suppress(LookupError, TypeError):
         history.session.mode = str(config["target"]["mode"])
-    ended: RunStatus = "complete" if meter.done >= meter.total else "stopped"
+    ended: RunStatus = "complete" if history.in_flight.is_complete else "stopped"
     status: RunStatus = "running" if is_running else ended
-    summary: Summary = msgspec.to_builtins(summarise(meter, history.session, status, _prices(config), None))
+    summary: Summary = msgspec.to_builtins(
+        summarise(history.meter, history.in_flight, history.session, status, _prices(config), None)
+    )
     return summary
 
 

@@ -35,7 +35,7 @@ class PutsOff:
     gap_s = 1.0
     asked = 0
 
-    def next_look(self, job, now):
+    def next_poll(self, job, now):
         self.asked += 1
         return job.accepted + self.gap_s
 

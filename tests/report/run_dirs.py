@@ -72,6 +72,7 @@ def _result(row: int) -> Result:
 def _summarise(run_dir: RunDir, status: RunStatus, accepted: int) -> None:
     manifest = run_dir.read_manifest()
     history = recall(run_dir, manifest, manifest.rows)
-    history.meter.open = accepted
-    write_summary(run_dir.summary, summarise(history.meter, history.session, status, None, Vitals()))
+    history.in_flight.inherit(accepted)
+    summary = summarise(history.meter, history.in_flight, history.session, status, None, Vitals())
+    write_summary(run_dir.summary, summary)
     make_newest(run_dir.summary)

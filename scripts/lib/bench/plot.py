@@ -1,0 +1,143 @@
+"""The findings at a glance: one SVG that reads on a light page and on a dark one. Needs matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import msgspec
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scripts.lib.bench.candidates import BARE, BASELINE, DIRECT, SDK
+from scripts.lib.bench.rounds import Measured, Spread
+
+NAME = "performance.svg"
+INK, FAINT = "#7d8590", "#7d859055"
+"""In between: legible on white and on black. The page shines through."""
+OTHERS, OURS = "#9aa1ab", "#3b82c4"
+POLICIES = {
+    "fixed": (OTHERS, "o-"),
+    "exponential": ("#c98a2b", "D"),
+    "adaptive": (OURS, "o-"),
+    "optimum": (INK, "--"),
+}
+"""Colour, and what a point and a curve look like."""
+DISTRIBUTION, SHORTEST_LAG_S = "lognormal 0.5", 1.0
+"""Of the polling panel; a fixed interval of a second is off its chart."""
+PANEL_INCHES = (3.6, 2.7)
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": NAME,  # the same findings make the same file
+    "font.size": 10.5,
+    "axes.titlesize": 11.5,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": FAINT,
+    "axes.axisbelow": True,
+}
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What a polling policy, at one of its settings, costs against one kind of service."""
+
+    policy: str
+    distribution: str
+    polls_per_job: float
+    mean_lag_s: float
+
+
+class Polling(msgspec.Struct, frozen=True):
+    """Of what `scripts/bench polling --json` writes, the part that is drawn."""
+
+    policies: list[Policy]
+
+
+def draw(subjects: Mapping[str, Measured], polling: Path | None, directory: Path) -> Path:
+    """Draw what there is. Raises SystemExit where there is nothing."""
+    panels: list[Callable[[Axes], None]] = []
+    if "candidates" in subjects:
+        panels.append(lambda axes: draw_candidates(axes, subjects["candidates"]))
+    if "in-flight" in subjects:
+        panels.append(lambda axes: draw_in_flight(axes, subjects["in-flight"]))
+    if polling is not None:
+        policies = read_policies(polling)
+        panels.append(lambda axes: draw_polling(axes, policies))
+    if not panels:
+        raise SystemExit("nothing to draw: neither candidates nor in-flight was measured")
+    path = directory / NAME
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(len(panels) * PANEL_INCHES[0], PANEL_INCHES[1]), layout="constrained")
+        figure.get_layout_engine().set(wspace=0.08)
+        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            panel(axes)
+        directory.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, transparent=True, metadata={"Date": None})
+    return path
+
+
+def read_policies(path: Path) -> list[Policy]:
+    """Raises SystemExit where there are none."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Polling).policies
+    except (OSError, msgspec.DecodeError) as error:
+        raise SystemExit(f"{path} holds no polling policies to draw: {error}") from None
+
+
+def draw_candidates(axes: Axes, measured: Measured) -> None:
+    """A bar each, the runner's in colour."""
+    found = {str(row["candidate"]): spread_of(row["cpu_us_per_job"]).median for row in measured.rows}
+    names = [name for name in (BASELINE, SDK, DIRECT, BARE) if name in found]
+    colours = [OURS if name in (DIRECT, SDK) else OTHERS for name in names]
+    bars = axes.barh(names, [found[name] for name in names], height=0.62, color=colours)
+    axes.bar_label(bars, [f"{found[name]:,.0f}" for name in names], padding=5)
+    axes.invert_yaxis()
+    axes.tick_params(left=False)
+    axes.set_xticks([])
+    axes.margins(x=0.2)
+    axes.spines[["bottom", "left"]].set_visible(False)
+    axes.set_title("CPU per job, µs")
+
+
+def draw_in_flight(axes: Axes, measured: Measured) -> None:
+    levels = [float(row["in_flight"]) for row in measured.rows]  # type: ignore[arg-type] # a number
+    found = [spread_of(row["cpu_us_per_job"]) for row in measured.rows]
+    axes.vlines(levels, [us.least for us in found], [us.most for us in found], color=OURS, linewidth=1)
+    axes.plot(levels, [us.median for us in found], color=OURS, marker="o", markersize=5)
+    axes.set_xscale("log")
+    axes.set_xticks(levels, [f"{level:,.0f}" for level in levels])
+    axes.minorticks_off()
+    axes.margins(x=0.12)
+    axes.set_ylim(0, 1.25 * max(us.most for us in found))
+    axes.grid(axis="y")
+    axes.set_xlabel("jobs in flight")
+    axes.set_title("CPU per job, µs, the runner")
+
+
+def draw_polling(axes: Axes, policies: list[Policy]) -> None:
+    """A curve for each policy, over its settings; the nearer to the corner, the better."""
+    drawn = [one for one in policies if one.distribution == DISTRIBUTION and one.mean_lag_s >= SHORTEST_LAG_S]
+    for name, (colour, form) in POLICIES.items():
+        points = sorted((one.polls_per_job, one.mean_lag_s) for one in drawn if one.policy == name)
+        if points:
+            axes.plot(*zip(*points, strict=True), form, color=colour, markersize=4, linewidth=1.4, label=name)
+    axes.set_xlim(0, 30)
+    axes.set_ylim(0, 65)
+    axes.grid()
+    axes.legend(frameon=False, fontsize=10, labelcolor=INK)
+    axes.set_xlabel("polls per job")
+    axes.set_title("mean lag, s (lognormal, σ 0.5)")
+
+
+def spread_of(cell: object) -> Spread:
+    assert isinstance(cell, Spread)
+    return cell
