@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from runner.errors import RunDirError
 from runner.report import read_summary, report
 from runner.report.text import render
+from tests.old_runs import DATA, copy_run
 from tests.report.run_dirs import make_newest, make_run
 
 
@@ -133,3 +135,32 @@ def test_the_cost_of_a_killed_run_follows_the_prices_of_its_config(tmp_path: Pat
     run_dir.config.write_text(text.replace("prices: null", "prices: {input: 1.0, output: 2.0}"))
 
     assert read_summary(run_dir.path)["cost_usd"] == pytest.approx((70 * 1.0 + 140 * 2.0) / 1e6)
+
+
+def test_the_summary_of_version_0_1_0_is_reported(tmp_path: Path) -> None:
+    run_dir = copy_run("run-0.1.0a", tmp_path)
+    shutil.copy(DATA / "summary-0.1.0a.json", run_dir.summary)
+    make_newest(run_dir.summary)
+    summary = read_summary(run_dir.path)
+
+    assert summary == msgspec.json.decode(run_dir.summary.read_bytes())
+    assert "| retried by hand            |                        3 |" in render([summary])
+
+
+def test_a_killed_run_of_version_0_1_0_is_summarised(tmp_path: Path) -> None:
+    summary = read_summary(copy_run("run-0.1.0a", tmp_path).path)
+    requests = summary["requests"]
+
+    assert {name: count for name, count in requests.items() if count} == {
+        "total": 20,
+        "completed": 6,
+        "failed": 4,
+        "open": 3,
+        "unsent": 7,
+    }
+    assert (summary["run"]["status"], summary["run"]["retried"]) == ("stopped", 3)
+    assert (
+        summary["run"].keys()
+        == msgspec.json.decode((DATA / "summary-0.1.0a.json").read_bytes())["run"].keys()
+    )
+    assert summary["cost_usd"] > 0
