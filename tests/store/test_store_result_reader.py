@@ -221,7 +221,7 @@ def test_while_rows_are_retried_a_row_has_one_result_at_most_and_never_an_older_
 
 
 def _retry_until(run: RunDir, is_enough: Event) -> None:
-    """Retry all rows again and again, each time in the file of another worker; all fail."""
+    """Retry all rows until it is enough, each time in the file of another worker; all fail."""
     for session in count():
         if is_enough.is_set():
             return
