@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optimum import LATENCIES, optimum, spent
 
 from runner.policy.polling import schedule
+from scripts.lib.bench.polling.optimum import LATENCIES, optimum, spent
 
 CELLS = 300
 
