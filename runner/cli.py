@@ -140,18 +140,18 @@ def _run(arguments: argparse.Namespace) -> int:
     workers = [f"engine.workers={arguments.workers}"] if arguments.workers else []
     config = load(arguments.config, [*arguments.overrides, *workers])
 
-    from runner.commands.run import Options, execute
+    from runner.commands.run import Options, run
     from runner.commands.signals import Signals
 
     options = Options(new=arguments.new, limit=arguments.limit, retry=arguments.retry, quiet=arguments.quiet)
     with Signals() as signals:
-        ending = execute(config, options, signals)
+        result = run(config, options, signals)
         signals.ignore_to_the_end()
         if not arguments.quiet:
             _print_report(f"{config.sink.dir}/{config.name}")
-        if ending.exit_code or not arguments.quiet:
-            _say(ending.messages)
-    return ending.exit_code
+        if result.exit_code or not arguments.quiet:
+            _say(result.messages)
+    return result.exit_code
 
 
 def _print_report(run_dir: str) -> None:
@@ -191,11 +191,11 @@ def _cancel(arguments: argparse.Namespace) -> int:
     from runner.commands.signals import Signals
 
     with Signals() as signals:
-        ending = cancel(Path(arguments.run_dir), arguments.timeout, signals)
+        result = cancel(Path(arguments.run_dir), arguments.timeout, signals)
         signals.ignore_to_the_end()
-        say(ending.result, sys.stdout)
-        _say(ending.messages)
-    return ending.exit_code
+        say(result.output, sys.stdout)
+        _say(result.messages)
+    return result.exit_code
 
 
 def _batches(arguments: argparse.Namespace) -> int:

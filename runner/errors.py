@@ -1,20 +1,20 @@
-"""The error tree: what a run can end with other than results.
+"""The error tree: what ends a run before all rows have results.
 
-    RunnerError                     carries the exit code that the command ends with
+    RunnerError                     base class, with the exit code of the command
     ├── Invalid              2      config or input is wrong; nothing was sent
     │   ├── ConfigError             the YAML, an override, an environment variable
     │   ├── InputError              a row of the input
-    │   └── RunDirError             the run directory is another's, changed, or locked
-    ├── StoppedEarly         3      the run can be continued by the same command
+    │   └── RunDirError             the run directory is of another run, changed, or locked
+    ├── StoppedEarly         3      the same command continues the run
     │   ├── KeyRefused              401, 402, 403: no row can succeed
-    │   ├── EndpointUnreachable     nobody answers at `target.base_url`, or not a Responses API
+    │   ├── EndpointUnreachable     no service at `target.base_url`, or not a Responses API
     │   ├── NothingAccepted         the first requests were all rejected
-    │   ├── LimitReached            one of `limits`
-    │   ├── OutOfFiles              the process or the system has no more file descriptors
-    │   └── StorageError            the run directory can no longer be written
+    │   ├── LimitReached            one of `limits` was reached
+    │   ├── OutOfFiles              the process or the system has too many open files
+    │   └── StorageError            the run directory cannot be written or read any more
     └── Interrupted    128 + n      SIGINT or SIGTERM
 
-What fails for one request is not an error but a `Result`; see `records.py`.
+The failure of one request is not an error but a `Result`; see `records.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: what happened, where, and what to do next."""
+    """One problem for a user to read: what happened, where, and what to do next (`hint`)."""
 
     what: str
     where: str = ""
@@ -38,7 +38,7 @@ class Problem:
 
 
 class RunnerError(Exception):
-    """Base of all; `str()` is what the user reads, one problem a line."""
+    """Base class of all errors; `str()` is the text for the user, one problem a line."""
 
     exit_code = 1
 
@@ -48,7 +48,7 @@ class RunnerError(Exception):
 
 
 class Invalid(RunnerError):
-    """Config or input is wrong, and nothing was sent."""
+    """The config or the input is wrong; nothing was sent."""
 
     exit_code = 2
 
@@ -66,7 +66,7 @@ class RunDirError(Invalid):
 
 
 class StoppedEarly(RunnerError):
-    """The run stopped before its end; the same command continues it."""
+    """The run was stopped before its end; the same command continues it."""
 
     exit_code = 3
 
@@ -76,27 +76,27 @@ class KeyRefused(StoppedEarly):
 
 
 class EndpointUnreachable(StoppedEarly):
-    """Nobody answers at the address, or what answers is not a Responses API."""
+    """No service answers at `target.base_url`, or it has no Responses API."""
 
 
 class NothingAccepted(StoppedEarly):
-    """The service rejected one request after the other before it ever took one."""
+    """The service rejected the first requests, all of them, before it accepted one."""
 
 
 class LimitReached(StoppedEarly):
-    """One of `limits` was reached: nothing more is sent."""
+    """One of `limits` was reached; nothing more is sent."""
 
 
 class OutOfFiles(StoppedEarly):
-    """No more connections can be opened, because no more files can."""
+    """The process or the system has too many open files to open another connection."""
 
 
 class StorageError(StoppedEarly):
-    """The run directory cannot be written: results would be lost, so nothing more is fetched."""
+    """The run directory cannot be written or read; nothing more is fetched, because results would be lost."""
 
 
 class Interrupted(RunnerError):
-    """A signal ended the run; `signum` is which."""
+    """The signal `signum` ended the run."""
 
     def __init__(self, signum: int) -> None:
         self.name = signal.Signals(signum).name

@@ -1,4 +1,4 @@
-"""What travels through a run: `Request` → `Job` → `Result`, and the words a service uses for its states."""
+"""The records of a run, `Request` → `Job` → `Result`, and the words that services use for statuses."""
 
 from __future__ import annotations
 
@@ -22,26 +22,50 @@ _DONE_WORDS: Final[dict[str, ResultStatus]] = {
 
 
 def done_status(word: str) -> ResultStatus | None:
-    """The result status for a service's word, or None while the job is not done.
+    """Return the result status for a service's word, or None if the job is not done.
 
-    Compared without case. A word never seen before is "not done": the wire moves, and giving a
-    paid job up because of a new word would lose it.
+    Words are compared without case. An unknown word means "not done": APIs gain words, and a paid job must
+    not be lost to a new one.
     """
     return _DONE_WORDS.get(word) or _DONE_WORDS.get(word.lower())
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """One row, ready to send: `body` is exactly the bytes of every try."""
+    """One row, ready to send: every attempt sends exactly the bytes of `body`."""
 
     row: int
     custom_id: str
     body: bytes
     kind: str
-    """Jobs of one kind are expected to take alike: model and completion window."""
+    """Model and completion window: jobs of one kind are expected to take equally long."""
 
 
-class Job(msgspec.Struct, gc=False):
-    """An accepted request: what the poller needs to follow it. Owned by the poller; times in Unix seconds."""
+class Polled(msgspec.Struct, kw_only=True, gc=False):
+    """What a follower keeps of something that it polls until it has ended."""
+
+    polls: int = 0
+    pending: float | None = None
+    """Unix seconds of the last poll that saw it unfinished; None where none did."""
+    poll_due_mono: float = 0.0
+    """Monotonic time at which the next poll is due, or the last one was."""
+    entry: int = -1
+    """The number of its entry in the follower's heap; -1 while it is being polled, and afterwards."""
+    expedited: bool = False
+    """Whether it is to be polled next, whatever the strategy says."""
+    failed_polls: int = 0
+    """Consecutive polls that brought no answer about it."""
+    failing_since_mono: float = 0.0
+    """Monotonic time of the first of those."""
+    missing: int = 0
+    """Consecutive polls to which the service answered that it does not know it."""
+    missing_since_mono: float = 0.0
+    """Monotonic time of the first of those."""
+    inherited: bool = False
+    """Accepted in an earlier session: its result may have been delivered to a client that was killed."""
+
+
+class Job(Polled, gc=False):
+    """An accepted request, and the state of polling it. Owned by the poller; times in Unix seconds."""
 
     row: int
     custom_id: str
@@ -51,28 +75,13 @@ class Job(msgspec.Struct, gc=False):
     sent: float
     accepted: float
     attempts: int
-    polls: int = 0
     order: int = 0
-    """Where it stands among all jobs of this session by acceptance; those of earlier ones are below zero."""
-    pending: float | None = None
-    """The last time it was seen unfinished."""
-    look_due: float = 0.0
-    """Monotonic time at which the next look is, or was, to be."""
-    failed_polls: int = 0
-    """Polls in a row that brought no answer about the job."""
-    failing_since: float = 0.0
-    """Monotonic time of the first of them."""
-    missing: int = 0
-    """Polls in a row to which the service said that it does not know the job."""
-    missing_since: float = 0.0
-    """Monotonic time of the first of them."""
+    """Its rank among all jobs of this session by acceptance; jobs of earlier sessions are below zero."""
     epoch: int = 0
-    inherited: bool = False
-    """Accepted in an earlier session: its result may have been delivered to a client that was killed."""
 
 
 class Timing(msgspec.Struct, frozen=True, gc=False):
-    """Unix seconds. The job finished after `pending` (or `accepted`) and no later than `done`."""
+    """Times of a request, in Unix seconds: its job ended after `pending` (or `accepted`) and by `done`."""
 
     due: float
     sent: float | None
@@ -82,7 +91,7 @@ class Timing(msgspec.Struct, frozen=True, gc=False):
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
-    """Why a request did not end `completed`."""
+    """The reason why a request did not end `completed`."""
 
     type: str
     message: str
@@ -91,7 +100,7 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
-    """What the service said; `body` is JSON on one line, as received."""
+    """The answer of the service; `body` is JSON on one line, otherwise as received."""
 
     status_code: int
     request_id: str | None
@@ -99,7 +108,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
 
 class Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A line of `results.jsonl`: every row ends as exactly one."""
+    """One line of `results.jsonl`: every row ends as exactly one result."""
 
     custom_id: str
     row: int
@@ -110,11 +119,11 @@ class Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     attempts: int
     polls: int
     epoch: int = 0
-    """How often the row was given another try by hand (`--retry`); absent from the line where never."""
+    """Number of times the row was retried by hand (`--retry`); absent from the line if 0."""
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Tokens of one response. `cached` is part of `input`, `reasoning` part of `output`."""
+    """Tokens of one response; `cached` is a part of `input`, `reasoning` of `output`."""
 
     input: int = 0
     cached: int = 0

@@ -1,4 +1,4 @@
-"""Saying something to a person, who may have gone away: no reason to stop a run that costs money."""
+"""Prints to streams whose reader may have gone away, which is no reason to stop a paid run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TextIO
 
 
 def say(text: str, stream: TextIO) -> bool:
-    """Print a line and flush it. Returns whether it could be written; if not, the stream is let go."""
+    """Print a line and flush it; return whether it could be written. If not, the stream is discarded."""
     try:
         print(text, file=stream, flush=True)
     except OSError:
@@ -18,16 +18,16 @@ def say(text: str, stream: TextIO) -> bool:
 
 
 def let_go(stream: TextIO) -> None:
-    """Send what is left in the buffer nowhere: Python would try it again at exit, and end with 120."""
+    """Point a stream at /dev/null: Python would flush its buffer at exit, fail, and end with 120."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def open_missing() -> None:
-    """Give a process that was started without stdin, stdout or stderr ones that lead nowhere.
+    """Open /dev/null for each of stdin, stdout and stderr that the process was started without.
 
-    Else the next file that is opened takes the number, and is written to, or closed, as that stream.
+    Otherwise the next file that is opened gets the number, and is written to, or closed, as that stream.
     """
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         try:

@@ -40,8 +40,8 @@ class Simulator:
             content: bytes = answer.read()
         return content
 
-    def account(self) -> Any:
-        return json.loads(self.get("/simulator/account"))
+    def stats(self) -> Any:
+        return json.loads(self.get("/simulator/stats"))
 
     def jobs(self) -> list[Any]:
         return [json.loads(line) for line in self.get("/simulator/jobs").splitlines()]

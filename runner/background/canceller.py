@@ -1,19 +1,18 @@
-"""Asks the service to cancel open jobs, and finds out what became of each."""
+"""Asks the service to cancel outstanding jobs, and finds out what became of each."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from runner.policy.circuit import Circuit
-from runner.policy.rate_gate import RateGate
 from runner.records import Failure, Job
 from runner.session.parts import Parts
-from runner.session.turnstile import Turnstile
+from runner.session.turnstile import AFTER_AN_EVENT, NotBefore, Turnstile
+from runner.source import Row
 from runner.transport.outcomes import (
     PENDING,
     CancelOutcome,
@@ -26,138 +25,155 @@ from runner.transport.outcomes import (
     Transient,
 )
 
-FIRST_LOOK_S: Final = 0.5
-LONGEST_LOOK_S: Final = 5.0
-"""Between looks at a job that was cancelled and has not ended yet: the wait doubles."""
+FIRST_POLL_S: Final = 0.5
+LONGEST_POLL_S: Final = 5.0
+"""Seconds between polls of a job that was cancelled and has not ended yet: the wait doubles."""
 MOST_REFUSALS: Final = 3
 _CANNOT: Final = (404, 405, 501)
-"""Where the service has no such job or no such call; a look at the job tells which."""
+"""Status codes of a service that has no such job or no such call; a poll of the job shows which."""
 
 
 @dataclass
 class Tally:
-    """What became of the jobs; those in none of the counts are still open."""
+    """What became of the jobs. Those in none of the counts are still outstanding."""
 
     cancelled: int = 0
     ended: int = 0
-    """Had ended, or ended all the same: their results are kept."""
+    """Jobs that had ended, or ended all the same: their results are kept."""
     unknown: int = 0
-    """Not known to the service; what that means is decided when the run is continued."""
+    """Jobs that the service does not know; what that means is decided when the run is resumed."""
     refusal: Failure | None = None
-    """What the service said to the first job that it would not cancel."""
+    """What the service answered for the first job that it would not cancel."""
 
 
 class _Case(msgspec.Struct, gc=False):
-    """One job: to be asked about, then to be looked at."""
+    """One job: to be cancelled, then to be polled."""
 
     job: Job
-    asked: bool = False
+    is_asked: bool = False
+    """Whether the service has answered the cancellation."""
     refusal: Failure | None = None
     refusals: int = 0
-    looks: int = 0
+    polls: int = 0
     failures: int = 0
 
 
-class Canceller:
-    """Each job is asked to be cancelled until there is an answer, and then looked at until it has ended.
+class NoRows:
+    """The rows of a session that sends none."""
 
-    As long as no cancellation was taken, they go one by one: a service that cannot cancel is not asked for
+    def blocks(self) -> Iterator[list[Row]]:
+        """Yield nothing."""
+        return iter(())
+
+
+class CancelMode:
+    """Cancels each job until there is an answer, then polls it until it has ended. A `Mode`; see there.
+
+    As long as no cancellation was accepted, they go one by one: a service that cannot cancel is not asked for
     the rest. A job may complete while it is being cancelled, and its result counts like any other.
     """
 
-    def __init__(self, parts: Parts, jobs: Collection[Job]) -> None:
+    def __init__(self, parts: Parts[Job], jobs: Collection[Job]) -> None:
         self._parts = parts
-        now = parts.clock.now()
-        self._due = [(now, job.row, _Case(job)) for job in jobs]
+        now_mono = parts.clock.now_mono()
+        self._due = [(now_mono, job.row, _Case(job)) for job in jobs]
         heapq.heapify(self._due)
-        self._under_way = 0
+        parts.in_flight.inherit(len(self._due))
+        self._workers = min(parts.config.submit.concurrency, len(self._due))
+        self._requesting = 0
         self._is_possible = False
-        self._gate = RateGate()
-        self._circuit = Circuit(parts.config.limits.max_outage_s)
         self.tally = Tally()
-        self.turnstile: Turnstile[_Case] = Turnstile(self._take, parts.clock.now)
-        self.stopped_by: Exception | None = None
+        self._turnstile: Turnstile[_Case] = Turnstile(self._take, parts.clock.now_mono)
+        self._exchanges = parts.exchanges(self._turnstile.wake)
 
-    def stop(self, error: Exception) -> None:
-        """Results can no longer be written, say: nothing more is asked."""
-        self.stopped_by = self.stopped_by or error
-        self.turnstile.close()
+    def workers(self) -> list[Coroutine[Any, Any, None]]:
+        """Return the workers; all of them end when nothing is left to do."""
+        return [self._work() for _ in range(self._workers)]
 
-    async def work(self) -> None:
-        """One worker; all end when there is nothing left to do. Raises what ends the command."""
-        while (case := await self.turnstile.get()) is not None:
-            started = self._parts.clock.now()
-            job, transport = case.job, self._parts.transport
-            outcome = await (transport.retrieve(job.id) if case.asked else transport.cancel(job.id))
-            self._under_way -= 1
-            self._settle(case, outcome, started, self._parts.clock.now())
-            if not self._due and not self._under_way:
-                self.turnstile.close()
-            self.turnstile.wake()
+    def follow(self, accepted: Job) -> int:
+        """Raise `AssertionError`: nothing is sent that could be accepted."""
+        raise AssertionError(accepted)
 
-    def _take(self, now: float) -> tuple[_Case | None, float | None]:
-        if not self._due or (self._under_way and not self._is_possible):
-            return None, None
-        ready_at = max(self._due[0][0], self._gate.opens_at(now), self._circuit.opens_at())
-        if ready_at > now:
-            return None, ready_at
-        self._gate.started(now)
-        self._circuit.started()
-        self._under_way += 1
-        return heapq.heappop(self._due)[2], None
+    def wake(self) -> None:
+        """Continue with what may be done now."""
+        self._turnstile.wake()
+
+    def stop_submitting(self) -> None:
+        """Stop: there is nothing that could go on."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Neither cancel nor poll any more."""
+        self._turnstile.close()
+
+    def close(self) -> None:
+        """Do nothing: a cancellation leaves nothing to write down."""
+
+    async def _work(self) -> None:
+        while (case := await self._turnstile.get()) is not None:
+            clock, job, transport = self._parts.clock, case.job, self._parts.transport
+            started_mono = clock.now_mono()
+            outcome = await (transport.retrieve(job.id) if case.is_asked else transport.cancel(job.id))
+            self._requesting -= 1
+            self._settle(case, outcome, started_mono, clock.now_mono())
+            if not self._due and not self._requesting:
+                self._turnstile.close()
+            self._turnstile.wake()
+
+    def _take(self, now_mono: float) -> _Case | NotBefore:
+        if not self._due or (self._requesting and not self._is_possible):
+            return AFTER_AN_EVENT
+        ready_at_mono = max(self._due[0][0], self._exchanges.opens_at(now_mono))
+        if ready_at_mono > now_mono:
+            return NotBefore(ready_at_mono)
+        self._exchanges.started(now_mono)
+        self._requesting += 1
+        return heapq.heappop(self._due)[2]
 
     def _settle(
-        self, case: _Case, outcome: CancelOutcome | RetrieveOutcome, started: float, ended: float
+        self, case: _Case, outcome: CancelOutcome | RetrieveOutcome, started_mono: float, ended_mono: float
     ) -> None:
         # That a cancellation is refused says nothing about the address or about requests.
         known = PENDING if isinstance(outcome, Rejected) else outcome
-        end_of_command = self._parts.contact.note(known, ended)
-        self._circuit.ended(ended, answered=not isinstance(outcome, Transient))
+        end_of_session = self._exchanges.settle(known, started_mono, ended_mono)
         match outcome:
             case Done():
-                self._finish(case, outcome, ended)
+                self._finish(case, outcome, ended_mono)
             case Pending() if case.refusal:
-                self._ask_again_or_leave(case, case.refusal, ended)
+                self._ask_again_or_leave(case, case.refusal, ended_mono)
             case Pending():
-                self._is_possible = case.asked = True
-                case.looks += 1
-                self._push(case, ended + min(FIRST_LOOK_S * 2.0 ** (case.looks - 1), LONGEST_LOOK_S))
+                self._is_possible = case.is_asked = True
+                case.polls += 1
+                self._push(case, ended_mono + min(FIRST_POLL_S * 2.0 ** (case.polls - 1), LONGEST_POLL_S))
             case Rejected():
-                case.asked, case.refusal = True, outcome.failure
+                case.is_asked, case.refusal = True, outcome.failure
                 case.refusals += 1
-                self._push(case, ended)
+                self._push(case, ended_mono)
             case Gone():
                 self.tally.unknown += 1
-            case Throttled():
-                self._parts.throttled(self._gate, outcome, started, ended)
-                self._try_again(case, outcome.wait_s, ended)
-            case Transient():
-                self._try_again(case, outcome.wait_s, ended)
-        if end_of_command:
-            raise end_of_command
+            case Throttled() | Transient():
+                case.failures += 1
+                self._push(case, ended_mono + self._parts.retry_wait_s(case.failures, outcome.wait_s))
+        if end_of_session:
+            raise end_of_session
 
-    def _finish(self, case: _Case, outcome: Done, ended: float) -> None:
-        job = case.job
+    def _finish(self, case: _Case, outcome: Done, ended_mono: float) -> None:
         if outcome.status == "cancelled":
             self._is_possible = True
             self.tally.cancelled += 1
         else:
             self.tally.ended += 1
-        self._parts.sink.finish(job, self._parts.clock.unix(ended), outcome)
+        self._parts.sink.finish(case.job, self._parts.clock.unix(ended_mono), outcome)
 
-    def _ask_again_or_leave(self, case: _Case, refusal: Failure, now: float) -> None:
-        """A job is open and not to be cancelled: a stray 404 where others are cancelled, or for good."""
+    def _ask_again_or_leave(self, case: _Case, refusal: Failure, now_mono: float) -> None:
+        """Act on an outstanding job that was not cancelled: a stray 404 where others are, or a refusal for good."""
         if self._is_possible and refusal.status_code in _CANNOT and case.refusals < MOST_REFUSALS:
-            case.asked, case.refusal = False, None
-            self._push(case, now + FIRST_LOOK_S)
+            case.is_asked, case.refusal = False, None
+            self._push(case, now_mono + FIRST_POLL_S)
             return
         self.tally.refusal = self.tally.refusal or refusal
         if not self._is_possible and refusal.status_code in _CANNOT:
             self._due.clear()
 
-    def _try_again(self, case: _Case, wait_s: float | None, now: float) -> None:
-        case.failures += 1
-        self._push(case, now + self._parts.retry_wait_s(case.failures, wait_s))
-
-    def _push(self, case: _Case, due: float) -> None:
-        heapq.heappush(self._due, (due, case.job.row, case))
+    def _push(self, case: _Case, due_mono: float) -> None:
+        heapq.heappush(self._due, (due_mono, case.job.row, case))

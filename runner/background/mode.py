@@ -1,4 +1,4 @@
-"""One POST a request, and a poller: what stands between rows and results in background mode."""
+"""Background mode: one POST per row, and a poller."""
 
 from __future__ import annotations
 
@@ -15,48 +15,57 @@ from runner.source import Source
 from runner.store import Recovery
 
 
-class Background:
-    """Intake, submitter and poller, wired. A `Middle`; see there."""
+class BackgroundMode:
+    """Turns each row into a background job: intake, submitter and poller. A `Mode`; see there."""
 
-    def __init__(self, parts: Parts, source: Source, feed: Feed, recovery: Recovery) -> None:
+    def __init__(self, parts: Parts[Job], feed: Feed, source: Source, recovery: Recovery) -> None:
         self._config = parts.config
+        self._in_flight = parts.in_flight
         self._recovery = recovery
         self._intake = Intake(parts, source, feed, recovery)
-        self._poller = Poller(parts)
-        self._submitter = Submitter(parts, self._intake, self._poller.follow)
-        feed.on_more = self._submitter.turnstile.wake
-        self._poller.on_forgotten = self._submitter.resend
+        self._submitter = Submitter(parts, self._intake)
+        self._poller = Poller(parts, on_forgotten=self._submitter.resend)
 
     def workers(self) -> list[Coroutine[Any, Any, None]]:
-        """Those that submit, and those that poll; the jobs of earlier sessions are with the latter."""
-        while self._recovery.open:
-            self.follow(self._recovery.open.popitem()[1])
+        """Return the workers that submit and those that poll; jobs of earlier sessions are due at once."""
+        while self._recovery.outstanding:
+            self.follow_inherited(self._recovery.outstanding.popitem()[1])
         return [
             *(self._submitter.work() for _ in range(self._config.submit.concurrency)),
             *(self._poller.work() for _ in range(self._config.poll.concurrency)),
         ]
 
-    def follow(self, job: Job) -> None:
-        """Poll a job of an earlier session."""
-        self._poller.follow_again(job)
+    def follow(self, accepted: Job) -> int:
+        """Poll a job whose acceptance is on record."""
+        self._poller.follow(accepted)
+        return 1
+
+    def follow_inherited(self, job: Job) -> None:
+        """Poll a job that an earlier session, or a process that died, left outstanding."""
+        self._in_flight.inherit(1)
+        self._poller.follow_inherited(job)
+
+    def expedite(self, job_id: str) -> bool:
+        """Poll the job of that id next, and return whether it is followed here."""
+        return self._poller.expedite_id(job_id)
 
     def give_back(self) -> list[int]:
-        """Rows that wait here for a place; they are another's from now on."""
+        """Return the rows that wait here for a slot; they belong to another process from now on."""
         return self._intake.give_back()
 
-    def places_are_free(self) -> None:
-        """Results are written."""
+    def wake(self) -> None:
+        """Send what may be sent now."""
         self._submitter.turnstile.wake()
 
     def stop_submitting(self) -> None:
-        """Nothing more is sent."""
+        """Send nothing more; outstanding jobs are still polled."""
         self._submitter.turnstile.close()
 
     def stop(self) -> None:
-        """Nothing more is polled either."""
+        """Neither send nor poll any more."""
         self.stop_submitting()
         self._poller.turnstile.close()
 
     def close(self) -> None:
-        """What is ready will not be sent."""
+        """Retract what was announced and not sent; all workers have ended."""
         self._intake.close()

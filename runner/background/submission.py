@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import msgspec
 
-from runner.records import Failure, Job, Request, Timing
-from runner.store import Intent
+from runner.records import Failure, Job, Reply, Request, Result, ResultStatus, Timing
+from runner.store import Acceptance, Intent, Retraction
 
 
 class Submission(msgspec.Struct, gc=False):
@@ -15,23 +13,25 @@ class Submission(msgspec.Struct, gc=False):
 
     request: Request
     key: str
+    """The idempotency key of every POST of the row in this epoch."""
     due: float
     epoch: int = 0
     sent: float | None = None
-    """When its first POST began."""
+    """When its first POST began; None until then."""
     attempts: int = 0
     excused: int = 0
-    """Of the attempts, those that found nobody, or tried in an outage: they do not use up the row."""
-    failed_at: float | None = None
+    """Attempts that reached nobody, or fell into an outage: they do not count against `retry.max_attempts`."""
+    failed_at_mono: float | None = None
     """Monotonic time of the last failure."""
     last: Failure | None = None
-    """Of the last attempt, where the service was reached."""
-    intended: bool = False
-    """An intent stands in the journal: the service may know of this request."""
+    """The failure of the last attempt, where the service was reached."""
+    announced: bool = False
+    """Whether an intent is in the journal: the service may know of this request."""
     in_doubt: bool = False
-    """A POST was sent whose fate is not known."""
+    """Whether a POST was sent and it is not known if the service accepted it."""
 
     def intent(self) -> Intent:
+        """Return the journal entry that announces it."""
         return Intent(
             row=self.request.row,
             custom_id=self.request.custom_id,
@@ -41,8 +41,12 @@ class Submission(msgspec.Struct, gc=False):
             epoch=self.epoch,
         )
 
+    def retraction(self, cause: str, at: float) -> Retraction:
+        """Return the journal entry that the service surely does not know of it."""
+        return Retraction(self.request.row, cause, at, self.epoch)
+
     def job(self, job_id: str, accepted: float) -> Job:
-        """What the poller follows, once the service took the request."""
+        """Return what is polled once the service has accepted it."""
         return Job(
             row=self.request.row,
             custom_id=self.request.custom_id,
@@ -55,13 +59,28 @@ class Submission(msgspec.Struct, gc=False):
             epoch=self.epoch,
         )
 
-    def timing(self, done: float) -> Timing:
-        """The times of a request that ends without an acceptance."""
-        return Timing(due=self.due, sent=self.sent, accepted=None, pending=None, done=done)
+    def result(self, status: ResultStatus, failure: Failure, reply: Reply | None, done: float) -> Result:
+        """Return the result of a request that ends at `done` without an acceptance."""
+        return Result(
+            custom_id=self.request.custom_id,
+            row=self.request.row,
+            status=status,
+            response=reply,
+            error=failure,
+            timing=Timing(due=self.due, sent=self.sent, accepted=None, pending=None, done=done),
+            attempts=self.attempts,
+            polls=0,
+            epoch=self.epoch,
+        )
 
 
-def idempotency_key(run_id: str, request: Request, epoch: int = 0) -> str:
-    """The same for every try of a row, in this session and the next: hex SHA-256, 64 characters."""
-    hasher = hashlib.sha256(f"{run_id}\0{request.custom_id}\0{epoch}\0".encode())
-    hasher.update(request.body)
-    return hasher.hexdigest()
+def acceptance_of(job: Job) -> Acceptance:
+    """Return the journal entry that the service works on a job."""
+    return Acceptance(
+        row=job.row,
+        job=job.id,
+        kind=job.kind,
+        attempts=job.attempts,
+        at=job.accepted,
+        epoch=job.epoch,
+    )

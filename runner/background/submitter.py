@@ -1,20 +1,17 @@
-"""The semaphore-gated submitter: rows become POSTs, at most `concurrency` at once, and then jobs."""
+"""The semaphore-gated submitter: rows become POSTs, at most `submit.concurrency` at once, and then jobs."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
 from typing import Final
 
 from runner.background.intake import Intake
-from runner.background.submission import Submission
-from runner.config.sections import RunConfig
+from runner.background.submission import Submission, acceptance_of
 from runner.errors import EndpointUnreachable, StoppedEarly
-from runner.policy.circuit import Circuit
-from runner.policy.rate_gate import RateGate
+from runner.policy.idempotency import is_protected
 from runner.records import Failure, Job, Reply, ResultStatus
 from runner.session.parts import Parts
-from runner.session.turnstile import Turnstile
+from runner.session.turnstile import AFTER_AN_EVENT, NotBefore, Turnstile
 from runner.transport.outcomes import (
     Accepted,
     Done,
@@ -25,14 +22,11 @@ from runner.transport.outcomes import (
     Unauthorised,
 )
 
-KEY_LIFE_S: Final = 23 * 3600.0
-"""Services keep an idempotency key for 24 hours; an hour is left for clocks that disagree."""
 LAST_TRIES: Final = 3
-"""Of each row, when a few are left that only fail: so much of a minute's probes falls to each of seven."""
-CLOCK_SKEW_S: Final = 300.0
-"""An intent from further in the future was written by a clock that was set back since: its age is unknown."""
+"""Attempts after which a row is hopeless when only failing rows are left: what each of seven rows gets of some
+twenty probes a minute."""
 BACKLOG_PER_WORKER: Final = 2
-"""Requests waiting for another try before fresh rows are held back; bounds the bodies in memory."""
+"""Requests that wait for a retry, per worker, before fresh rows are held back; bounds the bodies in memory."""
 
 _DOUBT: Final = Failure(
     type="uncertain",
@@ -41,140 +35,135 @@ _DOUBT: Final = Failure(
 
 
 class Submitter:
-    """Owns the requests that are not accepted yet: those being sent and those waiting for another try.
+    """Owns the requests that are not accepted yet: those being sent, and those that wait for a retry."""
 
-    A request has one of `max_in_flight` places from when its row is taken until its result is written.
-    """
-
-    def __init__(self, parts: Parts, intake: Intake, follow: Callable[[Job], None]) -> None:
+    def __init__(self, parts: Parts[Job], intake: Intake) -> None:
         self._parts = parts
         self._meter = parts.meter
+        self._in_flight = parts.in_flight
         self._section = parts.config.submit
         self._intake = intake
-        self._follow = follow
         self._retries: list[tuple[float, int, Submission]] = []
         self._backlog = BACKLOG_PER_WORKER * self._section.concurrency
-        self._outstanding = 0
-        self.gate = RateGate()
-        self._circuit = Circuit(parts.config.limits.max_outage_s)
-        self.turnstile: Turnstile[Submission] = Turnstile(self._take, parts.clock.now)
-        parts.sink.on_accepted = self._hand_over
-        parts.contact.on_made = self.turnstile.wake
+        self.turnstile: Turnstile[Submission] = Turnstile(self._take, parts.clock.now_mono)
+        self._exchanges = parts.exchanges(self.turnstile.wake)
+
+    def __repr__(self) -> str:
+        return f"<Submitter {len(self._retries)} waiting for a retry, {self._exchanges!r}>"
 
     async def work(self) -> None:
-        """One of `concurrency` workers. Raises what ends the run."""
+        """Send requests until the turnstile closes: one of `submit.concurrency` workers. Raises what ends the run."""
         while (submission := await self.turnstile.get()) is not None:
             await self._send(submission)
 
     def resend(self, job: Job) -> None:
-        """Send the request of a forgotten job once more."""
-        self._meter.open -= 1
-        self._intake.again(job)
-        self.turnstile.wake()  # its place in flight is free
+        """Send the request of a forgotten job again."""
+        self._in_flight.forget()
+        self._intake.requeue(job)
+        self.turnstile.wake()  # its slot is free
 
-    def _take(self, now: float) -> tuple[Submission | None, float | None]:
-        opens_at = max(self.gate.opens_at(now), self._circuit.opens_at())
-        if opens_at > now:
-            return None, opens_at
-        submission = self._retry(now) or self._fresh(now)
+    def _take(self, now_mono: float) -> Submission | NotBefore:
+        opens_at_mono = self._exchanges.opens_at(now_mono)
+        if opens_at_mono > now_mono:
+            return NotBefore(opens_at_mono)
+        submission = self._retry(now_mono) or self._fresh(now_mono)
         if submission is None:
-            return None, self._retries[0][0] if self._retries else None
-        self.gate.started(now)
-        self._circuit.started()
-        self._meter.posting += 1
-        return submission, None
+            return NotBefore(self._retries[0][0]) if self._retries else AFTER_AN_EVENT
+        self._exchanges.started(now_mono)
+        self._in_flight.post_started()
+        return submission
 
-    def _retry(self, now: float) -> Submission | None:
-        if self._retries and self._retries[0][0] <= now:
+    def _retry(self, now_mono: float) -> Submission | None:
+        if self._retries and self._retries[0][0] <= now_mono:
             return heapq.heappop(self._retries)[2]
         return None
 
-    def _fresh(self, now: float) -> Submission | None:
-        contact = self._parts.contact
-        if not contact.made and (self._outstanding or not contact.wants_another):
+    def _fresh(self, now_mono: float) -> Submission | None:
+        health = self._parts.health
+        if not health.is_confirmed and (self._in_flight.taken or not health.allows_another):
             return None  # the first request decides whether there will be a second
         if len(self._retries) >= self._backlog:
             return None
-        submission = self._intake.take(now, self._outstanding + len(self._intake) + self._meter.open)
-        self._outstanding += submission is not None
-        return submission
+        return self._intake.take(self._parts.clock.unix(now_mono))
 
     async def _send(self, submission: Submission) -> None:
         parts = self._parts
-        started = parts.clock.now()
+        started_mono = parts.clock.now_mono()
         try:
-            if submission.in_doubt and not self._may_send_again(submission, parts.clock.unix(started)):
-                self._circuit.dropped()
+            if submission.in_doubt and not self._may_resend(submission, parts.clock.unix(started_mono)):
+                self._exchanges.dropped()
                 self._end(submission, "uncertain", _DOUBT)
                 return
             if submission.sent is None:
-                submission.sent = parts.clock.unix(started)
-            if not submission.intended:
-                parts.sink.intend((submission,))
-                submission.intended = True
-                self._meter.unacknowledged += 1
+                submission.sent = parts.clock.unix(started_mono)
+            if not submission.announced:
+                parts.sink.intend((submission.intent(),))
+                self._in_flight.announce()
+                submission.announced = True
             submission.attempts += 1
             outcome = await parts.transport.submit(submission.request.body, submission.key)
         finally:
-            self._meter.posting -= 1
-        self._settle(submission, outcome, started, parts.clock.now())
+            self._in_flight.post_ended()
+        self._settle(submission, outcome, started_mono, parts.clock.now_mono())
 
-    def _may_send_again(self, submission: Submission, now_unix: float) -> bool:
-        """Whether a POST of unknown fate may be repeated: it cannot be paid twice, or the user says so."""
-        return self._section.on_uncertain == "resend" or self._is_protected(submission, now_unix)
+    def _may_resend(self, submission: Submission, now: float) -> bool:
+        """Return whether a POST that may have been accepted may be repeated.
 
-    def _is_protected(self, submission: Submission, now_unix: float) -> bool:
-        return is_protected(self._parts.config, submission.sent, now_unix)
+        Either it cannot be paid twice, or the user says so.
+        """
+        return self._section.on_uncertain == "resend" or self._is_protected(submission, now)
 
-    def _settle(self, submission: Submission, outcome: SubmitOutcome, started: float, ended: float) -> None:
-        end_of_run = self._parts.contact.note(outcome, ended)
-        if self._circuit.ended(ended, answered=not isinstance(outcome, Transient)):
-            self.turnstile.wake()
+    def _is_protected(self, submission: Submission, now: float) -> bool:
+        has_keys = self._parts.config.target.idempotency_header is not None
+        return is_protected(has_keys, submission.sent, now)
+
+    def _settle(
+        self, submission: Submission, outcome: SubmitOutcome, started_mono: float, ended_mono: float
+    ) -> None:
+        end_of_run = self._exchanges.settle(outcome, started_mono, ended_mono)
         match outcome:
             case Accepted():
-                self.gate.accepted()
-                self._accept(submission, outcome.id, ended)
+                self._accept(submission, outcome.id, ended_mono)
             case Done():
-                self.gate.accepted()
-                done = self._parts.clock.unix(ended)
-                self._outstanding -= 1
-                self._meter.unacknowledged -= 1
-                self._meter.accept(ended)
-                self._meter.open += 1  # until that is written
+                done = self._parts.clock.unix(ended_mono)
+                self._meter.accept(ended_mono)
+                self._in_flight.accept()
                 self._parts.sink.finish(submission.job("", done), done, outcome)
             case Throttled():
-                self._parts.throttled(self.gate, outcome, started, ended)
-                self._try_again(submission, outcome.cause, outcome.failure, outcome.wait_s, ended)
+                self._try_again(submission, outcome, ended_mono)
             case Transient():
-                submission.excused += self._is_excused(submission, outcome, started)
-                submission.failed_at = ended
+                submission.excused += self._is_excused(submission, outcome, started_mono)
+                submission.failed_at_mono = ended_mono
                 submission.in_doubt = submission.in_doubt or self._leaves_doubt(outcome)
-                self._try_again(submission, outcome.cause, outcome.failure, outcome.wait_s, ended)
+                self._try_again(submission, outcome, ended_mono)
             case Rejected():
-                self.gate.accepted()
-                self._end(submission, self._fate(submission, outcome, ended), outcome.failure, outcome.reply)
+                status = self._status_of_rejected(submission, outcome, ended_mono)
+                self._end(submission, status, outcome.failure, outcome.reply)
             case Unauthorised():
                 if not submission.in_doubt:
-                    self._retract(submission, str(outcome.failure.status_code), ended)
-        if end_of_run and not self._give_up_the_last(end_of_run):
+                    self._retract(submission, str(outcome.failure.status_code), ended_mono)
+        if end_of_run and not self._end_hopeless_rows(end_of_run):
             raise end_of_run
 
-    def _is_excused(self, submission: Submission, outcome: Transient, started: float) -> bool:
-        """An attempt uses up the row only if it reached somebody, and if anything was answered meanwhile."""
-        since = started if submission.failed_at is None else submission.failed_at
-        answered = self._parts.contact.answered_since(since)
+    def _is_excused(self, submission: Submission, outcome: Transient, started_mono: float) -> bool:
+        """Return whether an attempt does not count: it reached nobody, or nothing was answered meanwhile."""
+        since_mono = started_mono if submission.failed_at_mono is None else submission.failed_at_mono
+        answered = self._parts.health.answered_since(since_mono)
         return outcome.cause in ("connect", "no_files") or not answered
 
     def _leaves_doubt(self, outcome: Transient) -> bool:
-        """A 500 is a no, but may come after the job was stored; only a key makes asking again harmless."""
+        """Return whether the service may have accepted the request.
+
+        A 500 is a rejection, but may come after the job was stored: only a key makes resending harmless then.
+        """
         return outcome.ambiguous or (
             outcome.cause == "500" and self._parts.config.target.idempotency_header is None
         )
 
-    def _give_up_the_last(self, end_of_run: StoppedEarly) -> bool:
-        """Whether an outage is none: only rows that failed too often are left, and they can be ended.
+    def _end_hopeless_rows(self, end_of_run: StoppedEarly) -> bool:
+        """End the remaining rows and return True if the "outage" is only a few rows that always fail.
 
-        A run must not stop for ever on a few rows that the service cannot digest.
+        A run must not stop each time at a few rows that the service cannot digest.
         """
         tries = min(LAST_TRIES, self._section.retry.max_attempts)
         spent = [
@@ -182,7 +171,8 @@ class Submitter:
             for _, _, submission in self._retries
             if submission.last is not None and submission.attempts >= tries
         ]
-        are_all = len(spent) == len(self._retries) == self._meter.total - self._meter.done
+        left = self._in_flight.total - self._in_flight.finished
+        are_all = len(spent) == len(self._retries) == left
         if not (are_all and self._intake.all_granted) or not isinstance(end_of_run, EndpointUnreachable):
             return False
         self._retries.clear()
@@ -190,59 +180,44 @@ class Submitter:
             self._end(submission, "uncertain" if submission.in_doubt else "rejected", failure)
         return True
 
-    def _fate(self, submission: Submission, outcome: Rejected, now: float) -> ResultStatus:
-        """`rejected`, unless an earlier POST of the row was perhaps accepted."""
+    def _status_of_rejected(self, submission: Submission, outcome: Rejected, now_mono: float) -> ResultStatus:
+        """Return `rejected`, or `uncertain` where an earlier POST of the row was perhaps accepted."""
         failure = outcome.failure
         if failure.type == "idempotency_error":  # the key was used with other bytes: by whom, cannot be known
             return "uncertain"
         is_forgotten = failure.status_code in (404, 410)
-        is_protected = self._is_protected(submission, self._parts.clock.unix(now))
-        return "uncertain" if submission.in_doubt and (is_forgotten or not is_protected) else "rejected"
+        protected = self._is_protected(submission, self._parts.clock.unix(now_mono))
+        return "uncertain" if submission.in_doubt and (is_forgotten or not protected) else "rejected"
 
-    def _accept(self, submission: Submission, job_id: str, now: float) -> None:
-        self._meter.unacknowledged -= 1
-        self._meter.accept(now)
-        self._parts.sink.accept(submission.job(job_id, self._parts.clock.unix(now)))
+    def _accept(self, submission: Submission, job_id: str, now_mono: float) -> None:
+        job = submission.job(job_id, self._parts.clock.unix(now_mono))
+        self._meter.accept(now_mono)
+        self._meter.accepted_at(job.accepted)
+        self._parts.sink.accept(acceptance_of(job), job)
 
-    def _hand_over(self, job: Job) -> None:
-        """An acceptance is on record: the job is the poller's."""
-        self._outstanding -= 1
-        self._follow(job)
-
-    def _try_again(
-        self, submission: Submission, cause: str, failure: Failure, wait_s: float | None, now: float
-    ) -> None:
+    def _try_again(self, submission: Submission, outcome: Throttled | Transient, now_mono: float) -> None:
+        cause, failure = outcome.cause, outcome.failure
         if not submission.in_doubt:
-            self._retract(submission, cause, now)
-        if submission.in_doubt and not self._may_send_again(submission, self._parts.clock.unix(now)):
+            self._retract(submission, cause, now_mono)
+        if submission.in_doubt and not self._may_resend(submission, self._parts.clock.unix(now_mono)):
             self._end(submission, "uncertain", failure)
         elif submission.attempts - submission.excused >= self._section.retry.max_attempts:
-            if not self._parts.contact.made:
-                raise self._parts.contact.unreachable(failure)
+            if not self._parts.health.is_confirmed:
+                raise self._parts.health.unreachable(failure)
             self._end(submission, "uncertain" if submission.in_doubt else "rejected", failure)
         else:
             submission.last = None if cause == "connect" else failure
-            self._meter.submit_retries[cause] += 1
-            due = now + self._parts.retry_wait_s(submission.attempts, wait_s)
-            heapq.heappush(self._retries, (due, submission.request.row, submission))
+            self._meter.counts.submit_retries[cause] += 1
+            due_mono = now_mono + self._parts.retry_wait_s(submission.attempts, outcome.wait_s)
+            heapq.heappush(self._retries, (due_mono, submission.request.row, submission))
 
-    def _retract(self, submission: Submission, cause: str, now: float) -> None:
-        self._parts.sink.retract(submission, cause, self._parts.clock.unix(now))
-        submission.intended = False
-        self._meter.unacknowledged -= 1
+    def _retract(self, submission: Submission, cause: str, now_mono: float) -> None:
+        self._parts.sink.retract(submission.retraction(cause, self._parts.clock.unix(now_mono)))
+        submission.announced = False
+        self._in_flight.retract()
 
     def _end(
         self, submission: Submission, status: ResultStatus, failure: Failure, reply: Reply | None = None
     ) -> None:
-        self._outstanding -= 1
-        self._meter.unacknowledged -= submission.intended
-        done = self._parts.clock.unix(self._parts.clock.now())
-        self._parts.sink.refuse(submission, done, status, failure, reply)
-
-
-def is_protected(config: RunConfig, sent: float | None, now_unix: float) -> bool:
-    """Whether the service still knows the key of a first POST at `sent`, if it ever came to know it."""
-    if config.target.idempotency_header is None:
-        return False
-    age_s = 0.0 if sent is None else now_unix - sent
-    return -CLOCK_SKEW_S < age_s < KEY_LIFE_S
+        result = submission.result(status, failure, reply, self._parts.clock.now())
+        self._parts.sink.refuse(result, was_announced=submission.announced)

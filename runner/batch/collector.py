@@ -1,96 +1,137 @@
-"""The collector: looks at batches and fetches results, at most `poll.concurrency` GETs at once in all."""
+"""The collector: polls batches and fetches results, at most `poll.concurrency` GETs at once in all."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from runner.batch.fetcher import Fetcher
 from runner.batch.open_batch import Item, OpenBatch
+from runner.batch.statuses import EndedRequest
 from runner.batch.submission import Names
 from runner.batch.watcher import Watcher
-from runner.policy.circuit import Circuit
-from runner.policy.rate_gate import RateGate
+from runner.records import Failure, ResultStatus
 from runner.session.parts import Parts
-from runner.session.turnstile import Turnstile
+from runner.session.turnstile import AFTER_AN_EVENT, NotBefore, Turnstile
 
 ENOUGH_TO_FETCH: Final = 8
-"""Times `poll.concurrency`: while so many results wait, another look would only make the line longer."""
+"""Results that wait to be fetched, in multiples of `poll.concurrency`, while which no batch is polled: another poll
+would only make the queue longer."""
 
 
 class Collector:
-    """Owns the open batches. No batch is looked at while there is enough to fetch."""
+    """Owns the open batches. No batch is polled while there is enough to fetch. A `Listener` of its watcher."""
 
-    def __init__(self, parts: Parts, epochs: Mapping[int, int]) -> None:
-        self._parts = parts
-        gate = RateGate(parts.config.poll.max_rate)
-        circuit = Circuit(parts.config.limits.max_outage_s)
-        self.turnstile: Turnstile[OpenBatch | Item] = Turnstile(self._take, parts.clock.now)
-        self._watcher = Watcher(parts, gate, circuit, self.turnstile.wake)
-        self._fetcher = Fetcher(parts, gate, circuit, self.turnstile.wake, epochs)
-        self._watcher.on_ended = self._fetcher.fetch
-        self._watcher.on_lost = self._fetcher.lose
-        self._watcher.on_late = self._fetcher.ask_each
-        self._watcher.on_forgotten = self._forget
-        self._fetcher.on_fetched = self._fetched
-        self._fetcher.on_forgotten = self._forget_one
+    def __init__(
+        self,
+        parts: Parts[Any],
+        epochs: Mapping[int, int],
+        *,
+        on_collected: Callable[[], None],
+        on_forgotten: Callable[[list[int]], None],
+    ) -> None:
+        """`on_collected` is called when a batch has no outstanding rows left.
+
+        `on_forgotten` is called with rows that the service no longer knows and that may be resent.
+        """
+        self._in_flight = parts.in_flight
+        self._on_collected = on_collected
+        self._on_forgotten = on_forgotten
+        self.turnstile: Turnstile[OpenBatch | Item] = Turnstile(self._take, parts.clock.now_mono)
+        exchanges = parts.exchanges(self.turnstile.wake, parts.config.poll.max_rate)
+        self._watcher = Watcher(parts, exchanges, self)
+        self._fetcher = Fetcher(
+            parts,
+            exchanges,
+            epochs,
+            on_due=self.turnstile.wake,
+            on_fetched=self._fetched,
+            on_forgotten=self._item_forgotten,
+        )
         self._enough = ENOUGH_TO_FETCH * parts.config.poll.concurrency
         self._open: set[int] = set()
-        self._looked_last = False
-        self.on_collected: Callable[[], None] = lambda: None
-        """Told when a batch has no rows left that are open."""
-        self.on_forgotten: Callable[[list[int]], None] = lambda _: None
-        """Told of rows that the service does not know any more, and that may be sent again."""
+        self._polled_last = False
 
     def __len__(self) -> int:
-        """Open batches."""
+        """Return how many batches are open."""
         return len(self._open)
 
+    def __repr__(self) -> str:
+        return f"<Collector {len(self._open)} batches, {self._fetcher.backlog} results to fetch>"
+
     def follow(self, batch: OpenBatch) -> None:
-        """Take over an accepted batch; its rows count as open already."""
+        """Take over an accepted batch."""
         self._open.add(batch.number)
         self._watcher.watch(batch)
 
     async def work(self) -> None:
-        """One of `poll.concurrency` workers. Raises what ends the run."""
+        """Poll and fetch until the turnstile closes: one of `poll.concurrency` workers.
+
+        Raises what ends the run.
+        """
         while (work := await self.turnstile.get()) is not None:
             if isinstance(work, Item):
-                await self._fetcher.look(work)
+                await self._fetcher.poll(work)
             else:
-                await self._watcher.look(work)
+                await self._watcher.poll(work)
 
-    def _take(self, now: float) -> tuple[OpenBatch | Item | None, float | None]:
-        """Looks and fetches take turns where both are due: neither has to wait for all of the other."""
-        ask_at = math.inf
-        for is_look in (not self._looked_last, self._looked_last):
-            work: OpenBatch | Item | None = None
-            at: float | None = None
-            if not is_look:
-                work, at = self._fetcher.take(now)
-            elif self._fetcher.backlog < self._enough:
-                work, at = self._watcher.take(now)
-            if work is not None:
-                self._looked_last = is_look
-                return work, None
-            ask_at = min(ask_at, math.inf if at is None else at)
-        return None, ask_at
+    def requests_due(self) -> None:
+        """Let workers ask again."""
+        self.turnstile.wake()
+
+    def requests_ended(self, batch: OpenBatch, ended: list[EndedRequest], pending: float | None) -> None:
+        """Fetch the results of requests that are done."""
+        self._fetcher.fetch(batch, ended, pending)
+
+    def batch_lost(self, batch: OpenBatch, status: ResultStatus, failure: Failure, now_mono: float) -> None:
+        """Give up a batch that the service does not know."""
+        self._fetcher.lose(batch, status, failure, now_mono)
+
+    def batch_late(self, batch: OpenBatch, status: ResultStatus, failure: Failure) -> None:
+        """Fetch what is left of a batch a last time."""
+        self._fetcher.fetch_rest(batch, status, failure)
+
+    def batch_forgotten(self, batch: OpenBatch) -> None:
+        """Hand on the rows of a forgotten batch."""
+        rows = list(batch.names.rows.values())
+        batch.names = Names()
+        self._forget(batch, rows)
+
+    def _item_forgotten(self, item: Item) -> None:
+        self._forget(item.batch, [item.row])
+
+    def _forget(self, batch: OpenBatch, rows: list[int]) -> None:
+        self._in_flight.forget(len(rows))
+        batch.without_result -= len(rows)
+        self._fetched(batch)
+        self._on_forgotten(rows)
 
     def _fetched(self, batch: OpenBatch) -> None:
         if not batch.without_result:
             self._open.discard(batch.number)
-            self.on_collected()
+            self._on_collected()
 
-    def _forget(self, batch: OpenBatch) -> None:
-        rows = list(batch.names.rows.values())
-        batch.names = Names()
-        self._parts.meter.open -= len(rows)
-        batch.without_result -= len(rows)
-        self._fetched(batch)
-        self.on_forgotten(rows)
+    def _take(self, now_mono: float) -> OpenBatch | Item | NotBefore:
+        """Take turns where both a poll and a fetch are due: neither waits for all of the other."""
+        first, second = (self._take_item, self._take_batch)
+        if not self._polled_last:
+            first, second = second, first
+        work = first(now_mono)
+        if not isinstance(work, NotBefore):
+            return work
+        other = second(now_mono)
+        if isinstance(other, NotBefore):
+            return other if other.at_mono < work.at_mono else work
+        return other
 
-    def _forget_one(self, item: Item) -> None:
-        self._parts.meter.open -= 1
-        item.batch.without_result -= 1
-        self._fetched(item.batch)
-        self.on_forgotten([item.row])
+    def _take_item(self, now_mono: float) -> OpenBatch | Item | NotBefore:
+        item = self._fetcher.take(now_mono)
+        self._polled_last = self._polled_last and isinstance(item, NotBefore)
+        return item
+
+    def _take_batch(self, now_mono: float) -> OpenBatch | Item | NotBefore:
+        if self._fetcher.backlog >= self._enough:
+            return AFTER_AN_EVENT
+        batch = self._watcher.take(now_mono)
+        self._polled_last = self._polled_last or not isinstance(batch, NotBefore)
+        return batch

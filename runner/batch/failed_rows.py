@@ -1,42 +1,50 @@
-"""Rows that end without a result of the service's: too large, refused, or of unknown fate."""
+"""Rows that end without a result of the service: too large, refused, or perhaps accepted."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
-from runner.batch.submission import Draft
+from runner.batch.submission import BatchSubmission
 from runner.errors import NothingAccepted, Problem
-from runner.records import Failure, Reply, Request, Result, ResultStatus, Timing, Usage
+from runner.records import Failure, Reply, Request, Result, ResultStatus, Timing
 from runner.session.parts import Parts
 
 _NO_BATCHES: Final = (404, 405, 501)
 
 
-class Endings:
-    """Writes their results. `epochs` are those of rows that were reopened."""
+class FailedRows:
+    """Writes the results of rows that no batch of the service has."""
 
-    def __init__(self, parts: Parts, epochs: Mapping[int, int]) -> None:
+    def __init__(self, parts: Parts[Any], epochs: Mapping[int, int]) -> None:
+        """`epochs` are those of rows that were reopened."""
         self._parts = parts
         self._epochs = epochs
 
     def end_unsent(self, request: Request, failure: Failure) -> None:
-        """A request that can be in no batch."""
-        now = self._now()
+        """End a request that fits into no batch."""
+        now = self._parts.clock.now()
+        self._parts.in_flight.take()
         timing = Timing(due=now, sent=None, accepted=None, pending=None, done=now)
-        self._end(request.custom_id, request.row, "rejected", failure, None, timing, 0)
+        result = self._result(request.custom_id, request.row, "rejected", failure, None, timing, 0)
+        self._parts.sink.refuse(result, was_announced=False)
 
     def end(
-        self, draft: Draft, wire_id: str, status: ResultStatus, failure: Failure, reply: Reply | None = None
+        self,
+        batch: BatchSubmission,
+        wire_id: str,
+        status: ResultStatus,
+        failure: Failure,
+        reply: Reply | None = None,
     ) -> None:
-        """One row of a batch that was sent."""
-        names = draft.names
-        timing = Timing(due=draft.due, sent=draft.sent, accepted=None, pending=None, done=self._now())
-        self._end(
-            names.custom_id(wire_id), names.rows[wire_id], status, failure, reply, timing, draft.attempts
-        )
+        """End one row of a batch that was sent."""
+        names, done = batch.names, self._parts.clock.now()
+        timing = Timing(due=batch.due, sent=batch.sent, accepted=None, pending=None, done=done)
+        row, attempts = names.rows[wire_id], batch.attempts
+        result = self._result(names.custom_id(wire_id), row, status, failure, reply, timing, attempts)
+        self._parts.sink.refuse(result, was_announced=batch.announced)
 
-    def _end(
+    def _result(
         self,
         custom_id: str,
         row: int,
@@ -45,19 +53,15 @@ class Endings:
         reply: Reply | None,
         timing: Timing,
         attempts: int,
-    ) -> None:
+    ) -> Result:
         epoch = self._epochs.get(row, 0)
-        result = Result(custom_id, row, status, reply, failure, timing, attempts, polls=0, epoch=epoch)
-        self._parts.sink.end(result, Usage())
-
-    def _now(self) -> float:
-        return self._parts.clock.unix(self._parts.clock.now())
+        return Result(custom_id, row, status, reply, failure, timing, attempts, polls=0, epoch=epoch)
 
 
 def nothing_accepted(failure: Failure, refusals: int) -> NothingAccepted:
-    """The end of a run whose first batches, so many, were all refused."""
+    """Return the end of a run whose first batches, `refusals` in number, were all refused."""
     what = f"the first batch was refused: {failure.message}"
-    hint = "no more were sent; mend the request or the config, then start afresh with --new"
+    hint = "no more were sent; fix the request or the config, then start over with --new"
     if refusals > 1:
         what = f"the first {refusals} batches were all refused: {failure.message}"
     if failure.status_code in _NO_BATCHES:

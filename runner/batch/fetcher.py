@@ -1,27 +1,37 @@
-"""Fetches the results of requests that are done, one by one, each as soon as there is a place."""
+"""Fetches the results of requests that are done, one by one, each as soon as a slot is free."""
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from runner.batch.open_batch import Item, OpenBatch
-from runner.batch.statuses import Ended
-from runner.policy.circuit import Circuit
+from runner.batch.statuses import EndedRequest
 from runner.policy.polling import Exponential
-from runner.policy.rate_gate import RateGate
 from runner.records import Failure, ResultStatus
-from runner.session.follower import LOOKS_BEFORE_GONE, Follower
+from runner.session.exchanges import Exchanges
+from runner.session.follower import POLLS_BEFORE_GONE, Follower
 from runner.session.parts import Parts
-from runner.transport.outcomes import SILENT, AnyOutcome, Done, RetrieveOutcome
+from runner.session.turnstile import NotBefore
+from runner.transport.outcomes import AnyOutcome, Done, RetrieveOutcome
 
 UNSUCCESSFUL: Final = ("failed", "cancelled", "expired")
-"""Said of a request that has no result to wait for."""
+"""Reported statuses of requests that may have no result to fetch."""
 GONE_SHARE: Final = 5.0
-"""A result that is there, by the batch, is paid for: it may take its time to be found by its own name."""
-THROTTLED: Final = ("429", "503", "529")
+"""Least time a result must stay unknown, as a share of `limits.max_outage_s`: the batch reported it, so it is paid
+for, and a store may lag behind."""
+
+
+class _Ready(NamedTuple):
+    """A request that waits to be fetched, before it becomes an `Item`."""
+
+    batch: OpenBatch
+    wire_id: str
+    row: int
+    reported: ResultStatus
+    pending: float | None
+    failure: Failure | None
 
 
 class Fetcher(Follower[Item]):
@@ -31,131 +41,124 @@ class Fetcher(Follower[Item]):
 
     def __init__(
         self,
-        parts: Parts,
-        gate: RateGate,
-        circuit: Circuit,
-        wake: Callable[[], None],
+        parts: Parts[Any],
+        exchanges: Exchanges,
         epochs: Mapping[int, int],
+        *,
+        on_due: Callable[[], None],
+        on_fetched: Callable[[OpenBatch], None],
+        on_forgotten: Callable[[Item], None],
     ) -> None:
-        super().__init__(parts, gate, circuit, wake)
+        """`on_fetched` is called when a request of a batch has ended; for the others see `Follower`.
+
+        `epochs` are those of rows that were reopened.
+        """
+        super().__init__(parts, exchanges, on_due=on_due, on_forgotten=on_forgotten)
         section = parts.config.poll
         self._backoff = Exponential(section.interval_s, section.factor, section.max_interval_s)
         self._epochs = epochs
-        self._ready: deque[tuple[OpenBatch, str, int, ResultStatus, float | None, Failure | None]] = deque()
-        self.on_fetched: Callable[[OpenBatch], None] = lambda _: None
-        """Told when a request of a batch has ended."""
+        self._on_fetched = on_fetched
+        self._ready: deque[_Ready] = deque()
 
     @property
     def backlog(self) -> int:
-        """Requests that are done and wait for a place."""
+        """Requests that are done and wait for a slot."""
         return len(self._ready)
 
-    def fetch(self, batch: OpenBatch, ended: list[Ended], pending: float | None) -> None:
-        """Take over requests that are done; the batch saw them unfinished last at `pending`."""
+    def fetch(self, batch: OpenBatch, ended: list[EndedRequest], pending: float | None) -> None:
+        """Take over requests that are done; the batch last saw them unfinished at `pending`, in Unix seconds."""
         rows = batch.names.rows
-        self._ready.extend((batch, name, rows.pop(name), status, pending, None) for name, status in ended)
-        self._wake()
+        self._ready.extend(
+            _Ready(batch, name, rows.pop(name), status, pending, None) for name, status in ended
+        )
+        self._on_due()
 
-    def ask_each(self, batch: OpenBatch, status: ResultStatus, failure: Failure) -> None:
-        """A last question about each request that its batch never called done; `failure` where that is no."""
+    def fetch_rest(self, batch: OpenBatch, status: ResultStatus, failure: Failure) -> None:
+        """Fetch once more every request never reported done; those still without a result end with `failure`."""
         rows = batch.names.rows
         while rows:
             name, row = rows.popitem()
-            self._ready.append((batch, name, row, status, batch.pending, failure))
-        self._wake()
+            self._ready.append(_Ready(batch, name, row, status, batch.pending, failure))
+        self._on_due()
 
-    def lose(self, batch: OpenBatch, status: ResultStatus, failure: Failure, now: float) -> None:
+    def lose(self, batch: OpenBatch, status: ResultStatus, failure: Failure, now_mono: float) -> None:
         """Give up all requests of a batch that are not done."""
         rows = batch.names.rows
         while rows:
             name, row = rows.popitem()
-            self._lose(self._item(batch, name, row, status, batch.pending, failure), status, failure, now)
+            item = self._item(_Ready(batch, name, row, status, batch.pending, failure))
+            self._lose(item, status, failure, now_mono)
 
-    def take(self, now: float) -> tuple[Item | None, float | None]:
-        """As for any follower: those that are tried again go first."""
-        item, ask_at = super().take(now)
-        if item is not None or not self._ready:
-            return item, ask_at
-        opens_at = max(self._gate.opens_at(now), self._circuit.opens_at())
-        if opens_at > now:
-            return None, min(opens_at, math.inf if ask_at is None else ask_at)
-        self._gate.started(now)
-        self._circuit.started()
-        return self._item(*self._ready.popleft()), None
+    def take(self, now_mono: float) -> Item | NotBefore:
+        """Return what is to be fetched now; as for any follower, retries go first."""
+        item = super().take(now_mono)
+        if not isinstance(item, NotBefore) or not self._ready:
+            return item
+        opens_at_mono = self._exchanges.opens_at(now_mono)
+        if opens_at_mono > now_mono:
+            return NotBefore(min(opens_at_mono, item.at_mono))
+        self._exchanges.started(now_mono)
+        return self._item(self._ready.popleft())
 
-    def _item(
-        self,
-        batch: OpenBatch,
-        wire_id: str,
-        row: int,
-        said: ResultStatus,
-        pending: float | None,
-        otherwise: Failure | None,
-    ) -> Item:
+    def _item(self, ready: _Ready) -> Item:
+        batch = ready.batch
         return Item(
-            row=row,
-            custom_id=batch.names.custom_id(wire_id),
+            row=ready.row,
+            custom_id=batch.names.custom_id(ready.wire_id),
             id=batch.id,
             kind=batch.kind,
             due=batch.due,
             sent=batch.sent,
             accepted=batch.accepted,
             attempts=batch.attempts,
-            pending=pending,
-            epoch=self._epochs.get(row, 0),
+            pending=ready.pending,
+            epoch=self._epochs.get(ready.row, 0),
             inherited=batch.inherited,
             batch=batch,
-            wire_id=wire_id,
-            said=said,
-            asked_since=self._parts.clock.unix(self._parts.clock.now()),
-            otherwise=otherwise,
+            wire_id=ready.wire_id,
+            reported=ready.reported,
+            asked_since=self._parts.clock.now(),
+            failure=ready.failure,
         )
 
-    async def _ask(self, item: Item) -> RetrieveOutcome:
+    async def _request(self, item: Item) -> RetrieveOutcome:
         return await self._parts.transport.batch_result(item.id, item.wire_id)
 
-    async def _take_in(self, item: Item, outcome: AnyOutcome, started: float, ended: float) -> None:
+    async def _take_in(self, item: Item, outcome: AnyOutcome, started_mono: float, ended_mono: float) -> None:
         clock = self._parts.clock
         if isinstance(outcome, Done):
-            self._parts.sink.finish(item, clock.unix(ended), outcome)
+            self._parts.sink.finish(item, clock.unix(ended_mono), outcome)
             self._ended(item)
-        elif item.otherwise is not None:
-            self._lose(item, item.said, item.otherwise, ended)
-        elif item.said in UNSUCCESSFUL and item.polls >= LOOKS_BEFORE_GONE:
-            message = f"the batch says that it ended {item.said}, and its response does not say why"
-            self._lose(item, item.said, Failure(item.said, message), ended)
+            return
+        item.unfinished += 1
+        if item.failure is not None:
+            self._lose(item, item.reported, item.failure, ended_mono)
+        elif item.reported in UNSUCCESSFUL and item.unfinished >= POLLS_BEFORE_GONE:
+            message = f"the batch reports that it ended {item.reported}, and its response does not say why"
+            self._lose(item, item.reported, Failure(item.reported, message), ended_mono)
         else:  # the batch is ahead of its parts
-            self._wait_on(item, clock.unix(started), ended)
+            self._wait_on(item, clock.unix(started_mono), ended_mono)
 
-    def _miss(self, item: Item, failure: Failure, now: float) -> None:
-        """A request that came to no good end may have nothing to show."""
-        if item.said not in UNSUCCESSFUL:
-            super()._miss(item, failure, now)
-        elif item.missing + 1 < LOOKS_BEFORE_GONE:
+    def _miss(self, item: Item, failure: Failure, now_mono: float) -> None:
+        """Give up an unsuccessful request after a few polls: it may have nothing to show."""
+        if item.reported not in UNSUCCESSFUL:
+            super()._miss(item, failure, now_mono)
+        elif item.missing + 1 < POLLS_BEFORE_GONE:
             item.missing += 1
-            self._push_back(item, "gone", None, now)
+            self._postpone(item, "gone", None, now_mono)
         else:
-            self._lose(item, item.said, item.otherwise or failure, now)
-
-    def _look_again(self, item: Item, cause: str, failure: Failure, wait_s: float | None, now: float) -> None:
-        """Nor is it asked about for as long as one that succeeded."""
-        is_about_it = cause not in SILENT and cause not in THROTTLED
-        if item.said in UNSUCCESSFUL and is_about_it and item.failed_polls + 1 >= LOOKS_BEFORE_GONE:
-            self._meter.poll_retries[cause] += 1
-            self._lose(item, item.said, item.otherwise or failure, now)
-        else:
-            super()._look_again(item, cause, failure, wait_s, now)
+            self._lose(item, item.reported, item.failure or failure, now_mono)
 
     def _since(self, item: Item) -> float:
         return item.asked_since
 
-    def _next_look(self, item: Item, now: float) -> float:
-        return self._backoff.next_look(item, now)
+    def _next_poll(self, item: Item, now: float) -> float:
+        return self._backoff.next_poll(item, now)
 
-    def _lose(self, item: Item, status: ResultStatus, failure: Failure, now: float) -> None:
-        self._parts.sink.lose(item, self._parts.clock.unix(now), status, failure)
+    def _lose(self, item: Item, status: ResultStatus, failure: Failure, now_mono: float) -> None:
+        self._parts.sink.lose(item, self._parts.clock.unix(now_mono), status, failure)
         self._ended(item)
 
     def _ended(self, item: Item) -> None:
         item.batch.without_result -= 1
-        self.on_fetched(item.batch)
+        self._on_fetched(item.batch)

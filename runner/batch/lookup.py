@@ -1,4 +1,4 @@
-"""Is a batch at the service whose acknowledgement was lost? Its label tells."""
+"""Asks the service whether it has a batch whose acknowledgement was lost: its label tells."""
 
 from __future__ import annotations
 
@@ -7,45 +7,45 @@ from typing import Final
 
 import msgspec
 
-from runner.batch.submission import Draft
+from runner.batch.submission import BatchSubmission
 from runner.records import Failure
 from runner.transport import Transport
 from runner.transport.outcomes import Listing, ListOutcome, Throttled, Transient, Unauthorised, Unsupported
 
 PAGE: Final = 200
-"""The most that the service lists at once."""
+"""Batches that the service lists at once, at most."""
 CLOCK_SKEW_S: Final = 300.0
-"""A batch that the service calls so much older than its POST may still be ours."""
+"""Seconds by which the service may call a batch older than its POST, and it may still be ours."""
 
 
 class Sight(Enum):
-    """What a search can end with, beside the id of the batch."""
+    """What a lookup can end with, besides the id of the batch."""
 
     ABSENT = auto()
-    """All batches since its first POST were looked through."""
-    BLURRED = auto()
-    """There is one that may be it: listed without a label, and as large as far as is told."""
+    """All batches since its first POST were listed, and it is not among them."""
+    INCONCLUSIVE = auto()
+    """There is one that may be it: listed without a label, and of the same size as far as is reported."""
     IMPOSSIBLE = auto()
     """The service does not list its batches."""
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The service has it."""
+    """The service has the batch."""
 
     id: str
-    at: float | None
-    """When it was made, in Unix seconds of the service's clock."""
+    created: float | None
+    """When it was made, in Unix seconds of the service's clock; None where not reported."""
 
 
-Search = Found | Sight | Throttled | Transient | Unauthorised
+LookupOutcome = Found | Sight | Throttled | Transient | Unauthorised
 
 
-async def find(transport: Transport, draft: Draft) -> Search:
-    """Go back through the service's list, the newest first, to the time before the first POST."""
-    since = (draft.sent or draft.due) - CLOCK_SKEW_S
+async def look_up(transport: Transport, batch: BatchSubmission) -> LookupOutcome:
+    """Go back through the service's list, the newest batch first, to the time before the first POST."""
+    since = (batch.sent or batch.due) - CLOCK_SKEW_S
     before: str | None = None
     seen: set[str] = set()
-    is_blurred = False
+    is_inconclusive = False
     while True:
         outcome: ListOutcome = await transport.list_batches(before, PAGE)
         if isinstance(outcome, Unsupported):
@@ -53,16 +53,16 @@ async def find(transport: Transport, draft: Draft) -> Search:
         if not isinstance(outcome, Listing):
             return outcome
         for entry in outcome.batches:
-            if entry.label is not None and entry.label.lower() == draft.label.lower():
+            if entry.label is not None and entry.label.lower() == batch.label.lower():
                 return Found(entry.id, entry.created_at)
-            is_like = entry.label is None and entry.count in (None, draft.count)
+            is_like = entry.label is None and entry.count in (None, batch.count)
             is_recent = entry.created_at is None or entry.created_at >= since
-            is_blurred = is_blurred or (is_like and is_recent)
+            is_inconclusive = is_inconclusive or (is_like and is_recent)
         new = [entry for entry in outcome.batches if entry.id not in seen]
         times = [entry.created_at for entry in outcome.batches if entry.created_at is not None]
-        # A service that knows no pages says the same again; one that says no times is read to the end.
+        # A service that knows no pages repeats itself; one that reports no times is read to the end.
         if not new or (times and max(times) < since):
-            return Sight.BLURRED if is_blurred else Sight.ABSENT
+            return Sight.INCONCLUSIVE if is_inconclusive else Sight.ABSENT
         seen.update(entry.id for entry in new)
         before = outcome.batches[-1].id
 

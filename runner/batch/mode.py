@@ -6,46 +6,56 @@ from collections.abc import Coroutine
 from typing import Any
 
 from runner.batch.collector import Collector
-from runner.batch.failed_rows import Endings
+from runner.batch.failed_rows import FailedRows
 from runner.batch.names import wire_id
 from runner.batch.open_batch import OpenBatch
 from runner.batch.planner import Planner
-from runner.batch.rereading import lines_in
-from runner.batch.submission import Draft, Names
-from runner.batch.submissions import Drafts
+from runner.batch.rereading import rows_in
+from runner.batch.submission import BatchSubmission, Names
+from runner.batch.submissions import BatchSubmissions
 from runner.batch.uploader import Uploader
 from runner.session.feed import Feed
 from runner.session.parts import Parts
 from runner.source import Source
-from runner.store import BatchAcceptance, LeftBatch, Recovery
+from runner.store import BatchAcceptance, Recovery, UnfinishedBatch
 
 
-class Batches:
-    """What stands between rows and results in batch mode. A `Middle`; see there."""
+class BatchMode:
+    """Sends many rows in one POST, and fetches their results as they are done. A `Mode`; see there."""
 
-    def __init__(self, parts: Parts, source: Source, feed: Feed, recovery: Recovery) -> None:
+    def __init__(self, parts: Parts[OpenBatch], feed: Feed, source: Source, recovery: Recovery) -> None:
         self._parts = parts
         self._section = parts.config.batch
         self._source = source
-        self._left = list(recovery.batches.values())
+        self._unfinished = list(recovery.batches.values())
         """Batches of earlier sessions, until all of them are taken over."""
-        endings = Endings(parts, recovery.epochs)
-        self._planner = Planner(parts, source, feed, endings, recovery.next_batch)
-        self._collector = Collector(parts, recovery.epochs)
-        self._drafts = Drafts(
-            parts, self._planner, endings, self._follow, any_accepted=recovery.any_batch_accepted
+        failed_rows = FailedRows(parts, recovery.epochs)
+        self._planner = Planner(
+            parts,
+            source,
+            feed,
+            failed_rows,
+            recovery.next_batch,
+            has_slot=self._has_slot,
+            on_cut=self._cut,
         )
-        self._uploader = Uploader(parts, self._planner, self._drafts)
-        self._planner.has_place = self._has_place
-        self._planner.on_cut = self._drafts.add
-        self._collector.on_collected = self._planner.wake
-        self._collector.on_forgotten = self._planner.again
-        parts.meter.unacknowledged = recovery.unacknowledged_count
+        self._collector = Collector(
+            parts, recovery.epochs, on_collected=self._planner.wake, on_forgotten=self._planner.requeue
+        )
+        self._submissions = BatchSubmissions(
+            parts,
+            failed_rows,
+            has_accepted=recovery.has_accepted_batch,
+            on_requeued=self._planner.requeue,
+            on_gone=self._planner.drop_body,
+        )
+        self._uploader = Uploader(parts, self._planner, self._submissions)
 
     def workers(self) -> list[Coroutine[Any, Any, None]]:
-        """Those that plan, those that send, and those that collect."""
-        # Counted at once: whether anything is open decides when a run may end.
-        self._parts.meter.open += sum(len(left.rows) for left in self._left if left.accepted)
+        """Return the workers that plan, those that send, and those that collect."""
+        # Counted at once: whether anything is outstanding decides when a run may end.
+        inherited = sum(len(batch.rows) for batch in self._unfinished if batch.accepted)
+        self._parts.in_flight.inherit(inherited)
         return [
             self._plan(),
             self._take_over(),
@@ -53,70 +63,63 @@ class Batches:
             *(self._collector.work() for _ in range(self._parts.config.poll.concurrency)),
         ]
 
-    def places_are_free(self) -> None:
-        """Results are written."""
-        self._planner.wake()
+    def follow(self, accepted: OpenBatch) -> int:
+        """Poll a batch whose acceptance is on record."""
+        self._collector.follow(accepted)
+        return accepted.without_result
+
+    def wake(self) -> None:
+        """Cut and send what may be sent now."""
+        self._uploader.wake()
 
     def stop_submitting(self) -> None:
-        """Nothing more is sent."""
+        """Send nothing more; open batches are still polled."""
         self._planner.close()
         self._uploader.stop()
 
     def stop(self) -> None:
-        """Nothing more is collected either."""
+        """Neither send nor poll any more."""
         self.stop_submitting()
         self._collector.turnstile.close()
 
     def close(self) -> None:
-        """Bodies that were not sent can be made again."""
-        self._drafts.close()
+        """Remove the bodies of batches that were not accepted; all workers have ended."""
+        self._submissions.close()
 
     async def _plan(self) -> None:
-        await self._uploader.meet()
+        await self._uploader.confirm_service()
         await self._planner.work()
 
-    def _has_place(self) -> bool:
-        """For one batch more; those whose bodies are on the disk are few, however many may be open."""
-        drafts = len(self._drafts)
-        batches = drafts + len(self._collector) + len(self._left)
-        return batches < self._section.max_open and drafts <= self._section.concurrency
+    def _has_slot(self) -> bool:
+        """Return whether one more batch may be cut.
 
-    def _follow(self, draft: Draft, batch_id: str, accepted: float) -> None:
-        self._parts.meter.open += draft.own_count
-        self._collector.follow(
-            OpenBatch(
-                id=batch_id,
-                number=draft.number,
-                kind=draft.kind,
-                names=draft.own_names,
-                due=draft.due,
-                sent=draft.sent or accepted,
-                accepted=accepted,
-                attempts=draft.attempts,
-                without_result=draft.own_count,
-                inherited=False,
-            )
-        )
+        Those whose bodies are on the disk are few, however many may be open.
+        """
+        submissions = len(self._submissions)
+        batches = submissions + len(self._collector) + len(self._unfinished)
+        return batches < self._section.max_open and submissions <= self._section.concurrency
+
+    def _cut(self, batch: BatchSubmission) -> None:
+        self._submissions.add(batch)
 
     async def _take_over(self) -> None:
-        """Go on with the batches of earlier sessions, once their rows are read and their names known."""
-        wanted = [left.intent.ranges for left in self._left]
+        """Continue with the batches of earlier sessions, once their rows are read and their names known."""
+        wanted = [batch.intent.ranges for batch in self._unfinished]
         names = [Names() for _ in wanted]
-        async for index, line in lines_in(self._source, wanted):
-            own = self._source.name(line)
-            names[index].add(wire_id(own, names[index].rows), own, line.i)
-        for left, known in zip(self._left, names, strict=True):
-            if left.accepted:
-                self._collect_again(left, left.accepted, known)
+        async for index, row in rows_in(self._source, wanted):
+            own = self._source.name(row)
+            names[index].add(wire_id(own, names[index].rows), own, row.i)
+        for batch, known in zip(self._unfinished, names, strict=True):
+            if batch.accepted:
+                self._collect_inherited(batch, batch.accepted, known)
             else:
-                self._look_for(left, known)
-        self._left.clear()
+                self._look_up_inherited(batch, known)
+        self._unfinished.clear()
         self._planner.wake()
 
-    def _collect_again(self, left: LeftBatch, accepted: BatchAcceptance, names: Names) -> None:
-        intent = left.intent
-        names = names.without(_settled(left, names))
-        now = self._parts.clock.unix(self._parts.clock.now())
+    def _collect_inherited(self, batch: UnfinishedBatch, accepted: BatchAcceptance, names: Names) -> None:
+        intent = batch.intent
+        names = names.without(_settled(batch, names))
         self._collector.follow(
             OpenBatch(
                 id=accepted.id,
@@ -125,16 +128,18 @@ class Batches:
                 names=names,
                 due=intent.due,
                 sent=intent.at,
-                accepted=min(accepted.at, now),  # a clock that was set back must not stretch its deadline
+                accepted=min(
+                    accepted.at, self._parts.clock.now()
+                ),  # a clock set back must not delay its deadline
                 attempts=accepted.attempts,
                 without_result=len(names.rows),
                 inherited=True,
             )
         )
 
-    def _look_for(self, left: LeftBatch, names: Names) -> None:
-        intent = left.intent
-        draft = Draft(
+    def _look_up_inherited(self, unfinished: UnfinishedBatch, names: Names) -> None:
+        intent = unfinished.intent
+        batch = BatchSubmission(
             number=intent.batch,
             label=intent.label,
             key=intent.key,
@@ -145,14 +150,14 @@ class Batches:
             body=None,
             due=intent.due,
             sent=intent.at,
-            intended=True,
+            announced=True,
             in_doubt=True,
-            settled=_settled(left, names),
+            settled=_settled(unfinished, names),
         )
-        self._planner.expect(draft)
-        self._drafts.add(draft)
+        self._parts.in_flight.take(batch.own_count)
+        self._submissions.add(batch)
 
 
-def _settled(left: LeftBatch, names: Names) -> frozenset[int]:
-    """Rows of a batch that are not its own any more."""
-    return frozenset(names.rows.values()).difference(left.rows)
+def _settled(batch: UnfinishedBatch, names: Names) -> frozenset[int]:
+    """Return the rows in the body of a batch that belong to it no longer."""
+    return frozenset(names.rows.values()).difference(batch.rows)

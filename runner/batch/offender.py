@@ -17,7 +17,7 @@ _QUOTED: Final = re.compile(r"""['"`‘“]([a-z0-9][a-z0-9_-]{0,63})['"`’”]
 _NAMED: Final = re.compile(r"custom[_ ]id\W{0,4}([a-z0-9][a-z0-9_-]{0,63})", re.IGNORECASE)
 
 
-def culprit_of(param: str | None, message: str, wire_ids: Collection[str]) -> str | None:
+def find_offending_request(param: str | None, message: str, wire_ids: Collection[str]) -> str | None:
     """The id of the request that `param` or `message` names; None where they name none, or several.
 
     By its place in the body (`wire_ids` are in that order, quick to look in), or by its id. One that stands

@@ -1,4 +1,4 @@
-"""A batch that the service works on, and one of its requests that is done and whose result is fetched."""
+"""A batch that the service works on, and a request of it that is done and whose result is fetched."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Final
 
 import msgspec
 
-from runner.batch.submission import Names
-from runner.records import Failure, Job, ResultStatus
+from runner.batch.submission import BatchSubmission, Names
+from runner.records import Failure, Job, Polled, ResultStatus
 
 MOST_SAMPLED: Final = 64
 """Requests of a batch from which the polling strategy learns; it needs no more."""
@@ -24,37 +24,42 @@ class Sampled(msgspec.Struct, gc=False):
     polls: int = 0
 
 
-class OpenBatch(msgspec.Struct):
+class OpenBatch(Polled, gc=True):
     """An accepted batch with rows that have no result yet. Owned by the collector; times in Unix seconds."""
 
     id: str
     number: int
     kind: str
     names: Names
-    """Of the requests that are not known to be done; in `own`, of all."""
+    """Names of the requests that are not known to be done; in `own`, of all."""
     due: float
     sent: float
     accepted: float
     attempts: int
     without_result: int
-    """Requests that have no result: those not done, and those to be fetched."""
-    inherited: bool
-    """Accepted in an earlier session."""
+    """Requests without a result: those not done, and those to be fetched."""
     sampled: list[Sampled] = []
     order: int = 0
-    """Where it stands among all batches of this session."""
-    polls: int = 0
-    pending: float | None = None
-    """The last time that it was seen unfinished."""
-    look_due: float = 0.0
-    failed_polls: int = 0
-    failing_since: float = 0.0
-    missing: int = 0
-    missing_since: float = 0.0
+    """Its rank among all batches of this session."""
+
+    @classmethod
+    def of(cls, batch: BatchSubmission, batch_id: str, accepted: float) -> OpenBatch:
+        """Return what a submission becomes when the service has it."""
+        return cls(
+            id=batch_id,
+            number=batch.number,
+            kind=batch.kind,
+            names=batch.own_names,
+            due=batch.due,
+            sent=batch.sent or accepted,
+            accepted=accepted,
+            attempts=batch.attempts,
+            without_result=batch.own_count,
+        )
 
     @property
     def row(self) -> int:
-        """What tells it from all others; see `Watched`."""
+        """Its number among all that are followed; see `Watched`."""
         return self.number
 
     def sample(self) -> None:
@@ -71,9 +76,11 @@ class Item(Job, kw_only=True, gc=False):
 
     batch: OpenBatch
     wire_id: str
-    said: ResultStatus
-    """How the batch says that it ended."""
+    reported: ResultStatus
+    """How the batch reported that it ended, or how it ends if this last fetch finds no result."""
     asked_since: float
-    """Unix seconds; its deadline counts from then, since the batch says that it is done."""
-    otherwise: Failure | None = None
-    """What it ends with unless it is done: nobody has said that it is."""
+    """Unix seconds at which it was first due to be fetched; its deadline counts from then."""
+    failure: Failure | None = None
+    """Failure to record if this last fetch finds no result; None once the batch reported the request done."""
+    unfinished: int = 0
+    """Answers according to which it is not done, although the batch reported that it is."""

@@ -1,120 +1,100 @@
-"""Questions that are asked before a body is sent: is there a service, and does it have this batch already?"""
+"""Decides what becomes of a batch whose POST brought no answer, by what lookups at the service show."""
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
-from runner.batch.lookup import NOT_FOUND, Found, Sight, find
-from runner.batch.submission import Draft
-from runner.batch.submissions import Drafts
-from runner.session.follower import GONE_SHARE, LOOKS_BEFORE_GONE
+from runner.batch.lookup import NOT_FOUND, Found, Sight, look_up
+from runner.batch.submission import BatchSubmission
+from runner.batch.submissions import BatchSubmissions
+from runner.session.follower import GONE_SHARE, POLLS_BEFORE_GONE
 from runner.session.parts import Parts
-from runner.transport.outcomes import Listing, Throttled, Transient, Unauthorised
+from runner.transport.outcomes import Throttled, Transient, Unauthorised
 
-LAST_LOOKS_S: Final = 1.0
-"""Between looks once the time is over, if there were too few."""
-
-
-async def meet(parts: Parts, stopped: asyncio.Event) -> None:
-    """Before megabytes are sent, a small question: is there a service, and does it take the key?
-
-    Returns once it has answered. Raises what ends the run.
-    """
-    contact, failures = parts.contact, 0
-    while not contact.made and not stopped.is_set():
-        outcome = await parts.transport.list_batches(None, 1)
-        if not isinstance(outcome, Listing | Throttled | Transient | Unauthorised):
-            return  # it lists none: the first batch will tell
-        end_of_run = contact.note(outcome, parts.clock.now())
-        if end_of_run:
-            raise end_of_run
-        if isinstance(outcome, Throttled | Transient):
-            failures += 1
-            parts.meter.submit_retries[outcome.cause] += 1
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stopped.wait(), parts.retry_wait_s(failures, outcome.wait_s))
+LAST_LOOKUPS_S: Final = 1.0
+"""Seconds between lookups once the time is over, if there were not enough of them."""
 
 
-class Search:
-    """Looks for a batch whose POST brought no answer, and decides what follows from what it sees."""
+class Reconciler:
+    """Looks up a batch that may have been accepted: it is accepted, sent again, or ends `uncertain`."""
 
-    def __init__(self, parts: Parts, drafts: Drafts) -> None:
+    def __init__(self, parts: Parts[Any], submissions: BatchSubmissions) -> None:
         self._parts = parts
-        self._drafts = drafts
+        self._submissions = submissions
         self._patience_s = GONE_SHARE * parts.config.limits.max_outage_s
 
-    async def look_for(self, draft: Draft) -> None:
-        """Once. Raises what ends the run."""
-        sight = await find(self._parts.transport, draft)
-        now = self._parts.clock.now()
+    async def reconcile(self, batch: BatchSubmission) -> None:
+        """Look it up once, and draw the consequences. Raises what ends the run."""
+        started_mono = self._parts.clock.now_mono()
+        sight = await look_up(self._parts.transport, batch)
+        now_mono = self._parts.clock.now_mono()
         if not isinstance(sight, Found | Sight):
-            self._look_again(draft, sight, now)
+            self._retry(batch, sight, started_mono, now_mono)
             return
-        drafts = self._drafts
-        drafts.circuit.ended(now, answered=True)
-        self._parts.contact.hear_of_an_answer(now)
+        submissions = self._submissions
+        submissions.exchanges.answered(started_mono, now_mono)
         if isinstance(sight, Found):
-            drafts.accept(draft, sight.id, now, sight.at)
+            submissions.accept(batch, sight.id, now_mono, sight.created)
             return
-        if self._may_yet_come(draft, sight, now):  # a service that ignores keys would run it twice
-            self._look_soon(draft, now)
+        if self._may_yet_appear(batch, sight, now_mono):  # a service that ignores keys would run it twice
+            self._look_up_soon(batch, now_mono)
             return
-        is_protected, is_absent = drafts.is_protected(draft), sight is Sight.ABSENT
+        is_protected, is_absent = submissions.is_protected(batch), sight is Sight.ABSENT
         may_resend = is_protected or self._parts.config.submit.on_uncertain == "resend"
         if not is_absent and not may_resend:
-            drafts.end(draft, "uncertain", NOT_FOUND)
-        elif draft.settled and (is_absent or not is_protected):  # in its body are rows not to be sent again
-            drafts.retract(draft, "absent", now)
-            drafts.cut_anew(draft)
+            submissions.end(batch, "uncertain", NOT_FOUND)
+        elif batch.settled and (is_absent or not is_protected):  # its body has rows that must not be resent
+            submissions.retract(batch, "absent", now_mono)
+            submissions.take_apart(batch)
         else:
-            draft.in_doubt = is_protected
-            self._allow(draft, now)
+            batch.in_doubt = is_protected
+            self._allow(batch, now_mono)
 
-    def _allow(self, draft: Draft, now: float) -> None:
-        """It may be sent again, unless that was tried often enough."""
-        if draft.last is not None and self._drafts.is_spent(draft, now):
-            self._drafts.end(draft, "uncertain" if draft.in_doubt else "rejected", draft.last)
+    def _allow(self, batch: BatchSubmission, now_mono: float) -> None:
+        """Let it be sent again, unless that was tried often enough."""
+        if batch.last is not None and self._submissions.is_spent(batch, now_mono):
+            self._submissions.end(batch, "uncertain" if batch.in_doubt else "rejected", batch.last)
             return
-        draft.may_send = True
-        self._drafts.push(draft, now)
+        batch.may_send = True
+        self._submissions.push(batch, now_mono)
 
-    def _look_soon(self, draft: Draft, now: float) -> None:
-        """Again, ever further apart, but not later than the time is over."""
-        left_s = max(draft.missed_since + self._patience_s - now, LAST_LOOKS_S)
-        wait_s = self._parts.retry_wait_s(draft.missed + draft.blind, None)
-        self._drafts.push(draft, now + min(wait_s, left_s))
+    def _look_up_soon(self, batch: BatchSubmission, now_mono: float) -> None:
+        """Look it up again, after a growing wait that ends when the time is over at the latest."""
+        left_s = max(batch.missed_since_mono + self._patience_s - now_mono, LAST_LOOKUPS_S)
+        wait_s = self._parts.retry_wait_s(batch.absent + batch.inconclusive, None)
+        self._submissions.push(batch, now_mono + min(wait_s, left_s))
 
-    def _may_yet_come(self, draft: Draft, sight: Sight, now: float) -> bool:
-        """It was not found, and may have been on its way when the list was made.
+    def _may_yet_appear(self, batch: BatchSubmission, sight: Sight, now_mono: float) -> bool:
+        """Return whether to keep looking: the batch may be newer than the list.
 
-        That there is no list, or that it does not tell, must be said as often, and without a break: a proxy
-        may say so of one question.
+        An inconclusive list must repeat `POLLS_BEFORE_GONE` times running: a proxy can be wrong once.
         """
-        if not draft.missed and not draft.blind:
-            draft.missed_since = now
+        if not batch.absent and not batch.inconclusive:
+            batch.missed_since_mono = now_mono
         if sight is Sight.ABSENT:
-            draft.missed, draft.blind = draft.missed + 1, 0
+            batch.absent, batch.inconclusive = batch.absent + 1, 0
         else:
-            draft.blind += 1
-        looks = draft.missed if sight is Sight.ABSENT else draft.blind
-        return now - draft.missed_since < self._patience_s or looks < LOOKS_BEFORE_GONE
+            batch.inconclusive += 1
+        lookups = batch.absent if sight is Sight.ABSENT else batch.inconclusive
+        return now_mono - batch.missed_since_mono < self._patience_s or lookups < POLLS_BEFORE_GONE
 
-    def _look_again(self, draft: Draft, outcome: Throttled | Transient | Unauthorised, now: float) -> None:
-        end_of_run = self._parts.contact.note(outcome, now)
-        self._drafts.circuit.ended(now, answered=not isinstance(outcome, Transient))
+    def _retry(
+        self,
+        batch: BatchSubmission,
+        outcome: Throttled | Transient | Unauthorised,
+        started_mono: float,
+        now_mono: float,
+    ) -> None:
+        end_of_run = self._submissions.exchanges.settle(outcome, started_mono, now_mono)
         wait_s = None
-        if isinstance(outcome, Throttled):
-            self._parts.throttled(self._drafts.gate, outcome, now, now)
         if not isinstance(outcome, Unauthorised):
-            self._parts.meter.submit_retries[outcome.cause] += 1
+            self._parts.meter.counts.submit_retries[outcome.cause] += 1
             wait_s = outcome.wait_s
-        draft.failures += 1
-        is_enough = isinstance(outcome, Transient) and self._drafts.is_protected(draft)
-        if is_enough and not self._may_yet_come(draft, Sight.IMPOSSIBLE, now):  # the key will do
-            self._allow(draft, now)
+        batch.failures += 1
+        is_enough = isinstance(outcome, Transient) and self._submissions.is_protected(batch)
+        if is_enough and not self._may_yet_appear(batch, Sight.IMPOSSIBLE, now_mono):  # the key will do
+            self._allow(batch, now_mono)
         else:
-            self._drafts.push(draft, now + self._parts.retry_wait_s(draft.failures, wait_s))
+            self._submissions.push(batch, now_mono + self._parts.retry_wait_s(batch.failures, wait_s))
         if end_of_run:
             raise end_of_run

@@ -1,4 +1,4 @@
-"""Rows read once more, beside the feed: for batches of earlier sessions."""
+"""Reads rows again, beside the feed: for batches of earlier sessions."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from itertools import chain
 from typing import Final
 
 from runner.errors import InputError, StoppedEarly
-from runner.source import Line, Source
+from runner.source import Row, Source
 
-LINES_AT_ONCE: Final = 100
-"""Between which the event loop may do other things."""
+ROWS_PER_SLICE: Final = 100
+"""Rows between which the event loop may do other things."""
 
 
-async def lines_in(source: Source, wanted: Sequence[Sequence[range]]) -> AsyncIterator[tuple[int, Line]]:
-    """One pass over the input: each line with the index of a member of `wanted` that it is in, in row order.
+async def rows_in(source: Source, wanted: Sequence[Sequence[range]]) -> AsyncIterator[tuple[int, Row]]:
+    """Yield the wanted rows in order, each with the index of the member of `wanted` that it is in.
 
-    The ranges of each member rise; a row may be in several. Raises `StoppedEarly` where rows are missing.
+    The input is read once. The ranges of each member are in rising order; a row may be in several members. Raises `StoppedEarly` where rows are missing.
     """
     rows = [chain.from_iterable(ranges) for ranges in wanted]
     following = [(first, index) for index, row in enumerate(rows) if (first := next(row, None)) is not None]
@@ -42,5 +42,5 @@ async def lines_in(source: Source, wanted: Sequence[Sequence[range]]) -> AsyncIt
                 heapq.heappop(following)
             else:
                 heapq.heapreplace(following, (after, index))
-            if row % LINES_AT_ONCE == 0:
+            if row % ROWS_PER_SLICE == 0:
                 await asyncio.sleep(0)

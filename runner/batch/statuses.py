@@ -26,11 +26,11 @@ class _Status(msgspec.Struct, gc=False):
 
 _decode: Final = msgspec.json.Decoder(dict[str, _Status]).decode
 
-Ended = tuple[str, ResultStatus]
+EndedRequest = tuple[str, ResultStatus]
 """The id of a request in its batch, and how it ended."""
 
 
-def ended_in(status_map: msgspec.Raw) -> Iterator[list[Ended]]:
+def ended_in(status_map: msgspec.Raw) -> Iterator[list[EndedRequest]]:
     """All requests that are done, in the order of the map, a piece at a time.
 
     Where the map is written as compactly as it can be, only those that are done become objects; a map of any
@@ -66,11 +66,11 @@ def _is_plain(text: bytes) -> bool:
     )
 
 
-def _ended_in_plain(text: bytes) -> Iterator[list[Ended]]:
+def _ended_in_plain(text: bytes) -> Iterator[list[EndedRequest]]:
     start, size = 0, len(text)
     while start < size:
         stop = text.find(b"}", start + PIECE_BYTES) + 1 or size
-        piece: list[Ended] = []
+        piece: list[EndedRequest] = []
         for found in _DONE.finditer(text, start, stop):
             name, word = found.groups()
             ended = done_status(word.decode())

@@ -9,95 +9,99 @@ from pathlib import Path
 import msgspec
 
 from runner.records import Failure
-from runner.store import BatchIntent
+from runner.store import BatchAcceptance, BatchIntent, BatchRetraction
 
 
 class Names(msgspec.Struct):
-    """Which row goes by which id in a batch."""
+    """The rows of a batch by the ids that the service knows them by."""
 
     rows: dict[str, int] = {}
     """Row by the id that the service knows, in the order of the body."""
     own: dict[str, str] = {}
-    """The row's own id by that one, where they differ."""
+    """The row's own id by that one, where the two differ."""
 
     def add(self, wire_id: str, custom_id: str, row: int) -> None:
+        """Add a row behind all others."""
         self.rows[wire_id] = row
         if wire_id != custom_id:
             self.own[wire_id] = custom_id
 
     def without(self, rows: Container[int]) -> Names:
-        """All but those."""
+        """Return the names of all rows but those."""
         return Names({name: row for name, row in self.rows.items() if row not in rows}, self.own)
 
     def custom_id(self, wire_id: str) -> str:
-        """The row's own id."""
+        """Return the row's own id."""
         return self.own.get(wire_id, wire_id)
 
 
-class Draft(msgspec.Struct):
+class BatchSubmission(msgspec.Struct):
     """Rows that were cut into one batch, which has no id yet. Times in Unix seconds."""
 
     number: int
     label: str
     key: str
     kind: str
-    """Of its first row; jobs of one batch are expected to take alike."""
+    """Kind of its first row; jobs of one batch are expected to take equally long."""
     names: Names
     ranges: list[range]
     size_bytes: int
     body: Path | None
-    """None where it has to be made again."""
+    """File with the encoded batch; None where it has to be made again."""
     due: float
     sent: float | None = None
-    """When its first POST began."""
+    """When its first POST began; None until then."""
     attempts: int = 0
     excused: int = 0
-    """Of the attempts, those that found nobody, or tried in an outage."""
+    """Attempts that reached nobody, or fell into an outage: they do not count against `retry.max_attempts`."""
     failures: int = 0
-    """Of exchanges about it, in a row."""
-    failing_since: float = 0.0
-    """Monotonic time of the first of them."""
-    failed_at: float | None = None
-    """Monotonic time of the last of them."""
-    intended: bool = False
-    """An intent stands in the journal: the service may know of this batch."""
+    """Consecutive failed exchanges about it."""
+    failing_since_mono: float = 0.0
+    """Monotonic time of the first of those."""
+    failed_at_mono: float | None = None
+    """Monotonic time of the last failure of a POST."""
+    announced: bool = False
+    """Whether an intent is in the journal: the service may know of this batch."""
     in_doubt: bool = False
-    """A POST was sent whose fate is not known."""
+    """Whether a POST was sent and it is not known if the service accepted it."""
     may_send: bool = False
-    """It was looked for, and may be sent again."""
-    missed: int = 0
-    """Searches that did not find it at the service."""
-    blind: int = 0
-    """Searches in a row that could not tell."""
-    missed_since: float = 0.0
-    """Monotonic time of the first search of either sort."""
+    """Whether it may be sent again, after a lookup."""
+    absent: int = 0
+    """Lookups that did not find it at the service."""
+    inconclusive: int = 0
+    """Consecutive lookups that could not tell."""
+    missed_since_mono: float = 0.0
+    """Monotonic time of the first lookup of either sort."""
     last: Failure | None = None
+    """The failure of the last attempt, where the service was reached."""
     settled: frozenset[int] = frozenset()
-    """Rows that are in its body and not its own any more: they have a result, or are in another batch.
+    """Rows in the body that belong to this batch no longer.
 
-    What was said of the batch after that was lost, or not written yet, when an earlier session ended.
+    They have a result or moved to another batch, and a killed session left the body as it was.
     """
 
     @property
     def count(self) -> int:
-        """How many rows are in its body."""
+        """Rows in its body."""
         return len(self.names.rows)
 
     @property
     def own_count(self) -> int:
-        """How many rows are its own."""
+        """Rows that belong to it."""
         return self.count - len(self.settled)
 
     @property
     def own_names(self) -> Names:
-        """Of the rows that are its own."""
+        """Names of the rows that belong to it."""
         return self.names.without(self.settled) if self.settled else self.names
 
     @property
     def first_row(self) -> int:
+        """The lowest row of its body."""
         return self.ranges[0].start
 
     def intent(self) -> BatchIntent:
+        """Return the journal entry that announces it."""
         return BatchIntent(
             batch=self.number,
             label=self.label,
@@ -109,9 +113,17 @@ class Draft(msgspec.Struct):
             at=self.sent or self.due,
         )
 
+    def acceptance(self, batch_id: str, accepted: float) -> BatchAcceptance:
+        """Return the journal entry that the service works on it since `accepted`."""
+        return BatchAcceptance(batch=self.number, id=batch_id, attempts=self.attempts, at=accepted)
+
+    def retraction(self, cause: str, at: float) -> BatchRetraction:
+        """Return the journal entry that the service surely does not know of it."""
+        return BatchRetraction(batch=self.number, cause=cause, at=at)
+
 
 def ranges_of(rows: array[int]) -> Iterator[range]:
-    """Runs of consecutive rows; `rows` rise."""
+    """Yield the runs of consecutive rows in `rows`, which are in rising order."""
     start = previous = -1
     for row in rows:
         if row != previous + 1 or start < 0:

@@ -1,166 +1,164 @@
-"""Batches that are not accepted yet: which are due, and what is written down of what becomes of each."""
+"""Batches that are not accepted yet: which are due, and what is put on record about each."""
 
 from __future__ import annotations
 
-import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from runner.background.submitter import is_protected
-from runner.batch.failed_rows import Endings
-from runner.batch.planner import Planner
-from runner.batch.submission import Draft
-from runner.policy.circuit import Circuit
-from runner.policy.rate_gate import RateGate
+from runner.batch.failed_rows import FailedRows
+from runner.batch.open_batch import OpenBatch
+from runner.batch.submission import BatchSubmission
+from runner.policy.idempotency import is_protected
 from runner.records import Failure, Reply, ResultStatus
 from runner.session.parts import Parts
-from runner.session.turnstile import Turnstile
-from runner.store import BatchAcceptance, BatchRetraction
+from runner.session.turnstile import AFTER_AN_EVENT, NotBefore, Turnstile
 
 
-class Drafts:
-    """Owns them, and hands each to one worker when it is due: to be sent, or to be looked for."""
+class BatchSubmissions:
+    """Owns them, and hands each to one worker when it is due: to be sent, or to be looked up."""
 
     def __init__(
         self,
-        parts: Parts,
-        planner: Planner,
-        endings: Endings,
-        follow: Callable[[Draft, str, float], None],
+        parts: Parts[OpenBatch],
+        failed_rows: FailedRows,
         *,
-        any_accepted: bool,
+        has_accepted: bool,
+        on_requeued: Callable[[Iterable[int]], None],
+        on_gone: Callable[[BatchSubmission], None],
     ) -> None:
+        """`on_requeued` is called with rows that must go into other batches.
+
+        `on_gone` is called with a batch that is accepted, has ended or was taken apart: it needs no body.
+        """
         self._parts = parts
-        self._meter = parts.meter
-        self._planner = planner
-        self._endings = endings
-        self._follow = follow
-        self.any_accepted = any_accepted
-        """By the service, of this run, ever: a refusal is one batch's then, and not that of all to come."""
-        self._all: dict[int, Draft] = {}
-        """By number: those that wait, and those under way."""
-        self._waiting: list[tuple[float, int, Draft]] = []
-        self._under_way = 0
-        self._began = parts.clock.now()
-        self.gate = RateGate()
-        self.circuit = Circuit(parts.config.limits.max_outage_s)
-        self.turnstile: Turnstile[Draft] = Turnstile(self._take, parts.clock.now)
-        parts.contact.on_made = self.turnstile.wake
+        self._in_flight = parts.in_flight
+        self._failed_rows = failed_rows
+        self._on_requeued = on_requeued
+        self._on_gone = on_gone
+        self.has_accepted = has_accepted
+        """Whether the service ever accepted a batch of this run.
+
+        Until then a refusal stops the run; afterwards it concerns one batch.
+        """
+        self._all: dict[int, BatchSubmission] = {}
+        """Those that wait and those that are handed out, by number."""
+        self._waiting: list[tuple[float, int, BatchSubmission]] = []
+        self._handed_out = 0
+        self._began_mono = parts.clock.now_mono()
+        self.turnstile: Turnstile[BatchSubmission] = Turnstile(self._take, parts.clock.now_mono)
+        self.exchanges = parts.exchanges(self.turnstile.wake)
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def add(self, draft: Draft) -> None:
-        """It is due at once."""
-        self._all[draft.number] = draft
-        self.push(draft, self._parts.clock.now())
+    def __repr__(self) -> str:
+        return f"<BatchSubmissions {len(self._all)}, {self._handed_out} handed out, {self.exchanges!r}>"
 
-    def push(self, draft: Draft, due: float) -> None:
-        """It is due again at this time, monotonic."""
-        heapq.heappush(self._waiting, (due, draft.number, draft))
+    def add(self, batch: BatchSubmission) -> None:
+        """Take over a batch that is due at once."""
+        self._all[batch.number] = batch
+        self.push(batch, self._parts.clock.now_mono())
+
+    def push(self, batch: BatchSubmission, due_mono: float) -> None:
+        """Hand a batch out again at `due_mono`."""
+        heapq.heappush(self._waiting, (due_mono, batch.number, batch))
         self.turnstile.wake()
 
-    def _take(self, now: float) -> tuple[Draft | None, float | None]:
-        # What the service says to the first batch decides whether there will be a second.
-        is_on_trial = not (self._parts.contact.made and self.any_accepted)
-        if not self._waiting or (self._under_way and is_on_trial):
-            return None, None
-        ready_at = max(self._waiting[0][0], self.gate.opens_at(now), self.circuit.opens_at())
-        if ready_at > now:
-            return None, ready_at
-        self.gate.started(now)
-        self.circuit.started()
-        self._under_way += 1
-        self._meter.posting += 1
-        return heapq.heappop(self._waiting)[2], None
+    def release(self) -> None:
+        """Release the slot of a batch whose upload or lookup has ended, well or not."""
+        self._handed_out -= 1
+        self._in_flight.post_ended()
 
-    def over(self) -> None:
-        """What was to be done with one that was handed out is done, or failed."""
-        self._under_way -= 1
-        self._meter.posting -= 1
+    def requeue(self, batch: BatchSubmission) -> None:
+        """Take back a batch that was handed out just as sending stopped."""
+        self.exchanges.dropped()
+        self.push(batch, self._parts.clock.now_mono())
 
-    def places_are_free(self) -> None:
-        """After that, unless the run ends by it."""
-        self._planner.wake()
-        self.turnstile.wake()
-
-    def not_now(self, draft: Draft) -> None:
-        """It was handed out to be sent, and nothing more is to be sent."""
-        self.circuit.dropped()
-        self.push(draft, self._parts.clock.now())
-
-    async def announce(self, draft: Draft) -> None:
-        """Its POST may be made from now on. Raises `StorageError`.
-
-        This is on the disk, too: so much is paid for at once that a power cut must not make its number, or
-        its rows, free again.
-        """
-        if draft.intended:
+    async def announce(self, batch: BatchSubmission) -> None:
+        """Put the intent on the disk; only then may the POST be made. Raises `StorageError`."""
+        if batch.announced:
             return
-        self._parts.journal.write(draft.intent(), is_owed=False)
-        draft.intended = True
-        self._meter.unacknowledged += draft.own_count
-        await asyncio.to_thread(self._parts.journal.log.sync)
+        await self._parts.sink.intend_batch(batch.intent())
+        batch.announced = True
+        self._in_flight.announce(batch.own_count)
 
-    def accept(self, draft: Draft, batch_id: str, now: float, made_at: float | None = None) -> None:
-        """The service has it, since `made_at` by its own clock where that is known."""
-        accepted = self._parts.clock.unix(now)
-        if made_at is not None:
-            accepted = min(max(made_at, draft.sent or accepted), accepted)
-        self.any_accepted = True
-        sent = now if draft.sent is None else self._parts.clock.monotonic(draft.sent)
-        self._meter.accept(now, draft.own_count, since=max(sent, self._began))
-        self._meter.milestones.accept(accepted)
-        self._let_go(draft)
-        acceptance = BatchAcceptance(batch=draft.number, id=batch_id, attempts=draft.attempts, at=accepted)
-        try:
-            self._parts.journal.write(acceptance)
-        finally:  # paid for, whatever became of the journal
-            self._follow(draft, batch_id, accepted)
+    def accept(
+        self, batch: BatchSubmission, batch_id: str, now_mono: float, created: float | None = None
+    ) -> None:
+        """Put on record that the service has it, since `created` by its own clock where that is known."""
+        clock, meter = self._parts.clock, self._parts.meter
+        accepted = clock.unix(now_mono)
+        if created is not None:
+            accepted = min(max(created, batch.sent or accepted), accepted)
+        self.has_accepted = True
+        sent_mono = now_mono if batch.sent is None else clock.mono(batch.sent)
+        meter.accept(now_mono, batch.own_count, since_mono=max(sent_mono, self._began_mono))
+        meter.accepted_at(accepted)
+        open_batch = OpenBatch.of(batch, batch_id, accepted)
+        self._forget(batch)
+        self._parts.sink.accept(batch.acceptance(batch_id, accepted), open_batch)
 
-    def retract(self, draft: Draft, cause: str, now: float) -> None:
-        """The service surely does not have it. Raises `StorageError`."""
-        if draft.intended:
-            at = self._parts.clock.unix(now)
-            self._parts.journal.write(BatchRetraction(batch=draft.number, cause=cause, at=at))
-            draft.intended = draft.in_doubt = False
-            self._meter.unacknowledged -= draft.own_count
+    def retract(self, batch: BatchSubmission, cause: str, now_mono: float) -> None:
+        """Put on record that the service surely does not have it."""
+        if batch.announced:
+            self._parts.sink.retract(batch.retraction(cause, self._parts.clock.unix(now_mono)))
+            batch.announced = batch.in_doubt = False
+            self._in_flight.retract(batch.own_count)
 
-    def end(self, draft: Draft, status: ResultStatus, failure: Failure) -> None:
-        """All of its rows end so."""
-        for wire_id in draft.own_names.rows:
-            self._endings.end(draft, wire_id, status, failure)
-        self._let_go(draft)
+    def end(self, batch: BatchSubmission, status: ResultStatus, failure: Failure) -> None:
+        """End all of its rows with that status."""
+        for wire_id in batch.own_names.rows:
+            self._failed_rows.end(batch, wire_id, status, failure)
+        self._forget(batch)
 
-    def cut_anew(self, draft: Draft) -> None:
-        """After a retraction: its rows go into other batches."""
-        self._let_go(draft)
-        self._planner.again(draft.own_names.rows.values())
+    def take_apart(self, batch: BatchSubmission) -> None:
+        """Put its rows into other batches, after a retraction."""
+        self._forget(batch)
+        self._requeue(list(batch.own_names.rows.values()))
 
-    def cut_anew_without(self, draft: Draft, culprit: str, failure: Failure, reply: Reply | None) -> None:
-        """As `cut_anew`, but for one of its requests, which is rejected."""
-        if draft.names.rows[culprit] not in draft.settled:
-            self._endings.end(draft, culprit, "rejected", failure, reply)
-        self._let_go(draft)
-        self._planner.again(row for name, row in draft.own_names.rows.items() if name != culprit)
+    def take_apart_without(
+        self, batch: BatchSubmission, offender: str, failure: Failure, reply: Reply | None
+    ) -> None:
+        """Put its rows into other batches, except for one request, which is rejected."""
+        rows = [row for name, row in batch.own_names.rows.items() if name != offender]
+        if batch.names.rows[offender] not in batch.settled:
+            self._failed_rows.end(batch, offender, "rejected", failure, reply)
+        self._forget(batch)
+        self._requeue(rows)
 
-    def is_protected(self, draft: Draft) -> bool:
-        """Whether its key makes it harmless to send it again."""
-        now_unix = self._parts.clock.unix(self._parts.clock.now())
-        return is_protected(self._parts.config, draft.sent, now_unix)
+    def is_protected(self, batch: BatchSubmission) -> bool:
+        """Return whether its key makes resending it harmless."""
+        has_keys = self._parts.config.target.idempotency_header is not None
+        return is_protected(has_keys, batch.sent, self._parts.clock.now())
 
-    def is_spent(self, draft: Draft, now: float) -> bool:
-        """Whether it was tried often enough, and for as long as an outage may last: many rows hang on it."""
-        attempts = draft.attempts - draft.excused
-        is_over = now - draft.failing_since >= self._parts.config.limits.max_outage_s
+    def is_spent(self, batch: BatchSubmission, now_mono: float) -> bool:
+        """Return whether it was tried often enough, and for as long as an outage may last."""
+        attempts = batch.attempts - batch.excused
+        is_over = now_mono - batch.failing_since_mono >= self._parts.config.limits.max_outage_s
         return is_over and attempts >= self._parts.config.submit.retry.max_attempts
 
     def close(self) -> None:
-        """All workers have ended. What is not accepted can be made again."""
-        for draft in self._all.values():
-            self._planner.sent(draft)
+        """Forget the bodies of what is not accepted: they can be made again. All workers have ended."""
+        for batch in self._all.values():
+            self._on_gone(batch)
 
-    def _let_go(self, draft: Draft) -> None:
-        self._meter.unacknowledged -= draft.own_count if draft.intended else 0
-        del self._all[draft.number]
-        self._planner.sent(draft)
+    def _take(self, now_mono: float) -> BatchSubmission | NotBefore:
+        # The service's answer to the first batch decides whether there will be a second.
+        is_on_trial = not (self._parts.health.is_confirmed and self.has_accepted)
+        if not self._waiting or (self._handed_out and is_on_trial):
+            return AFTER_AN_EVENT
+        ready_at_mono = max(self._waiting[0][0], self.exchanges.opens_at(now_mono))
+        if ready_at_mono > now_mono:
+            return NotBefore(ready_at_mono)
+        self.exchanges.started(now_mono)
+        self._handed_out += 1
+        self._in_flight.post_started()
+        return heapq.heappop(self._waiting)[2]
+
+    def _requeue(self, rows: list[int]) -> None:
+        self._in_flight.release(len(rows))
+        self._on_requeued(rows)
+
+    def _forget(self, batch: BatchSubmission) -> None:
+        del self._all[batch.number]
+        self._on_gone(batch)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from contextlib import suppress
+from typing import Any, Final
 
 from runner.batch.failed_rows import nothing_accepted
-from runner.batch.offender import culprit_of
+from runner.batch.offender import find_offending_request
 from runner.batch.planner import Planner
-from runner.batch.reconcile import Search, meet
-from runner.batch.submission import Draft
-from runner.batch.submissions import Drafts
+from runner.batch.reconcile import Reconciler
+from runner.batch.submission import BatchSubmission
+from runner.batch.submissions import BatchSubmissions
 from runner.records import Failure
 from runner.session.parts import Parts
 from runner.transport.outcomes import (
@@ -25,181 +26,204 @@ from runner.transport.outcomes import (
 from runner.transport.uploads import Upload
 
 MOST_REFUSALS: Final = 10
-"""Batches that are sent to a service that has refused each one before."""
+"""Batches that are sent to a service that has refused every one before."""
 TOO_LARGE: Final = 413
 
 
 class Uploader:
     """Sends what the planner has cut.
 
-    A batch is announced in the journal before its first POST. One whose POST brought no answer is looked for
-    by its label before it is sent again: that costs less than its body, and cannot be paid for twice.
+    A batch is announced in the journal before its first POST. One whose POST brought no answer is looked up by
+    its label before it is sent again: that costs less than its body, and cannot be paid for twice.
     """
 
-    def __init__(self, parts: Parts, planner: Planner, drafts: Drafts) -> None:
+    def __init__(self, parts: Parts[Any], planner: Planner, submissions: BatchSubmissions) -> None:
         self._parts = parts
         self._planner = planner
-        self._drafts = drafts
-        self._search = Search(parts, drafts)
+        self._submissions = submissions
+        self._reconciler = Reconciler(parts, submissions)
         self._refusals = 0
-        """In a row."""
+        """Consecutive refusals."""
         self._stopped = asyncio.Event()
 
-    async def meet(self) -> None:
-        """Find out whether there is a service. Raises what ends the run."""
-        await meet(self._parts, self._stopped)
+    async def confirm_service(self) -> None:
+        """Find out with a small exchange, before megabytes are sent, whether there is a service for this key.
+
+        Returns once it has answered. Raises what ends the run.
+        """
+        parts, failures = self._parts, 0
+        while not parts.health.is_confirmed and not self._stopped.is_set():
+            outcome = await parts.transport.list_batches(None, 1)
+            if not isinstance(outcome, Listing | Throttled | Transient | Unauthorised):
+                return  # it lists none: the first batch will show
+            end_of_run = parts.health.record(outcome, parts.clock.now_mono())
+            if end_of_run:
+                raise end_of_run
+            if isinstance(outcome, Throttled | Transient):
+                failures += 1
+                parts.meter.counts.submit_retries[outcome.cause] += 1
+                with suppress(TimeoutError):
+                    wait_s = parts.retry_wait_s(failures, outcome.wait_s)
+                    await asyncio.wait_for(self._stopped.wait(), wait_s)
 
     async def work(self) -> None:
-        """One of `batch.concurrency` workers. Raises what ends the run."""
-        while (draft := await self._drafts.turnstile.get()) is not None:
+        """Send batches until the turnstile closes: one of `batch.concurrency` workers.
+
+        Raises what ends the run.
+        """
+        while (batch := await self._submissions.turnstile.get()) is not None:
             try:
-                if draft.in_doubt and not draft.may_send:
-                    await self._search.look_for(draft)
+                if batch.in_doubt and not batch.may_send:
+                    await self._reconciler.reconcile(batch)
                 else:
-                    await self._send(draft)
+                    await self._send(batch)
             finally:
-                self._drafts.over()
-            self._drafts.places_are_free()
+                self._submissions.release()
+            self.wake()
+
+    def wake(self) -> None:
+        """Wake the planner and the uploaders: a slot is free, or the service is confirmed."""
+        self._planner.wake()
+        self._submissions.turnstile.wake()
 
     def stop(self) -> None:
         """Send nothing more."""
         self._stopped.set()
-        self._drafts.turnstile.close()
+        self._submissions.turnstile.close()
 
-    async def _send(self, draft: Draft) -> None:
+    async def _send(self, batch: BatchSubmission) -> None:
         clock = self._parts.clock
-        body = draft.body or await self._planner.make_again(draft)
-        if self._stopped.is_set():  # that took its time
-            self._drafts.not_now(draft)
+        body = batch.body or await self._planner.make_again(batch)
+        if self._stopped.is_set():  # that took a while
+            self._submissions.requeue(batch)
             return
-        started = clock.now()
-        if draft.sent is None:
-            draft.sent = clock.unix(started)
-        await self._drafts.announce(draft)
-        draft.attempts += 1
-        draft.may_send, draft.missed, draft.blind = False, 0, 0
-        outcome = await self._parts.transport.create_batch(Upload(body, draft.size_bytes), draft.key)
+        started_mono = clock.now_mono()
+        if batch.sent is None:
+            batch.sent = clock.unix(started_mono)
+        await self._submissions.announce(batch)
+        batch.attempts += 1
+        batch.may_send, batch.absent, batch.inconclusive = False, 0, 0
+        outcome = await self._parts.transport.create_batch(Upload(body, batch.size_bytes), batch.key)
         if isinstance(outcome, Transient) and outcome.is_spoken:
-            await self._ask_for_others(started)
-        self._settle(draft, outcome, started, clock.now())
+            await self._ask_for_others(started_mono)
+        self._settle(batch, outcome, started_mono, clock.now_mono())
 
-    async def _ask_for_others(self, since: float) -> None:
-        """A batch that the service cannot digest is no outage: does it answer other questions?
+    async def _ask_for_others(self, since_mono: float) -> None:
+        """Find out whether the service answers other requests: one that cannot digest this batch is not down.
 
-        Without this the last batch would never use up its tries, and end the run each time.
+        Without this the last batch would never use up its attempts, and end the run each time.
         """
-        contact = self._parts.contact
-        if not contact.answered_since(since):
+        health = self._parts.health
+        if not health.answered_since(since_mono):
             outcome = await self._parts.transport.list_batches(None, 1)
             if isinstance(outcome, Listing):
-                contact.hear_of_an_answer(self._parts.clock.now())
+                health.record_answer(self._parts.clock.now_mono())
 
-    def _settle(self, draft: Draft, outcome: CreateOutcome, started: float, ended: float) -> None:
-        end_of_run = self._parts.contact.note(outcome, ended)
-        drafts = self._drafts
-        if drafts.circuit.ended(ended, answered=not isinstance(outcome, Transient)):
-            drafts.turnstile.wake()
+    def _settle(
+        self, batch: BatchSubmission, outcome: CreateOutcome, started_mono: float, ended_mono: float
+    ) -> None:
+        submissions = self._submissions
+        end_of_run = submissions.exchanges.settle(outcome, started_mono, ended_mono)
         match outcome:
             case Created():
-                drafts.gate.accepted()
-                self._accept(draft, outcome, ended)
+                self._accept(batch, outcome, ended_mono)
             case Throttled():
-                draft.excused += 1  # the gate has its own pace, and the batch has done nothing
-                self._parts.throttled(drafts.gate, outcome, started, ended)
-                self._try_again(draft, outcome, ended)
+                batch.excused += 1  # the gate has its own pace, and the batch is not to blame
+                self._try_again(batch, outcome, ended_mono)
             case Transient():
-                since = started if draft.failed_at is None else draft.failed_at
+                since_mono = started_mono if batch.failed_at_mono is None else batch.failed_at_mono
                 is_mute = outcome.cause in ("connect", "no_files")
-                draft.excused += is_mute or not self._parts.contact.answered_since(since)
-                draft.failed_at = ended
-                draft.in_doubt = draft.in_doubt or self._leaves_doubt(outcome)
-                self._try_again(draft, outcome, ended)
+                batch.excused += is_mute or not self._parts.health.answered_since(since_mono)
+                batch.failed_at_mono = ended_mono
+                batch.in_doubt = batch.in_doubt or self._leaves_doubt(outcome)
+                self._try_again(batch, outcome, ended_mono)
             case Rejected():
-                drafts.gate.accepted()
-                self._refuse(draft, outcome, ended)
+                self._refuse(batch, outcome, ended_mono)
             case Unauthorised():
-                if not draft.in_doubt:
-                    drafts.retract(draft, str(outcome.failure.status_code), ended)
+                if not batch.in_doubt:
+                    submissions.retract(batch, str(outcome.failure.status_code), ended_mono)
         if end_of_run:
             raise end_of_run
 
-    def _accept(self, draft: Draft, outcome: Created, now: float) -> None:
-        if outcome.count not in (None, draft.count):
-            self._parts.warn(
-                f"the service says that batch {draft.label} has {outcome.count:,} requests, "
-                f"and it was sent with {draft.count:,}"
+    def _accept(self, batch: BatchSubmission, outcome: Created, now_mono: float) -> None:
+        if outcome.count not in (None, batch.count):
+            self._parts.say(
+                f"the service reports {outcome.count:,} requests in batch {batch.label}, "
+                f"and it was sent with {batch.count:,}"
             )
         self._refusals = 0
         self._planner.grow()
-        self._drafts.accept(draft, outcome.id, now)
+        self._submissions.accept(batch, outcome.id, now_mono)
 
-    def _refuse(self, draft: Draft, outcome: Rejected, now: float) -> None:
-        """A definite no: to one of its requests, where the service names one, or to all."""
-        failure, drafts = outcome.failure, self._drafts
-        if failure.type == "idempotency_error" or (draft.in_doubt and not drafts.is_protected(draft)):
-            drafts.end(draft, "uncertain", failure)
+    def _refuse(self, batch: BatchSubmission, outcome: Rejected, now_mono: float) -> None:
+        """Act on a definite refusal: of one of its requests, where the service names one, or of all."""
+        failure, submissions = outcome.failure, self._submissions
+        if failure.type == "idempotency_error" or (batch.in_doubt and not submissions.is_protected(batch)):
+            submissions.end(batch, "uncertain", failure)
             return
-        drafts.retract(draft, str(failure.status_code), now)
+        submissions.retract(batch, str(failure.status_code), now_mono)
         self._refusals += 1
-        rows = draft.names.rows
-        is_too_large = failure.status_code == TOO_LARGE and draft.count > 1
-        culprit = None if is_too_large else culprit_of(outcome.param, failure.message, rows)
-        if failure.status_code == TOO_LARGE and draft.count == 1:
-            culprit = next(iter(rows))
-        if not drafts.any_accepted and (
-            self._refusals >= MOST_REFUSALS or not (is_too_large or culprit is not None)
+        rows = batch.names.rows
+        is_too_large = failure.status_code == TOO_LARGE and batch.count > 1
+        offender = None if is_too_large else find_offending_request(outcome.param, failure.message, rows)
+        if failure.status_code == TOO_LARGE and batch.count == 1:
+            offender = next(iter(rows))
+        if not submissions.has_accepted and (
+            self._refusals >= MOST_REFUSALS or not (is_too_large or offender is not None)
         ):
             raise nothing_accepted(failure, self._refusals)
         if is_too_large:
-            self._cut_smaller(draft, failure)
-        elif culprit is None:
-            drafts.end(draft, "rejected", failure)
+            self._cut_smaller(batch, failure)
+        elif offender is None:
+            submissions.end(batch, "rejected", failure)
         else:
-            self._cut_without(draft, culprit, outcome)
+            self._cut_without(batch, offender, outcome)
 
-    def _cut_smaller(self, draft: Draft, failure: Failure) -> None:
-        """The service takes less at once than the config says."""
-        self._planner.lower(draft.size_bytes)
-        self._parts.warn(
-            f"the service takes no batch of {draft.size_bytes:,} bytes ({failure.message}): "
+    def _cut_smaller(self, batch: BatchSubmission, failure: Failure) -> None:
+        """Put the rows into smaller batches: the service accepts less at once than the config says."""
+        self._planner.lower(batch.size_bytes)
+        self._parts.say(
+            f"the service accepts no batch of {batch.size_bytes:,} bytes ({failure.message}): "
             "the next ones are half as large; a lower batch.max_bytes saves the upload"
         )
-        self._drafts.cut_anew(draft)
+        self._submissions.take_apart(batch)
 
-    def _cut_without(self, draft: Draft, culprit: str, outcome: Rejected) -> None:
-        """One of its requests is to blame."""
+    def _cut_without(self, batch: BatchSubmission, offender: str, outcome: Rejected) -> None:
+        """Put all rows into other batches except for the one that the service refuses."""
         failure = outcome.failure
         if self._refusals == 1:
-            named = draft.names.custom_id(culprit)
-            self._parts.warn(
+            named = batch.names.custom_id(offender)
+            self._parts.say(
                 f"the service refuses a batch for one of its requests, {named!r}: {failure.message}; "
                 "the others are sent again without it"
             )
         else:
-            self._planner.shrink(draft.count)
-        self._drafts.cut_anew_without(draft, culprit, failure, outcome.reply)
+            self._planner.shrink(batch.count)
+        self._submissions.take_apart_without(batch, offender, failure, outcome.reply)
 
-    def _try_again(self, draft: Draft, outcome: Throttled | Transient, now: float) -> None:
-        drafts = self._drafts
-        draft.last = None if outcome.cause == "connect" else outcome.failure
-        if not draft.failures:
-            draft.failing_since = now
-        draft.failures += 1
-        self._parts.meter.submit_retries[outcome.cause] += 1
-        if not draft.in_doubt:
-            drafts.retract(draft, outcome.cause, now)
-            if draft.settled:
-                drafts.cut_anew(draft)
+    def _try_again(self, batch: BatchSubmission, outcome: Throttled | Transient, now_mono: float) -> None:
+        submissions = self._submissions
+        batch.last = None if outcome.cause == "connect" else outcome.failure
+        if not batch.failures:
+            batch.failing_since_mono = now_mono
+        batch.failures += 1
+        self._parts.meter.counts.submit_retries[outcome.cause] += 1
+        if not batch.in_doubt:
+            submissions.retract(batch, outcome.cause, now_mono)
+            if batch.settled:
+                submissions.take_apart(batch)
                 return
-            if drafts.is_spent(draft, now):
-                if not drafts.any_accepted:
-                    raise self._parts.contact.unreachable(outcome.failure, now - draft.failing_since)
-                drafts.end(draft, "rejected", outcome.failure)
+            if submissions.is_spent(batch, now_mono):
+                if not submissions.has_accepted:
+                    outage_s = now_mono - batch.failing_since_mono
+                    raise self._parts.health.unreachable(outcome.failure, outage_s)
+                submissions.end(batch, "rejected", outcome.failure)
                 return
-        drafts.push(draft, now + self._parts.retry_wait_s(draft.failures, outcome.wait_s))
+        wait_s = self._parts.retry_wait_s(batch.failures, outcome.wait_s)
+        submissions.push(batch, now_mono + wait_s)
 
     def _leaves_doubt(self, outcome: Transient) -> bool:
-        """As for a single request; see `Submitter`."""
+        """Return whether the service may have accepted the batch; see `Submitter`, as for a request."""
         return outcome.ambiguous or (
             outcome.cause == "500" and self._parts.config.target.idempotency_header is None
         )

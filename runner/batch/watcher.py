@@ -1,77 +1,106 @@
-"""Looks at batches, each when its strategy says, for requests that are done."""
+"""Polls batches, each when its strategy says, for requests that are done."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from typing import Any, Protocol
 
 import msgspec
 
 from runner.batch.open_batch import OpenBatch
-from runner.batch.statuses import Ended, ended_in
-from runner.policy.circuit import Circuit
+from runner.batch.statuses import EndedRequest, ended_in
 from runner.policy.polling import polling
-from runner.policy.rate_gate import RateGate
 from runner.records import Failure, ResultStatus
+from runner.session.exchanges import Exchanges
 from runner.session.follower import Follower, was_watched
 from runner.session.parts import Parts
 from runner.transport.outcomes import AnyOutcome, BatchOutcome, Statuses
 
 
-class Watcher(Follower[OpenBatch]):
-    """A batch is looked at as often as one of its jobs would be if it were alone.
+class Listener(Protocol):
+    """Who acts on what a `Watcher` finds out."""
 
-    That is nearly the optimum: a look costs as much as the batch has requests (the service sends the status
-    of each), and so does a second of lag while they come to their ends; the two cancel out.
+    def requests_due(self) -> None:
+        """Called when a batch may be due sooner than anything before."""
+
+    def requests_ended(self, batch: OpenBatch, ended: list[EndedRequest], pending: float | None) -> None:
+        """Called with requests that are done, whose names are the listener's from then on.
+
+        `pending` is when the batch was last seen before that, in Unix seconds.
+        """
+
+    def batch_lost(self, batch: OpenBatch, status: ResultStatus, failure: Failure, now_mono: float) -> None:
+        """Called with a batch that the service does not know."""
+
+    def batch_late(self, batch: OpenBatch, status: ResultStatus, failure: Failure) -> None:
+        """Called with a batch that is past its deadline, with requests that it never reported done."""
+
+    def batch_forgotten(self, batch: OpenBatch) -> None:
+        """Called with a batch of an earlier session that the service no longer knows and that may be resent."""
+
+
+class Watcher(Follower[OpenBatch]):
+    """Polls a batch as often as one of its jobs would be polled if it were alone.
+
+    That is nearly the optimum: a poll costs as much as the batch has requests (the service sends the status
+    of each), and so does a second of lag while they end; the two cancel out.
     """
 
     gone_share = 1.0
-    """So much is in a batch that all of `limits.max_outage_s` passes before it is unknown."""
+    """Share of `limits.max_outage_s` for which a batch must stay unknown before it is given up.
 
-    def __init__(self, parts: Parts, gate: RateGate, circuit: Circuit, wake: Callable[[], None]) -> None:
-        super().__init__(parts, gate, circuit, wake)
+    All of it, for many rows depend on a batch.
+    """
+
+    def __init__(self, parts: Parts[Any], exchanges: Exchanges, listener: Listener) -> None:
+        super().__init__(
+            parts, exchanges, on_due=listener.requests_due, on_forgotten=listener.batch_forgotten
+        )
+        self._listener = listener
         self._policy = polling(parts.config.poll)
         self._watched = 0
-        self.on_ended: Callable[[OpenBatch, list[Ended], float | None], None] = lambda *_: None
-        """Told of requests that are done, and when the batch was last seen before; their names are the
-        listener's from then on."""
-        self.on_lost: Callable[[OpenBatch, ResultStatus, Failure, float], None] = lambda *_: None
-        """Told of a batch that the service does not know."""
-        self.on_late: Callable[[OpenBatch, ResultStatus, Failure], None] = lambda *_: None
-        """Told of a batch that is past its deadline, with requests that it never called done."""
 
     def watch(self, batch: OpenBatch) -> None:
-        """Take over a batch that was just accepted, or in an earlier session."""
-        now = self._parts.clock.now()
+        """Poll a batch that was just accepted, or that an earlier session left."""
+        now_mono = self._parts.clock.now_mono()
         batch.order = self._watched
         self._watched += 1
         batch.sample()
-        self._push(batch, now if batch.inherited else self._due_at(batch, now))
+        self._push(batch, now_mono if batch.inherited else self._due_mono(batch, now_mono))
 
-    async def _ask(self, batch: OpenBatch) -> BatchOutcome:
-        return await self._parts.transport.look_at_batch(batch.id)
+    async def _request(self, batch: OpenBatch) -> BatchOutcome:
+        return await self._parts.transport.retrieve_batch(batch.id)
 
-    async def _take_in(self, batch: OpenBatch, outcome: AnyOutcome, started: float, ended: float) -> None:
-        if not isinstance(outcome, Statuses):
-            return
+    async def _take_in(
+        self, batch: OpenBatch, outcome: AnyOutcome, started_mono: float, ended_mono: float
+    ) -> None:
+        match outcome:
+            case Statuses(status_map=status_map):
+                await self._read(batch, status_map, started_mono, ended_mono)
+            case _:  # a batch that nobody polls any more would be forgotten without a word
+                raise AssertionError(f"an answer to the poll of a batch cannot be {outcome!r}")
+
+    async def _read(
+        self, batch: OpenBatch, status_map: msgspec.Raw, started_mono: float, ended_mono: float
+    ) -> None:
         clock = self._parts.clock
-        watched = was_watched(batch, started)
+        watched = was_watched(batch, started_mono)
         try:
-            for piece in ended_in(outcome.status_map):
-                fresh = dict(it for it in piece if it[0] in batch.names.rows)  # a map may tell one twice
+            for piece in ended_in(status_map):
+                fresh = dict(it for it in piece if it[0] in batch.names.rows)  # a map may list one twice
                 if fresh:
-                    self.on_ended(batch, list(fresh.items()), batch.pending)
+                    self._listener.requests_ended(batch, list(fresh.items()), batch.pending)
                 await asyncio.sleep(0)
         except msgspec.DecodeError as error:
             failure = Failure("not_object", f"the answer has no map of statuses: {error}")
-            self._look_again(batch, "not_object", failure, None, ended)
+            self._retry(batch, "not_object", failure, None, ended_mono)
             return
-        self._learn(batch, clock.unix(started), clock.unix(ended), watched=watched)
+        self._learn(batch, clock.unix(started_mono), clock.unix(ended_mono), watched=watched)
         if batch.names.rows:
-            self._wait_on(batch, clock.unix(started), ended)
+            self._wait_on(batch, clock.unix(started_mono), ended_mono)
 
     def _learn(self, batch: OpenBatch, seen: float, by: float, *, watched: bool) -> None:
-        """What the look tells of the requests that stand for all."""
+        """Pass on what the poll shows of the sampled requests."""
         still_open = []
         for one in batch.sampled:
             one.polls += 1
@@ -83,14 +112,14 @@ class Watcher(Follower[OpenBatch]):
                 self._policy.saw_done(one, by)
         batch.sampled = still_open
 
-    def _next_look(self, batch: OpenBatch, now: float) -> float:
-        return self._policy.next_look(batch, now)
+    def _next_poll(self, batch: OpenBatch, now: float) -> float:
+        return self._policy.next_poll(batch, now)
 
-    def _starts(self, batch: OpenBatch, late_s: float) -> None:
+    def _poll_starts(self, batch: OpenBatch, late_s: float) -> None:
         self._policy.started(batch, late_s)
 
-    def _give_up(self, batch: OpenBatch, failure: Failure, now: float) -> None:
-        self.on_late(batch, "expired", failure)
+    def _give_up(self, batch: OpenBatch, failure: Failure, now_mono: float) -> None:
+        self._listener.batch_late(batch, "expired", failure)
 
-    def _lose(self, batch: OpenBatch, status: ResultStatus, failure: Failure, now: float) -> None:
-        self.on_lost(batch, status, failure, now)
+    def _lose(self, batch: OpenBatch, status: ResultStatus, failure: Failure, now_mono: float) -> None:
+        self._listener.batch_lost(batch, status, failure, now_mono)

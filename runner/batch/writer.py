@@ -10,7 +10,7 @@ from typing import Self
 
 from runner.batch.body import Body, item_of
 from runner.batch.names import wire_id
-from runner.batch.submission import Draft, Names, ranges_of
+from runner.batch.submission import BatchSubmission, Names, ranges_of
 from runner.records import Request
 from runner.store.spool import Spool
 
@@ -69,12 +69,12 @@ class BatchWriter:
         self._kind = self._kind or request.kind
         return True
 
-    def finish(self, due: float) -> Draft:
+    def finish(self, due: float) -> BatchSubmission:
         """The batch, ready to be sent from `due` on, in Unix seconds. Raises `StorageError`."""
         self._spool.write(self._body.end)
         digest = self._spool.finish()
         self._is_finished = True
-        return Draft(
+        return BatchSubmission(
             number=self._number,
             label=self._label,
             key=batch_key(self._run_id, self._label, digest),

@@ -11,22 +11,25 @@ from pathlib import Path
 import uvloop
 import yaml
 
-from runner.background.canceller import Canceller, Tally
-from runner.commands.result import Ending
+from runner.background.canceller import CancelMode, NoRows, Tally
+from runner.commands.host import raise_open_file_limit
+from runner.commands.result import CommandResult
 from runner.commands.signals import Signals
 from runner.config import RunConfig
-from runner.engine.preflight import allow_connections, open_address, read_key
+from runner.config.limits import Limits
+from runner.engine.preflight import open_base_url, read_key
 from runner.errors import Interrupted, Problem, RunDirError, RunnerError, StorageError
 from runner.measure.history import History, recall
 from runner.measure.summary import RunStatus, summarise, write_summary
 from runner.measure.vitals import Vitals
-from runner.session.parts import Parts
-from runner.session.shutdown import GRACE_S
+from runner.session.clock import Clock
+from runner.session.session import Assignment, Session
 from runner.store import Manifest, RunDir, check_unchanged
 from runner.streams import say
+from runner.transport import open_transport
 
 
-def cancel(path: Path, timeout_s: float, signals: Signals) -> Ending:
+def cancel(path: Path, timeout_s: float, signals: Signals) -> CommandResult:
     """Cancel every open job of a run, within about `timeout_s`. Raises `RunnerError`."""
     run_dir = RunDir(path)
     if not run_dir.exists:
@@ -39,7 +42,7 @@ def cancel(path: Path, timeout_s: float, signals: Signals) -> Ending:
 
 
 class _Cancellation:
-    """One `runner cancel`, from the files to the summary."""
+    """One `runner cancel`, from the files to the summary. The `Host` of its session."""
 
     def __init__(self, run_dir: RunDir, timeout_s: float, signals: Signals) -> None:
         self._run_dir = run_dir
@@ -47,118 +50,107 @@ class _Cancellation:
         self._signals = signals
         self._config = _config_of(run_dir)
         self._key = read_key(self._config)
-        allow_connections(self._config)
+        raise_open_file_limit(self._config)
+        self._vitals = Vitals()
         self._tally = Tally()
 
-    def execute(self) -> Ending:
+    def execute(self) -> CommandResult:
         manifest = self._run_dir.read_manifest()
         check_unchanged(manifest, self._config, manifest.input, self._key, self._run_dir.path)
         for name, count in self._run_dir.repair().items():
-            _say(f"cut {count} bytes of a torn last line of {name}")
+            self.say(f"cut {count} bytes of a torn last line of {name}")
         history = recall(self._run_dir, manifest, manifest.rows)
         history.session.mode = self._config.target.mode
         batches = [batch for batch in history.recovery.batches.values() if batch.accepted]
         if batches:
             rows = sum(len(batch.rows) for batch in batches)
             said = "the Batch API has no call that cancels; `runner run` collects what comes of them"
-            result = f"{rows:,} requests in {len(batches):,} batches are open"
-            return Ending(1, (said, *_of_unknown_fate(history)), result)
-        jobs = len(history.recovery.open)
-        if not jobs:
-            return Ending(0, tuple(_of_unknown_fate(history)), "no job is open")
-        history.meter.open = jobs
-        vitals = Vitals()
-        self._signals.handler = Signals.ignore  # on record, and taken up once the loop runs
+            output = f"{rows:,} requests in {len(batches):,} batches are open"
+            return CommandResult(1, (said, *_unacknowledged(history)), output)
+        if not history.recovery.outstanding:
+            return CommandResult(0, tuple(_unacknowledged(history)), "no job is open")
+        self._signals.hold()
         try:
             ended_by = uvloop.run(self._cancel_all(manifest, history))
         except RunnerError as error:
             ended_by = error
-        self._signals.handler = Signals.ignore
-        is_complete = history.meter.done >= history.meter.total
-        status: RunStatus = "complete" if is_complete else "stopped"
-        summary = summarise(history.meter, history.session, status, self._config.prices, vitals)
+        self._signals.hold()
+        return self._result(history, self._write_summary(history) or ended_by)
+
+    def say(self, text: str) -> None:
+        """Inform the user of something."""
+        say(text, sys.stderr)
+
+    def rows_low(self) -> None:
+        """Do nothing: a cancellation sends no rows."""
+
+    def stopping(self, error: RunnerError) -> None:
+        """Do nothing: the outcome says it."""
+
+    async def _cancel_all(self, manifest: Manifest, history: History) -> RunnerError | None:
+        """Return what ended it early, if anything did. Raises `StorageError`, `Interrupted`."""
+        config, run_dir = self._config, self._run_dir
+        async with AsyncExitStack() as stack:
+            opening = open_base_url(config, run_dir.simulator, stack)
+            base_url = await self._signals.interruptible(opening)
+            self._signals.hold()
+            session = Session(
+                Assignment(
+                    config=_without_limits(config),
+                    run_id=manifest.run_id,
+                    base_url=base_url,
+                    rows=NoRows(),
+                    files=run_dir.files(),
+                    transport=open_transport(config, base_url, self._key, history.meter.wire),
+                    clock=Clock(),
+                    meter=history.meter,
+                    in_flight=history.in_flight,
+                    vitals=self._vitals,
+                    session=history.next_session,
+                    resumes=True,
+                    ends_when_complete=False,
+                    first_patience_s=self._timeout_s,  # a service may be starting; the time is limited anyhow
+                ),
+                lambda parts, _: CancelMode(parts, history.recovery.outstanding.values()),
+                self,
+            )
+            self._tally = session.mode.tally
+            shutdown, health = session.shutdown, session.health
+            asyncio.get_running_loop().call_later(self._timeout_s, shutdown.end)
+            self._signals.hand_to(lambda signum: shutdown.stop(Interrupted(signum)))
+            ended_by = (await session.run()).ended_by
+            self._signals.hold()
+            if ended_by is None and not health.is_confirmed and health.last_failure:
+                return health.unreachable(health.last_failure)
+            return ended_by
+
+    def _write_summary(self, history: History) -> StorageError | None:
+        """Write `summary.json`, and return what prevented it."""
+        status: RunStatus = "complete" if history.in_flight.is_complete else "stopped"
+        prices, session = self._config.prices, history.session
+        summary = summarise(history.meter, history.in_flight, session, status, prices, self._vitals)
         try:
             write_summary(self._run_dir.summary, summary)
         except StorageError as error:
-            ended_by = ended_by or error
-        return self._ending(history, ended_by)
+            return error
+        return None
 
-    def _ending(self, history: History, ended_by: RunnerError | None) -> Ending:
-        tally, still_open = self._tally, history.meter.open - self._tally.unknown
+    def _result(self, history: History, ended_by: RunnerError | None) -> CommandResult:
+        tally, still_open = self._tally, history.in_flight.outstanding - self._tally.unknown
         counts = (
             f"{tally.cancelled:,} cancelled, {tally.ended:,} had ended or ended meanwhile (results kept), "
             f"{tally.unknown:,} unknown to the service, {still_open:,} still open"
         )
-        said = [*_of_unknown_fate(history)]
+        said = [*_unacknowledged(history)]
         if tally.refusal:
             said.insert(0, f"not cancelled: {tally.refusal.message}")
         if ended_by:
-            return Ending(ended_by.exit_code, (str(ended_by), *said), counts)
-        return Ending(1 if still_open else 0, tuple(said), counts)
-
-    async def _cancel_all(self, manifest: Manifest, history: History) -> RunnerError | None:
-        """What ended it early, if anything. Raises `StorageError`, `Interrupted`."""
-        config, run_dir = self._config, self._run_dir
-        async with AsyncExitStack() as stack:
-            address = await open_address(config, run_dir.simulator, self._signals, stack)
-            parts = Parts.open(
-                config,
-                run_dir.files(),
-                manifest.run_id,
-                address,
-                self._key,
-                history.meter,
-                _say,
-                first_patience_s=self._timeout_s,  # a service may be starting; the time is limited anyhow
-            )
-            stack.push_async_callback(parts.close)
-            parts.begin(history.next_session, resumes=True)
-            canceller = Canceller(parts, history.recovery.open.values())
-            self._tally = canceller.tally
-            parts.sink.on_broken = canceller.stop
-            hurried = self._watch_signals()
-            workers = min(config.submit.concurrency, history.meter.open)
-            ended_by = await self._within_time(canceller, workers, hurried)
-            parts.reserve.release()
-            await parts.sink.rescue(config.limits.drain_s, hurried, _say)
-            self._signals.handler = Signals.ignore
-            contact = parts.contact
-            if canceller.stopped_by is not None:
-                raise canceller.stopped_by
-            if ended_by is None and not contact.made and contact.last_failure:
-                return contact.unreachable(contact.last_failure)
-            return ended_by
-
-    def _watch_signals(self) -> asyncio.Event:
-        """Set by the first signal, which may have come while the simulator was starting."""
-        hurried = asyncio.Event()
-        self._signals.hand_to(asyncio.get_running_loop(), lambda _: hurried.set())
-        if self._signals.received:
-            hurried.set()
-        return hurried
-
-    async def _within_time(
-        self, canceller: Canceller, workers: int, hurried: asyncio.Event
-    ) -> RunnerError | None:
-        """Until all is done, the time is over, or a signal comes; what is under way then gets its grace."""
-        tasks = [asyncio.create_task(canceller.work()) for _ in range(workers)]
-        finished = asyncio.ensure_future(asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION))
-        hurry = asyncio.create_task(hurried.wait())
-        await asyncio.wait((finished, hurry), timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        canceller.turnstile.close()
-        await asyncio.wait(tasks, timeout=GRACE_S)
-        for task in (finished, hurry, *tasks):
-            task.cancel()
-        for end in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(end, RunnerError):
-                return end
-            if isinstance(end, Exception):
-                raise end
-        return Interrupted(self._signals.received[0]) if self._signals.received else None
+            return CommandResult(ended_by.exit_code, (str(ended_by), *said), counts)
+        return CommandResult(1 if still_open else 0, tuple(said), counts)
 
 
 def _config_of(run_dir: RunDir) -> RunConfig:
-    """The resolved config that the run was made with. Raises `RunDirError`."""
+    """Return the resolved config that the run was made with. Raises `RunDirError`."""
     try:
         return RunConfig.model_validate(yaml.safe_load(run_dir.config.read_bytes()))
     except (OSError, yaml.YAMLError, ValueError) as error:
@@ -166,11 +158,13 @@ def _config_of(run_dir: RunDir) -> RunConfig:
         raise RunDirError(Problem(what, str(run_dir.config))) from None
 
 
-def _of_unknown_fate(history: History) -> Iterator[str]:
+def _without_limits(config: RunConfig) -> RunConfig:
+    """Return the config without what would end a run early: a cancellation costs nothing."""
+    limits = Limits(max_outage_s=config.limits.max_outage_s, drain_s=config.limits.drain_s)
+    return config.model_copy(update={"limits": limits})
+
+
+def _unacknowledged(history: History) -> Iterator[str]:
     count = history.recovery.unacknowledged_count
     if count:
         yield f"{count:,} requests were sent without an acknowledgement: they have no id to cancel them by"
-
-
-def _say(text: str) -> None:
-    say(text, sys.stderr)

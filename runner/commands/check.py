@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 
 from runner.batch.cut import cut
+from runner.commands.host import raise_open_file_limit
 from runner.config import EMBEDDED, RunConfig
 from runner.engine.leases import share
-from runner.engine.preflight import allow_connections
 from runner.errors import RunDirError
 from runner.measure.history import recall
 from runner.measure.summary import cost_usd
@@ -24,7 +24,7 @@ CHARACTERS_PER_TOKEN = 4
 
 def plan(config: RunConfig, limit: int | None) -> str:
     """Read all of the input and say what would be sent. Raises `ConfigError`, `InputError`: all errors."""
-    allow_connections(share(config, 0))
+    raise_open_file_limit(share(config, 0))
     source = Source(config)
     survey = source.survey()
     rows = min(survey.rows, limit or survey.rows)
@@ -75,9 +75,9 @@ def _existing(run_dir: RunDir, config: RunConfig, survey: Survey, rows: int) -> 
         history = recall(run_dir, manifest, rows)
     except RunDirError as error:
         return f"exists, and would be refused: {error.problems[0].what}"
-    done, still_open = history.meter.done, history.recovery.open_count
-    left = history.meter.total - done - still_open
-    if done >= history.meter.total:
+    done, still_open = history.meter.done, history.recovery.outstanding_count
+    left = history.in_flight.total - done - still_open
+    if done >= history.in_flight.total:
         return "complete: nothing would be sent"
     return f"would be continued: {done:,} done, {still_open:,} open, {left:,} left"
 

@@ -19,11 +19,11 @@ from runner.batch.names import run_mark
 from runner.batch.statuses import words_in
 from runner.commands.signals import Signals
 from runner.config import RunConfig
-from runner.engine.preflight import open_address, read_key
-from runner.errors import EndpointUnreachable, Interrupted, Problem, RunDirError, StoppedEarly
+from runner.engine.preflight import open_base_url, read_key
+from runner.errors import EndpointUnreachable, Problem, RunDirError, StoppedEarly
 from runner.policy.retry import wait_s
 from runner.report.text import markdown
-from runner.session.health import refused
+from runner.session.health import key_refused
 from runner.store import RunDir
 from runner.transport import Transport, open_transport
 from runner.transport.outcomes import (
@@ -45,7 +45,7 @@ Answer = TypeVar("Answer", bound=Listing | Unsupported | Statuses | Gone)
 def batches(config: RunConfig, most: int, signals: Signals, *, with_status: bool) -> str:
     """A table of the newest `most` batches. Raises `RunnerError`."""
     listing = _Listing(config, most, with_status)
-    signals.handler = Signals.ignore  # on record, and taken up once the loop runs
+    signals.hold()  # until the loop runs
     return uvloop.run(listing.table(signals))
 
 
@@ -61,17 +61,11 @@ class _Listing:
 
     async def table(self, signals: Signals) -> str:
         async with AsyncExitStack() as stack:
-            address = await open_address(self._config, self._run_dir.simulator, signals, stack)
-            transport = open_transport(self._config, address, self._key, Counter())
+            opening = open_base_url(self._config, self._run_dir.simulator, stack)
+            base_url = await signals.interruptible(opening)
+            transport = open_transport(self._config, base_url, self._key, Counter())
             stack.push_async_callback(transport.close)
-            asked = asyncio.ensure_future(self._ask(transport))
-            signals.hand_to(asyncio.get_running_loop(), lambda _: asked.cancel())
-            if signals.received:
-                asked.cancel()
-            try:
-                entries, progress = await asked
-            except asyncio.CancelledError:
-                raise Interrupted(signals.received[0]) from None
+            entries, progress = await signals.interruptible(self._ask(transport))
         if not entries:
             return "the service has no batches"
         mine, now = self._mark(), time.time()
@@ -114,7 +108,7 @@ class _Listing:
         return list(found.values())[: self._most]
 
     async def _progress(self, transport: Transport, entry: BatchEntry) -> str:
-        outcome = await self._answered(partial(transport.look_at_batch, entry.id))
+        outcome = await self._answered(partial(transport.retrieve_batch, entry.id))
         if not isinstance(outcome, Statuses):
             return "not known any more"
         try:
@@ -131,7 +125,7 @@ class _Listing:
         while True:
             outcome = await ask()
             if isinstance(outcome, Unauthorised):
-                raise refused(outcome.failure, self._config.target.api_key_env)
+                raise key_refused(outcome.failure, self._config.target.api_key_env)
             if not isinstance(outcome, Throttled | Transient):
                 return outcome
             failures += 1

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """Its exit code, and what there is to say about it."""
+class CommandResult:
+    """The exit code of a command, and what it has to say."""
 
     exit_code: int
-    messages: tuple[str, ...]
-    result: str = ""
-    """For stdout; a run's own is the report."""
+    messages: tuple[str, ...] = ()
+    """Lines for stderr."""
+    output: str = ""
+    """Text for stdout; a run's own is the report."""

@@ -5,25 +5,28 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import FrameType, TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from runner.errors import Interrupted
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
+T = TypeVar("T")
+
 
 class Signals:
-    """Calls `handler` for each signal; who is at work sets it.
+    """Decides what SIGINT and SIGTERM do while a command works; a context that restores the old handlers.
 
-    Python runs handlers in the main thread between any two bytecodes, also in the middle of a callback of
-    the event loop: where a loop runs, `hand_to` defers them to between two callbacks.
+    Python runs handlers in the main thread between any two bytecodes, also in the middle of a callback of the
+    event loop. Where a loop runs, `hand_to` defers them to between two callbacks.
     """
 
     def __init__(self) -> None:
-        self.handler: Callable[[int], None] = self.interrupt
+        self._handle: Callable[[int], object] = _interrupt
         self.received: list[int] = []
+        """Numbers of the signals so far, in order."""
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -37,35 +40,53 @@ class Signals:
         for signum, before in self._before.items():
             signal.signal(signum, before)
 
-    def hand_to(self, loop: asyncio.AbstractEventLoop, handler: Callable[[int], object]) -> None:
-        """From now on, have `loop` call `handler`."""
+    def hold(self) -> None:
+        """Only record signals from now on: something is being done that must not be torn."""
+        self._handle = _ignore
+
+    def hand_to(self, handler: Callable[[int], object]) -> None:
+        """Have the running event loop call `handler` from now on, and for the signals received so far."""
+        loop = asyncio.get_running_loop()
 
         def defer(signum: int) -> None:
             loop.call_soon_threadsafe(handler, signum)
 
-        self.handler = defer
+        self._handle = defer
+        for signum in self.received:
+            handler(signum)
+
+    async def interruptible(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of `work`, which a signal cancels, now or before. Raises `Interrupted` then."""
+        task = asyncio.ensure_future(work)
+        self.hand_to(lambda _: task.cancel())
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if not self.received:  # cancelled from outside
+                raise
+            raise Interrupted(self.received[0]) from None
 
     def ignore_to_the_end(self) -> None:
-        """From here on, and after the context too: the last words of a command must not be torn."""
-        self.handler = self.ignore
+        """Ignore signals from now on, and after the context as well: last words must not be torn."""
+        self._handle = _ignore
         self._before = dict.fromkeys(SIGNALS, signal.SIG_IGN)
         sys.unraisablehook = _silent_about_signals
 
-    @staticmethod
-    def interrupt(signum: int) -> None:
-        """Where there is nothing to bring home: end the command."""
-        raise Interrupted(signum)
-
-    @staticmethod
-    def ignore(signum: int) -> None:
-        """Where what is left takes a moment, and must not be torn."""
-
     def _received(self, signum: int, frame: FrameType | None) -> None:
         self.received.append(signum)
-        self.handler(signum)
+        self._handle(signum)
+
+
+def _interrupt(signum: int) -> None:
+    """End the command: nothing is outstanding."""
+    raise Interrupted(signum)
+
+
+def _ignore(signum: int) -> None:
+    """Do nothing."""
 
 
 def _silent_about_signals(unraisable: sys.UnraisableHookArgs) -> None:
-    """A signal that comes just when its handler is taken away is an error to Python, and news to nobody."""
+    """Report what Python cannot raise, except for a signal that comes just when its handler is taken away."""
     if not isinstance(unraisable.exc_value, OSError):
         sys.__unraisablehook__(unraisable)

@@ -8,14 +8,15 @@ from typing import Any, Final
 
 import yaml
 
-from runner.config.explain import Origin, Path_, dotted
+from runner.config.explain import Origin
+from runner.config.keys import Path_, dotted
 from runner.errors import Problem
 
 _VARIABLE: Final = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
 
 class Expander:
-    """Expands a whole config. `problems` gathers, by path, the variables that are not set."""
+    """Expands a whole config. `problems` collects the variables that are not set, by path."""
 
     def __init__(self, environ: Mapping[str, str], origin: Origin) -> None:
         self._environ = environ
@@ -23,17 +24,17 @@ class Expander:
         self.problems: dict[Path_, Problem] = {}
 
     def expand(self, value: Any, path: Path_ = ()) -> Any:
-        """`value` with all strings in it expanded, and keys that YAML read as numbers made strings again."""
+        """Return `value` with all of its strings expanded, and with numeric keys as strings."""
         if isinstance(value, dict):
             named = {str(key) if type(key) is int else key: inner for key, inner in value.items()}
             return {key: self.expand(inner, (*path, key)) for key, inner in named.items()}
         if isinstance(value, list):
             return [self.expand(inner, (*path, index)) for index, inner in enumerate(value)]
         if isinstance(value, str) and "$" in value:
-            return self._substituted(value, path)
+            return self._substitute(value, path)
         return value
 
-    def _substituted(self, text: str, path: Path_) -> Any:
+    def _substitute(self, text: str, path: Path_) -> Any:
         expanded = _VARIABLE.sub(lambda match: self._value_of(match, path), text)
         whole = _VARIABLE.fullmatch(text)
         return _scalar(expanded) if whole and whole["name"] else expanded
@@ -54,7 +55,7 @@ class Expander:
 
 
 def _scalar(text: str) -> Any:
-    """A value that is one whole variable is read again, so that `count: ${ROWS}` is a number."""
+    """Parse a value that was one whole variable, so that `count: ${ROWS}` is a number."""
     try:
         scalar = yaml.safe_load(text)
     except yaml.YAMLError:

@@ -1,77 +1,151 @@
-"""Validation errors in a user's words: where it stands, what is wrong, which key was perhaps meant."""
+"""Validation errors in a user's words: where, what is wrong, and which key was probably meant."""
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, get_args
+from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from runner.config.simulation import LATENCY_TYPES
+from runner.config.base import PATTERN_WORDS, Section
+from runner.config.keys import Path_, dotted, nearest, sections_at, selected, types_of
 from runner.errors import Problem
 
-Path_ = tuple[str | int, ...]
-
-
-_REQUEST_KEYS: Final = frozenset(
-    (
-        "model",
-        "input",
-        "instructions",
-        "max_output_tokens",
-        "metadata",
-        "temperature",
-        "top_p",
-        "reasoning",
-        "text",
-    )
-)
-"""Keys of a request body, which users look for at the top."""
-
-
-def dotted(path: Path_) -> str:
-    """A path as users write it."""
-    return ".".join(map(str, path))
+_WORDS: Final = {
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "finite_number": "must be a finite number",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+    "string_too_long": "must have at most {max_length} characters",
+    "literal_error": "must be {expected}",
+    "dict_type": "must be a mapping",
+    "tuple_type": "must be a list",
+}
+"""What a value must be, by the type of pydantic's error."""
+_YAML_WORDS: Final = {None: "null", True: "true", False: "false"}
 
 
 @dataclass(slots=True)
 class Origin:
-    """Where each value came from: a line of the file, or an override."""
+    """Where each value of a config was given: a line of the file, or an override."""
 
     file: str
     lines: dict[Path_, int] = field(default_factory=dict)
     overrides: dict[Path_, str] = field(default_factory=dict)
 
     def where(self, path: Path_) -> str:
-        """The place of `path`, or of the nearest key above it that is there."""
+        """Return the place of `path`, or of the nearest key above it that was given."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.overrides:
                 return self.overrides[path[:length]]
             if path[:length] in self.lines:
                 return f"{self.file}:{self.lines[path[:length]]}"
-        made_by = next(
-            (said for set_path, said in self.overrides.items() if set_path[: len(path)] == path), None
-        )
-        return made_by or f"{self.file}:1"
+        below = (text for set_path, text in self.overrides.items() if set_path[: len(path)] == path)
+        return next(below, f"{self.file}:1")
 
 
 def explain(
     error: ValidationError,
     data: Any,
     origin: Origin,
-    model: type[BaseModel],
+    model: type[Section],
     *,
-    already_told: frozenset[Path_] = frozenset(),
+    already_reported: frozenset[Path_] = frozenset(),
 ) -> list[Problem]:
-    """One `Problem` for each error of pydantic's, in the order of the file; none for paths `already_told`."""
-    problems = []
+    """Return the problems behind pydantic's errors, in the order of the file.
+
+    Paths in `already_reported` are left out.
+    """
+    explainer = _Explainer(data, origin, model)
+    problems: list[Problem] = []
     for detail in error.errors(include_url=False):
         path = _path_in_data(detail["loc"], data, missing=detail["type"] == "missing")
-        if path not in already_told:
-            problems.append(_problem(detail, path, data, origin, model))
+        if path not in already_reported:
+            problems.extend(explainer.problems(detail, path))
     return sorted(problems, key=_place)
+
+
+class _Explainer:
+    """Puts single errors into words, with the data that they are in at hand."""
+
+    def __init__(self, data: Any, origin: Origin, model: type[Section]) -> None:
+        self._data = data
+        self._origin = origin
+        self._model = model
+
+    def problems(self, detail: ErrorDetails, path: Path_) -> Iterator[Problem]:
+        """Yield the problem behind one error of pydantic's, and what the error hides."""
+        name, where = dotted(path), self._origin.where(path)
+        match detail["type"]:
+            case "missing":
+                yield self._missing(path)
+            case "extra_forbidden":
+                yield self._unknown(path)
+            case "union_tag_not_found" | "union_tag_invalid":
+                yield from self._untyped(path)
+            case "value_error":
+                message = str(detail["ctx"]["error"])
+                yield Problem(f"{name}: {message}" if name else message, where)
+            case "model_type" | "model_attributes_type":
+                yield Problem(f"{name} must be a section with keys of its own, not {_shown(detail)}", where)
+            case "string_pattern_mismatch":
+                words = PATTERN_WORDS[detail["ctx"]["pattern"]]
+                yield Problem(f"{name}: {_shown(detail)} is not allowed; {words}", where)
+            case kind if kind in _WORDS:
+                yield Problem(
+                    f"{name}: {_WORDS[kind].format(**detail.get('ctx', {}))}, not {_shown(detail)}", where
+                )
+            case _:
+                message = detail["msg"][0].lower() + detail["msg"][1:]
+                yield Problem(f"{name}: {message}, not {_shown(detail)}", where)
+
+    def _missing(self, path: Path_) -> Problem:
+        *_, key = path
+        union, section = self._sections_around(path)
+        with_type = f" with type: {types_of([section])[0]}" if section and len(union) > 1 else ""
+        hint = section.hints.get(str(key), "") if section else ""
+        return Problem(f"{dotted(path)} is required{with_type}", self._origin.where(path), hint)
+
+    def _unknown(self, path: Path_) -> Problem:
+        where, key = self._origin.where(path), str(path[-1])
+        union, section = self._sections_around(path)
+        others = types_of([other for other in union if key in other.model_fields])
+        if section and others:
+            what = (
+                f"{dotted(path)} goes with type: {_either(others)}, not with type: {types_of([section])[0]}"
+            )
+            return Problem(what, where, section.hints.get(key, ""))
+        near = nearest(path, self._model, [section] if section else union)
+        return Problem(f"unknown key {dotted(path)}", where, f"did you mean {near}?" if near else "")
+
+    def _untyped(self, path: Path_) -> Iterator[Problem]:
+        """Yield the problem with the `type` of a section, and the keys that no type has.
+
+        Pydantic does not look into a section whose type is unknown.
+        """
+        union = sections_at(self._model, path)
+        data = _at(self._data, path)
+        where, name = self._origin.where((*path, "type")), dotted((*path, "type"))
+        what = f"{name}: {_short(data['type'])} is not supported" if "type" in data else f"{name} is required"
+        yield Problem(what, where, f"one of {', '.join(types_of(union))}")
+        for key in data:
+            if not any(key in section.model_fields for section in union):
+                yield self._unknown((*path, key))
+
+    def _sections_around(self, path: Path_) -> tuple[list[type[Section]], type[Section] | None]:
+        """Return the sections that the key at `path` may stand in, and the one that it does stand in."""
+        union = sections_at(self._model, path[:-1])
+        return union, selected(union, _at(self._data, path[:-1]))
 
 
 def _place(problem: Problem) -> tuple[str, int]:
@@ -79,42 +153,22 @@ def _place(problem: Problem) -> tuple[str, int]:
     return (file, int(line)) if line.isdigit() else (problem.where, 0)
 
 
-def _problem(detail: ErrorDetails, path: Path_, data: Any, origin: Origin, model: type[BaseModel]) -> Problem:
-    name = dotted(path)
-    where = origin.where(path)
-    match detail["type"]:
-        case "missing":
-            return Problem(f"{name} is required", where)
-        case "extra_forbidden":
-            near = _nearest(path, data, model)
-            return Problem(f"unknown key {name}", where, f"did you mean {near}?" if near else "")
-        case "value_error":
-            said = str(detail["ctx"]["error"])
-            return Problem(f"{name}: {said}" if name else said, where)
-        case "union_tag_not_found":
-            return Problem(f"{name}.type is required", where, _tags())
-        case "union_tag_invalid":
-            return Problem(f"{name}.type is not known", where, _tags())
-        case "model_type" | "model_attributes_type":
-            return Problem(f"{name} must be a section with keys of its own, not {_shown(detail)}", where)
-        case "string_pattern_mismatch":
-            pattern = detail["ctx"]["pattern"]
-            return Problem(f"{name}: {_shown(detail)} does not fit {pattern}", where)
-    said = detail["msg"][0].lower() + detail["msg"][1:]
-    return Problem(f"{name}: {said}, not {_shown(detail)}", where)
-
-
-def _tags() -> str:
-    return "one of " + ", ".join(LATENCY_TYPES)
+def _either(words: list[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _shown(detail: ErrorDetails) -> str:
-    text = repr(detail["input"])
+    return _short(detail["input"])
+
+
+def _short(value: Any) -> str:
+    text = _YAML_WORDS[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
 
 def _path_in_data(loc: tuple[str | int, ...], data: Any, *, missing: bool) -> Path_:
-    """`loc` without the names of union members that pydantic puts between keys."""
+    """Return `loc` without the names of union members that pydantic puts between keys."""
     path: list[str | int] = []
     inner = data
     for index, step in enumerate(loc):
@@ -127,36 +181,16 @@ def _path_in_data(loc: tuple[str | int, ...], data: Any, *, missing: bool) -> Pa
     return tuple(path)
 
 
+def _at(data: Any, path: Path_) -> Any:
+    """Return the value at `path`, or an empty mapping if there is none."""
+    for step in path:
+        if not _has(data, step):
+            return {}
+        data = data[step]
+    return data
+
+
 def _has(value: Any, step: str | int) -> bool:
     if isinstance(value, list):
         return isinstance(step, int) and step < len(value)
     return isinstance(value, dict) and step in value
-
-
-def _nearest(path: Path_, data: Any, model: type[BaseModel]) -> str | None:
-    """The known key nearest in spelling in the same section; else the same key where it does exist."""
-    known = _fields(model)
-    section = path[:-1]
-    wrong = str(path[-1])
-    siblings = {where[-1]: where for where in known if where[:-1] == section}
-    close = difflib.get_close_matches(wrong, siblings, n=1)
-    if close:
-        return ".".join(siblings[close[0]])
-    elsewhere = [".".join(where) for where in known if where[-1] == wrong]
-    if elsewhere and wrong not in _REQUEST_KEYS:
-        return " or ".join(elsewhere)
-    if wrong in _REQUEST_KEYS:
-        return f"request.{wrong}"
-    close = difflib.get_close_matches(wrong, {where[-1] for where in known}, n=1, cutoff=0.75)
-    return " or ".join(".".join(where) for where in known if where[-1] in close) or None
-
-
-def _fields(model: type[BaseModel], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = []
-    for name, info in model.model_fields.items():
-        here = (*above, name)
-        found.append(here)
-        for inner in (info.annotation, *get_args(info.annotation)):
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                found.extend(f for f in _fields(inner, here) if f not in found)
-    return found

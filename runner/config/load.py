@@ -5,29 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from runner.config.expand import Expander
 from runner.config.explain import Origin, explain
-from runner.config.sections import RunConfig, Target
+from runner.config.run_config import RunConfig
+from runner.config.target import SHORTEST_SECRET, Target
 from runner.config.yaml_marks import read
 from runner.errors import ConfigError, Problem
-
-SHORTEST_SECRET: Final = 8
-"""Shorter keys are placeholders of local services, and may be ordinary words of a config."""
 
 
 def load(
     path: str | Path, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None
 ) -> RunConfig:
-    """Read `path`, apply `section.key=value` overrides, validate.
+    """Read `path`, apply `section.key=value` overrides, and validate.
 
-    Raises `ConfigError` with all problems found. Strings may hold `${NAME}` and `${NAME:-default}`;
-    `$$` is a dollar sign. A value that is nothing but one variable is read again as YAML, so that
-    `count: ${ROWS:-100}` is a number.
+    Strings may hold `${NAME}` and `${NAME:-default}`; `$$` is a dollar sign. A value that consists of one
+    variable is parsed as YAML, so that `count: ${ROWS:-100}` is a number.
+
+    Raises `ConfigError` with all problems.
     """
     environ = os.environ if environ is None else environ
     data, origin = read(Path(path))
@@ -39,7 +38,7 @@ def load(
     try:
         config = RunConfig.model_validate(expanded)
     except ValidationError as error:
-        more = explain(error, expanded, origin, RunConfig, already_told=frozenset(expander.problems))
+        more = explain(error, expanded, origin, RunConfig, already_reported=frozenset(expander.problems))
         raise ConfigError(*problems, *more) from None
     if problems:
         raise ConfigError(*problems)
@@ -47,17 +46,18 @@ def load(
 
 
 def _override(data: dict[Any, Any], origin: Origin, overrides: Sequence[str]) -> Iterator[Problem]:
+    """Set the overrides in `data`. Yields a problem for each that cannot be read."""
     for text in overrides:
         where = f"--set {text}"
         path, equals, raw = text.partition("=")
         keys = path.strip().split(".")
         if not equals or not all(keys):
-            yield Problem("an override is written section.key=value", where)
+            yield Problem("write an override as section.key=value", where)
             continue
         try:
             value = yaml.safe_load(raw) if raw.strip() else None
         except yaml.YAMLError:
-            value = raw  # a template, say: braces and colons are not meant as YAML
+            value = raw  # for example a template, whose braces and colons are not meant as YAML
         inner = data
         for key in keys[:-1]:
             nested = inner.get(key)
@@ -69,7 +69,7 @@ def _override(data: dict[Any, Any], origin: Origin, overrides: Sequence[str]) ->
 
 
 def _keep_keys_out(data: dict[str, Any], environ: Mapping[str, str], origin: Origin) -> None:
-    """The config is copied into the run directory, and errors quote it: no API key may stand in it."""
+    """Raise `ConfigError` if the config contains an API key: it is copied to disk, and errors quote it."""
     for section in ("target", "simulator"):
         named = data.get(section)
         name = named.get("api_key_env") if isinstance(named, dict) else None
@@ -79,15 +79,15 @@ def _keep_keys_out(data: dict[str, Any], environ: Mapping[str, str], origin: Ori
         if len(key) >= SHORTEST_SECRET and any(key in text for text in _strings(data)):
             raise ConfigError(
                 Problem(
-                    "the API key itself stands in the config, which is copied into the run directory",
+                    "the API key itself is in the config, which is copied into the run directory",
                     origin.file,
-                    f"name its variable in {section}.api_key_env ({name}) instead",
+                    f"remove it; the key is read from the variable named by {section}.api_key_env ({name})",
                 )
             )
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """Every string in `value`, keys included."""
+    """Yield every string in `value`, keys included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

@@ -1,291 +1,327 @@
-"""A session worked on by several processes: leases out, reports in, one progress, one end."""
+"""A session that several processes work on: leases go out, reports come in, and there is one end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Final
 
 from runner.engine.leases import MOST_ROWS, Leases, share
 from runner.engine.messages import (
     AllGranted,
     Answered,
+    Command,
+    Confirmed,
     Drain,
-    Ended,
+    Event,
     Failing,
     Follow,
     GiveBack,
     Grant,
-    Met,
-    News,
-    Order,
     Report,
     Say,
     Setup,
     Stop,
-    Want,
+    WantRows,
+    WorkerEnded,
     error_of,
 )
-from runner.engine.subprocess_worker import WorkerProcess
-from runner.engine.takeover import Estate, estate_of
-from runner.engine.task import Task, displayed, take_orders
+from runner.engine.takeover import UnfinishedWork, read_unfinished
+from runner.engine.task import Task
+from runner.engine.totals import Process, Totals
+from runner.engine.workers import Worker
 from runner.errors import Problem, RunnerError, StoppedEarly
-from runner.measure.merging import Merge, add_latencies
-from runner.measure.vitals import Fleet, Sign
+from runner.measure.vitals import Fleet
 from runner.records import Job
 from runner.session.limits import Limits
-from runner.session.shutdown import GRACE_S, Closing
+from runner.session.session import Outcome
+from runner.session.shutdown import GRACE_S, Shutdown
 from runner.store import recover
 
 MOST_DEATHS: Final = 3
-"""Of worker processes, before a run stops: what killed so many will kill the next."""
-JOBS_AT_ONCE: Final = 1000
-"""In one message."""
+"""Deaths of workers before a run stops: what killed these will kill the next."""
+JOBS_PER_MESSAGE: Final = 1000
 PASS_ON_S: Final = 0.5
+"""Seconds between messages that the service answers."""
 LATE_S: Final = 5.0
-"""For workers to end, beyond what they may wait for."""
+"""Seconds for workers to end, beyond what they may wait for."""
 
 
-async def work(task: Task, fleet: Fleet) -> RunnerError | None:
-    """Work until every row has its result, or something ends the session; return what did."""
-    with displayed(task) as display:
-        several = Several(task, fleet)
-        try:
-            return await several.work(display.show_for_ever())
-        finally:
-            several.kill()
+@dataclass
+class Member:
+    """A worker by its number, in its first process or a later one."""
+
+    number: int
+    worker: Worker
+    generation: int = 0
+    """Processes that had this number before."""
+    has_ended: bool = False
+    """Whether it ended in order, with its last report before."""
+    is_lost: bool = False
+    """Whether it died, and no other process has taken its place."""
+
+    @property
+    def process(self) -> Process:
+        """Its name among all processes of the session."""
+        return self.number, self.generation
 
 
-class Several:
-    """The main process: owns the workers, the rows, the limits that are totals, and the end."""
+class Coordinator:
+    """Owns the workers, the rows, the limits that are totals, and the end. An `Engine`."""
 
-    def __init__(self, task: Task, fleet: Fleet) -> None:
+    def __init__(
+        self, task: Task, fleet: Fleet, say: Callable[[str], None], launch: Callable[[], Worker]
+    ) -> None:
+        """`launch` makes a worker, which is not started yet."""
         self._task = task
-        self._fleet = fleet
+        self._say = say
+        self._launch = launch
         recovery, meter = task.history.recovery, task.history.meter
-        meter.unacknowledged = len(recovery.unacknowledged)
         self._meter = meter
+        self._fleet = fleet
         self._recovery = recovery
-        self._merge = Merge(meter)
+        self._totals = Totals(meter, task.history.in_flight, fleet)
         self._limits = Limits(task.config, meter)
-        self._workers = [WorkerProcess(number) for number in range(task.config.engine.workers)]
-        self._leases = Leases(task.rows, recovery, len(self._workers))
-        self._followed = len(recovery.open)
+        workers = task.config.engine.workers
+        self._members = [Member(number, launch()) for number in range(workers)]
+        self._leases = Leases(task.rows, recovery, workers)
+        self._followed = len(recovery.outstanding)
         self._done_before = meter.done
         self._wanting: dict[int, None] = {}
-        self._has_contact = False
-        self._answered_at = float("-inf")
-        self._told_all_granted = False
+        self._is_confirmed = False
+        self._answered_at_mono = float("-inf")
+        self._has_told_all_granted = False
         self._deaths = 0
-        self._closing = Closing(
-            meter,
-            lambda: meter.done >= meter.total,
-            # Reports of what is open come late: it is the end of a worker that tells.
-            lambda: all(worker.has_ended or worker.is_lost for worker in self._workers),
-            task.config.limits.drain_s,
-            task.progress.say,
-            stop_submitting=lambda: self._tell_all(Drain()),
-            cancel=lambda: self._tell_all(Stop(hurry=True)),
+        self.shutdown = Shutdown(
+            task.history.in_flight,
+            is_complete=self._is_complete,
+            is_idle=self._all_ended,
+            drain_s=task.config.limits.drain_s,
+            say=say,
+            on_draining=self._drain_all,
+            on_stopping=self._stopping,
+            on_forced=self._force_all,
         )
 
-    async def work(self, show: Coroutine[Any, Any, None]) -> RunnerError | None:
-        """`show` runs beside it."""
-        helpers = [asyncio.create_task(self._guard(it)) for it in (show, self._fleet.watch_loop())]
-        await self._start_all()
-        take_orders(self._task, self._closing)
-        self._check_limits()
-        listeners = [asyncio.create_task(self._guard(self._listen(worker))) for worker in self._workers]
-        await self._closing.over.wait()
-        await self._bring_home(listeners)
-        for helper in (*helpers, *listeners):
-            helper.cancel()
-        self._account_for_the_lost()
-        return self._closing.ended_by
+    async def run(self, *beside: Coroutine[Any, Any, None]) -> Outcome:
+        """Work until every row has its result, or something ends the session; `beside` runs until then.
 
-    def kill(self) -> None:
-        """No worker outlives the session."""
-        for worker in self._workers:
-            worker.kill()
+        Raises `StorageError`.
+        """
+        helping = (*beside, self._fleet.watch_loop())
+        helpers = [asyncio.create_task(self._guard(it)) for it in helping]
+        listeners: list[asyncio.Task[None]] = []
+        try:
+            await self._start_all()
+            self.shutdown.drain_after(self._task.config.limits.max_s)
+            self._check_limits()
+            listeners = [asyncio.create_task(self._guard(self._listen(member))) for member in self._members]
+            await self.shutdown.over.wait()
+            await self._finish(listeners)
+        finally:
+            for task in (*helpers, *listeners):
+                task.cancel()
+            self._kill_all()
+        self._account_for_lost()
+        return Outcome(self.shutdown.ended_by)
 
     async def _start_all(self) -> None:
-        jobs = list(self._recovery.open.values())
-        self._recovery.open.clear()
-        for worker in self._workers:
-            theirs = jobs[worker.number :: len(self._workers)]
+        jobs = list(self._recovery.outstanding.values())
+        self._recovery.outstanding.clear()
+        for member in self._members:
+            theirs = jobs[member.number :: len(self._members)]
             for job in theirs:
-                self._leases.hold(worker.number, job.row)
-            await self._start(worker, theirs)
+                self._leases.hold(member.number, job.row)
+            await self._start(member, theirs)
 
-    async def _start(self, worker: WorkerProcess, jobs: list[Job]) -> None:
+    async def _start(self, member: Member, jobs: list[Job]) -> None:
         task = self._task
-        await worker.start(task.run_dir.lock_fd)
-        worker.tell(
+        await member.worker.start()
+        member.worker.tell(
             Setup(
-                config=share(task.config, worker.number).model_dump_json().encode(),
+                config=share(task.config, member.number).model_dump_json().encode(),
                 run_dir=str(task.run_dir.path),
-                worker=worker.number,
+                worker=member.number,
                 run_id=task.manifest.run_id,
                 base_url=task.base_url,
                 session=task.session,
-                resumes=worker.lives > 1 or bool(task.history.session.continued),
-                has_contact=self._has_contact,
+                resumes=member.generation > 0 or task.resumes,
+                is_confirmed=self._is_confirmed,
                 restarts=self._meter.restarts,
                 began=self._meter.began,
             )
         )
-        for start in range(0, len(jobs), JOBS_AT_ONCE):
-            worker.tell(Follow(jobs[start : start + JOBS_AT_ONCE]))
+        for start in range(0, len(jobs), JOBS_PER_MESSAGE):
+            member.worker.tell(Follow(jobs[start : start + JOBS_PER_MESSAGE]))
+        if self.shutdown.has_begun:  # meanwhile: the command went to nobody
+            member.worker.tell(Drain())
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception as error:  # noqa: BLE001 - the workers must come home all the same
-            self._closing.end_by(error)
-
-    async def _listen(self, worker: WorkerProcess) -> None:
-        """Take in what one worker tells, in all its lives, until it ends."""
-        while not worker.has_ended:
-            news = await worker.hear()
-            if news is not None:
-                self._take_up(worker, news)
+    async def _listen(self, member: Member) -> None:
+        """Act on the events of one worker, in all its generations, until it ends."""
+        while not member.has_ended:
+            event = await member.worker.hear()
+            if event is not None:
+                self._act_on(member, event)
                 continue
-            await worker.hang_up()
-            if not await self._succeed(worker):
+            await member.worker.close()
+            if not await self._replace(member):
                 return
-        await worker.hang_up()
+        await member.worker.close()
 
-    def _take_up(self, worker: WorkerProcess, news: News) -> None:
-        match news:
-            case Want():
-                self._wanting[worker.number] = None
+    def _act_on(self, member: Member, event: Event) -> None:
+        match event:
+            case WantRows():
+                self._wanting[member.number] = None
                 self._grant()
             case GiveBack(rows=rows):
-                self._wanting.pop(worker.number, None)  # it will ask when it has a place
-                self._leases.give_back(worker.number, rows)
-                self._told_all_granted = False
+                self._wanting.pop(member.number, None)  # it will ask when it has a slot
+                self._leases.give_back(member.number, rows)
+                self._has_told_all_granted = False
                 self._grant()
             case Report():
-                self._take_in(worker, news)
+                self._take_in(member, event)
             case Say(text=text):
-                self._task.progress.say(text)
+                self._say(text)
             case Failing():
-                self._closing.stop(error_of(news))
-            case Ended():
-                worker.has_ended = True
-                if news.error is not None:
-                    self._closing.stop(error_of(news))
-                self._closing.check()
+                self.shutdown.stop(error_of(event))
+            case WorkerEnded():
+                member.has_ended = True
+                if event.error is not None:
+                    self.shutdown.stop(error_of(event))
+                self.shutdown.check()
 
-    def _take_in(self, worker: WorkerProcess, report: Report) -> None:
-        self._merge.update(worker.life, report.totals)
-        add_latencies(self._meter, report.latencies)
-        sign = Sign(report.cpu_s, report.rss_bytes, report.is_limited)
-        self._fleet.tell(worker.life, sign, report.loop_lag)
-        if report.has_contact and not self._has_contact:
-            self._has_contact = True
-            self._tell_all(Met())
-        self._pass_on(report.answered_at)
+    def _take_in(self, member: Member, report: Report) -> None:
+        self._totals.take_in(member.process, report)
+        if report.is_confirmed and not self._is_confirmed:
+            self._is_confirmed = True
+            self._tell_all(Confirmed())
+        # An answer to one worker is news for all: what fails for another is no outage.
+        if report.answered_at_mono > self._answered_at_mono + PASS_ON_S:
+            self._answered_at_mono = report.answered_at_mono
+            self._tell_all(Answered(report.answered_at_mono))
         self._check_limits()
-        self._closing.check()
+        self.shutdown.check()
         self._grant()
-
-    def _pass_on(self, answered_at: float) -> None:
-        """That the service answers one worker is news for all: what fails for another is no outage."""
-        if answered_at > self._answered_at + PASS_ON_S:
-            self._answered_at = answered_at
-            self._tell_all(Answered(answered_at))
 
     def _check_limits(self) -> None:
         reached = self._limits.reached()
         if reached is not None:
-            self._closing.drain(reached, reached.problems[0].where)
+            self.shutdown.drain(reached, reached.problems[0].where)
 
     def _grant(self) -> None:
-        """Give rows to those who want some; the first alone, until it has met the service."""
-        if self._closing.has_begun:
+        """Give rows to workers that want some; only to the first, until it has confirmed the service."""
+        if self.shutdown.has_begun:
             return
         for number in list(self._wanting):
-            if not self._has_contact and number > 0:
+            if not self._is_confirmed and number > 0:
                 continue
-            rows = self._leases.take(number, self._places())
+            rows = self._leases.take(number, self._allowed_rows())
             if rows:
                 del self._wanting[number]
                 before = self._leases.unacknowledged(rows)
-                self._meter.unacknowledged -= len(before)  # from here on the worker counts them
+                self._totals.held.retract(len(before))  # from here on the worker counts them
                 epochs = {row: self._recovery.epochs[row] for row in rows if row in self._recovery.epochs}
-                self._workers[number].tell(Grant(rows, before, epochs))
-        if self._leases.are_over and not self._told_all_granted:
-            self._told_all_granted = True
+                self._members[number].worker.tell(Grant(rows, before, epochs))
+        if self._leases.are_over and not self._has_told_all_granted:
+            self._has_told_all_granted = True
             self._tell_all(AllGranted())
 
-    def _places(self) -> int:
-        """How many rows more the budget allows. What is granted is in flight, and what is done is known late:
-        so it errs on the safe side.
+    def _allowed_rows(self) -> int:
+        """Return how many more rows the budget allows.
+
+        It errs on the safe side: granted rows count as in flight, and results are known late.
         """
         in_flight = self._followed + self._leases.granted - (self._meter.done - self._done_before)
-        places = 0
-        while places < MOST_ROWS and self._limits.allow_another(in_flight + places):
-            places += 1
-        return places
+        rows = 0
+        while rows < MOST_ROWS and self._limits.allow_another(in_flight + rows):
+            rows += 1
+        return rows
 
-    async def _succeed(self, worker: WorkerProcess) -> bool:
-        """A worker died; whether another process goes on in its place."""
-        what = f"worker {worker.number} died ({worker.bury()})"
-        worker.is_lost = True
-        self._wanting.pop(worker.number, None)
+    async def _replace(self, member: Member) -> bool:
+        """Start another process in place of a worker that died, and return whether there is one."""
+        what = f"worker {member.number} died ({await member.worker.exit_reason()})"
+        member.is_lost = True
+        self._wanting.pop(member.number, None)
         self._deaths += 1
-        task, number = self._task, worker.number
-        estate = await asyncio.to_thread(self._estate_of, worker)
-        self._closing.check()
-        if self._closing.has_begun:
+        work = await asyncio.to_thread(self._read_unfinished, member)
+        self.shutdown.check()
+        if self.shutdown.has_begun:
             return False
         if self._deaths > MOST_DEATHS:
             what = f"{what}, as {MOST_DEATHS} did before it"
-            self._closing.stop(StoppedEarly(Problem(what, "engine.workers", "see why, and continue")))
+            self.shutdown.stop(StoppedEarly(Problem(what, "engine.workers", "find out why, and continue")))
             return False
-        task.progress.say(f"{what}: another process goes on with its rows")
-        self._leases.leave(number, estate.unsent, (job.row for job in estate.open))
-        self._recovery.unacknowledged.update(estate.unacknowledged)
-        self._meter.unacknowledged += len(estate.unacknowledged)
-        self._told_all_granted = worker.is_lost = False
-        await self._start(worker, estate.open)
-        if self._closing.has_begun:  # meanwhile: the order went to nobody
-            worker.tell(Drain())
+        self._say(f"{what}: another process continues with its rows")
+        self._leases.release(member.number, work.unsent, (job.row for job in work.outstanding))
+        self._recovery.unacknowledged.update(work.unacknowledged)
+        self._totals.held.announce(len(work.unacknowledged))
+        self._has_told_all_granted = member.is_lost = False
+        member.worker = self._launch()
+        member.generation += 1
+        await self._start(member, work.outstanding)
         return True
 
-    def _estate_of(self, worker: WorkerProcess) -> Estate:
-        """What a worker that died left; its results are counted from here on. Blocking."""
+    def _read_unfinished(self, member: Member) -> UnfinishedWork:
+        """Return what a worker that died left; its results are counted from here on. Blocks."""
         task = self._task
-        held = self._leases.held_by(worker.number)
-        estate = estate_of(task.run_dir, worker.number, task.manifest.rows, held)
-        self._merge.update(worker.life, estate.totals(self._merge.last(worker.life)))
-        return estate
+        held = self._leases.held_by(member.number)
+        work = read_unfinished(task.run_dir, member.number, task.manifest.rows, held)
+        counts = work.counts(self._totals.last(member.process))
+        self._totals.replace(member.process, counts, work.in_flight())
+        return work
 
-    async def _bring_home(self, listeners: list[asyncio.Task[None]]) -> None:
-        """All workers end, soon."""
-        hurried = self._closing.hurried
-        self._tell_all(Stop(hurry=hurried.is_set()))
+    async def _finish(self, listeners: list[asyncio.Task[None]]) -> None:
+        """Stop all workers and wait for their last reports, at most grace + drain + `LATE_S`."""
+        forced = self.shutdown.forced
+        self._tell_all(Stop(forced=forced.is_set()))
         ends = asyncio.create_task(asyncio.wait(listeners))
-        hurry = asyncio.create_task(hurried.wait())
+        force = asyncio.create_task(forced.wait())
         # One that cannot write may wait for room.
         patience_s = GRACE_S + self._task.config.limits.drain_s + LATE_S
-        await asyncio.wait((ends, hurry), timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
-        hurry.cancel()
+        await asyncio.wait((ends, force), timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+        force.cancel()
         await asyncio.wait((ends,), timeout=LATE_S)
         ends.cancel()
 
-    def _account_for_the_lost(self) -> None:
-        """Where a worker came to no orderly end, the files know better than its last report."""
-        lost = [worker for worker in self._workers if not worker.has_ended]
+    def _account_for_lost(self) -> None:
+        """Correct the counts where a worker did not end in order: the files know better than its last report."""
+        lost = [member for member in self._members if not member.has_ended]
         if not lost:
             return
-        self.kill()
-        for worker in lost:
-            if not worker.is_lost:
-                self._estate_of(worker)
+        for member in lost:
+            if not member.is_lost:
+                self._read_unfinished(member)
         left = recover(self._task.run_dir, self._task.manifest.rows, lambda _: None)
-        self._meter.open, self._meter.unacknowledged = left.open_count, left.unacknowledged_count
+        self._totals.settle(left.outstanding_count, left.unacknowledged_count)
 
-    def _tell_all(self, order: Order) -> None:
-        for worker in self._workers:
-            worker.tell(order)
+    def _is_complete(self) -> bool:
+        return self._task.history.in_flight.is_complete
+
+    def _all_ended(self) -> bool:
+        # Reports of what is outstanding come late: only the end of a worker shows that it has nothing left.
+        return all(member.has_ended or member.is_lost for member in self._members)
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - the workers must end in order all the same
+            self.shutdown.fail(error)
+
+    def _tell_all(self, command: Command) -> None:
+        for member in self._members:
+            member.worker.tell(command)
+
+    def _drain_all(self) -> None:
+        self._tell_all(Drain())
+
+    def _stopping(self, error: RunnerError) -> None:
+        """Do nothing yet: the workers are stopped once the session is over, which it is now."""
+
+    def _force_all(self) -> None:
+        self._tell_all(Stop(forced=True))
+
+    def _kill_all(self) -> None:
+        """Kill all workers: none outlives the session."""
+        for member in self._members:
+            member.worker.kill()

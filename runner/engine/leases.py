@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Final
 
 from runner.config import RunConfig
-from runner.config.sections import Limits
+from runner.config.limits import Limits
 from runner.store import Recovery, RowSet, Unacknowledged
 
 MOST_ROWS: Final = 256
@@ -51,7 +51,7 @@ class Leases:
     def __init__(self, rows: int, recovery: Recovery, workers: int) -> None:
         self._rows = rows
         self._workers = workers
-        self._need_no_post = recovery.need_no_post()
+        self._to_skip = recovery.rows_to_skip()
         self._unacknowledged = recovery.unacknowledged
         self._held = [RowSet(recovery.done.capacity) for _ in range(workers)]
         self._returned: dict[int, list[int]] = {}
@@ -75,8 +75,11 @@ class Leases:
         self._spare += rows
         self.granted -= len(rows)
 
-    def leave(self, worker: int, unsent: list[int], followed: Iterable[int]) -> None:
-        """What a worker that died left undone; its successor gets the `unsent` rows first, which rise."""
+    def release(self, worker: int, unsent: list[int], followed: Iterable[int]) -> None:
+        """Keep what a worker that died left unfinished for its successor.
+
+        That one gets the `unsent` rows first, which are in rising order, and polls the jobs of those `followed`.
+        """
         self._returned[worker] = unsent
         self._held[worker] = RowSet(self._held[worker].capacity)
         for row in chain(unsent, followed):
@@ -98,7 +101,7 @@ class Leases:
         most = min(most, MOST_ROWS, -(-left // (LEASES_LEFT * self._workers)))
         rows = []
         while len(rows) < most and self._next < self._rows:
-            if self._next not in self._need_no_post:
+            if self._next not in self._to_skip:
                 rows.append(self._next)
                 self._held[worker].add(self._next)
             self._next += 1

@@ -1,4 +1,4 @@
-"""What the main process of a run and its workers tell each other."""
+"""What the coordinator of a run and its workers send each other."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import msgspec
 
 from runner import errors
 from runner.errors import Problem, RunnerError, StoppedEarly
-from runner.measure.histogram import Counts
-from runner.measure.merging import Totals
+from runner.measure.counts import Counts
+from runner.measure.histogram import HistogramCounts
+from runner.measure.in_flight import InFlight
+from runner.measure.vitals import WorkerVitals
 from runner.records import Job
 from runner.store import Unacknowledged
 
 
 class Setup(msgspec.Struct, tag=True):
-    """The first order: what is the same for all the time of a worker."""
+    """The first command: what stays the same as long as a worker lives."""
 
     config: bytes
     """JSON of the worker's share of the config."""
@@ -27,92 +29,92 @@ class Setup(msgspec.Struct, tag=True):
     base_url: str
     session: int
     resumes: bool
-    """After an earlier session, or in the place of a worker that died."""
-    has_contact: bool
-    """The service was met already."""
+    """Whether it comes after an earlier session, or in place of a worker that died."""
+    is_confirmed: bool
+    """Whether the service is known to be there."""
     restarts: list[float]
+    """Unix seconds at which later sessions of the run began."""
     began: float | None
-    """When the first session of the run began, in Unix seconds."""
+    """Unix seconds at which the first session of the run began."""
 
 
 class Follow(msgspec.Struct, tag=True):
-    """Poll these jobs of an earlier session, or of a worker that died."""
+    """Command: poll these jobs of an earlier session, or of a worker that died."""
 
     jobs: list[Job]
 
 
 class Grant(msgspec.Struct, tag=True):
-    """Send these rows, in rising order, each grant's behind those of the grant before."""
+    """Command: send these rows, in rising order, each grant after the one before."""
 
     rows: list[int]
     unacknowledged: dict[int, Unacknowledged] = {}
-    """Those among them that were perhaps sent before."""
+    """Rows of the grant that were perhaps sent before."""
     epochs: dict[int, int] = {}
-    """Of those among them that were reopened."""
+    """Epochs of the rows of the grant that were reopened."""
 
 
 class AllGranted(msgspec.Struct, tag=True):
-    """All rows are handed out; there will be more only if some are given back."""
+    """Command: expect no more rows, unless some are given back."""
 
 
-class Met(msgspec.Struct, tag=True):
-    """A worker has met the service: the others need not send a first request alone."""
+class Confirmed(msgspec.Struct, tag=True):
+    """Command: send freely, for another worker has found the service to be there."""
 
 
 class Answered(msgspec.Struct, tag=True):
-    """The service has answered a worker, at this time of the clock that all share; see `Contact`."""
+    """Command: note that the service answered another worker, on the monotonic clock that all share."""
 
-    at: float
+    at_mono: float
 
 
 class Drain(msgspec.Struct, tag=True):
-    """Send nothing more; poll what is open for `limits.drain_s`."""
+    """Command: send nothing more, and poll what is outstanding for `limits.drain_s`."""
 
 
 class Stop(msgspec.Struct, tag=True):
-    """Neither send nor poll any more; with `hurry`, not even wait for what is under way."""
+    """Command: neither send nor poll any more; `forced`, without the grace period for open exchanges."""
 
-    hurry: bool
+    forced: bool
 
 
-class Want(msgspec.Struct, tag=True):
-    """The worker could send more rows than it has."""
+class WantRows(msgspec.Struct, tag=True):
+    """Event: the worker could send more rows than it has."""
 
 
 class GiveBack(msgspec.Struct, tag=True):
-    """The worker has no place for these rows of its leases: they may go to another."""
+    """Event: the worker has no slot for these rows of its leases, which may go to another."""
 
     rows: list[int]
 
 
 class Report(msgspec.Struct, tag=True):
-    """How the worker stands: totals since it began, and the latencies since its last report."""
+    """Event: the worker's counts since it began, and its latencies since the last report."""
 
-    totals: Totals
-    latencies: dict[str, Counts]
-    loop_lag: Counts
-    has_contact: bool
-    answered_at: float
-    cpu_s: float
-    rss_bytes: int
-    is_limited: bool
+    counts: Counts
+    in_flight: InFlight
+    latencies: dict[str, HistogramCounts]
+    loop_lag: HistogramCounts
+    vitals: WorkerVitals
+    is_confirmed: bool
+    answered_at_mono: float
 
 
 class Say(msgspec.Struct, tag=True):
-    """A line for the user."""
+    """Event: a line for the user."""
 
     text: str
 
 
 class Failing(msgspec.Struct, tag=True):
-    """The worker cannot go on, and brings home what it has; `Ended` will follow."""
+    """Event: the worker cannot go on and finishes what is open; `WorkerEnded` will follow."""
 
     error: str
     problems: list[tuple[str, str, str]]
 
 
-class Ended(msgspec.Struct, tag=True):
-    """The last news: the worker is done, or could not go on; `error` names a class of `runner.errors`."""
+class WorkerEnded(msgspec.Struct, tag=True):
+    """The last event: the worker is done, or could not go on; `error` names a class of `runner.errors`."""
 
     error: str | None = None
     problems: list[tuple[str, str, str]] = []
@@ -120,26 +122,26 @@ class Ended(msgspec.Struct, tag=True):
 
 
 def problems_of(error: RunnerError) -> list[tuple[str, str, str]]:
-    """What `Failing` and `Ended` tell of an error."""
+    """Return the problems of an error, as `Failing` and `WorkerEnded` carry them."""
     return [(problem.what, problem.where, problem.hint) for problem in error.problems]
 
 
-def error_of(news: Failing | Ended) -> RunnerError:
-    """The error that they tell of."""
-    kind = getattr(errors, news.error or "", StoppedEarly)
-    error: RunnerError = kind(*(Problem(*problem) for problem in news.problems))
+def error_of(event: Failing | WorkerEnded) -> RunnerError:
+    """Return the error that an event reports."""
+    kind = getattr(errors, event.error or "", StoppedEarly)
+    error: RunnerError = kind(*(Problem(*problem) for problem in event.problems))
     return error
 
 
-Order = Setup | Follow | Grant | AllGranted | Met | Answered | Drain | Stop
-News = Want | GiveBack | Report | Say | Failing | Ended
+Command = Setup | Follow | Grant | AllGranted | Confirmed | Answered | Drain | Stop
+Event = WantRows | GiveBack | Report | Say | Failing | WorkerEnded
 Received = TypeVar("Received")
 _encode: Final = msgspec.msgpack.Encoder().encode
 _LENGTH_BYTES: Final = 4
 
 
 class Channel(Generic[Received]):
-    """Messages over one socket, in order; `received` is what the other side may send."""
+    """Messages over one socket, in order; `Received` is what the other side may send."""
 
     def __init__(
         self,
@@ -153,18 +155,18 @@ class Channel(Generic[Received]):
 
     @classmethod
     async def open(cls, end: socket.socket, received: object) -> Self:
-        """Over one end of a socket pair; `received` is the type of what may arrive."""
+        """Open a channel over one end of a socket pair; `received` is the type of what may arrive."""
         reader, writer = await asyncio.open_connection(sock=end)
         return cls(reader, writer, msgspec.msgpack.Decoder(received))
 
-    def send(self, message: Order | News) -> None:
-        """Never waits: what is sent is small, or is taken in at once."""
+    def send(self, message: Command | Event) -> None:
+        """Send without waiting: messages are small, or read at once. Lost where the other side has ended."""
         if not self._writer.is_closing():
             encoded = _encode(message)
             self._writer.write(len(encoded).to_bytes(_LENGTH_BYTES) + encoded)
 
     async def receive(self) -> Received | None:
-        """The next message; None when the other side has ended, however it did."""
+        """Return the next message, or None when the other side has ended, for whatever reason."""
         try:
             length = int.from_bytes(await self._reader.readexactly(_LENGTH_BYTES))
             return self._decode(await self._reader.readexactly(length))
@@ -172,7 +174,7 @@ class Channel(Generic[Received]):
             return None
 
     async def close(self) -> None:
-        """After what was sent is on its way."""
+        """Close it, after what was sent is on its way."""
         try:
             await self._writer.drain()
             self._writer.close()

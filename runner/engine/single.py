@@ -1,57 +1,78 @@
-"""A session worked on by this process alone."""
+"""A session that this process works on alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
 
-from runner.background.mode import Background
+from runner.background.mode import BackgroundMode
 from runner.config import RunConfig
-from runner.engine.task import Task, displayed, take_orders
+from runner.engine.task import Task
 from runner.errors import RunnerError
-from runner.session.feed import AllBut, Feed
+from runner.session.clock import Clock
+from runner.session.feed import AllExcept, Feed
 from runner.session.parts import Parts
-from runner.session.session import Assignment, Middle, Run, run
+from runner.session.session import Assignment, Mode, Outcome, Session
+from runner.session.shutdown import Shutdown
 from runner.source import Source
 from runner.store import Recovery
+from runner.transport import open_transport
 
 
-async def work(task: Task) -> RunnerError | None:
-    """Work until every row has its result, or something ends the session; return what did."""
-    recovery = task.history.recovery
-    needed = AllBut(task.rows, recovery.need_no_post())
-    with displayed(task) as display:
+class Single:
+    """Runs a task as one session in this process. An `Engine`, and the `Host` of that session."""
 
-        async def attend(run: Run[Middle]) -> None:
-            take_orders(task, run.closing)
-            run.feed.grant(needed)
-            run.feed.all_granted = True
-            await display.show_for_ever()
-
-        return await run(
+    def __init__(self, task: Task, say: Callable[[str], None], clock: Clock) -> None:
+        """Open the files and a transport; call it with the event loop running. Raises `StorageError`."""
+        self._say = say
+        history, config = task.history, task.config
+        self._needed = AllExcept(task.rows, history.recovery.rows_to_skip())
+        self._session: Session[Mode[Any]] = Session(
             Assignment(
-                config=task.config,
+                config=config,
                 run_id=task.manifest.run_id,
                 base_url=task.base_url,
-                key=task.key,
-                source=task.source,
+                rows=task.source,
                 files=task.run_dir.files(),
-                session=task.session,
-                resumes=bool(task.history.session.continued),
-                recovery=recovery,
-                meter=task.history.meter,
+                transport=open_transport(config, task.base_url, task.key, history.meter.wire),
+                clock=clock,
+                meter=history.meter,
+                in_flight=history.in_flight,
                 vitals=task.vitals,
-                say=task.progress.say,
-                ends_when_done=True,
-                middle=_middle_of(task.config),
-                attend=attend,
-            )
+                session=task.session,
+                resumes=task.resumes,
+            ),
+            mode_of(config, task.source, history.recovery),
+            self,
         )
 
+    @property
+    def shutdown(self) -> Shutdown:
+        """How to end the session."""
+        return self._session.shutdown
 
-def _middle_of(config: RunConfig) -> Callable[[Parts, Source, Feed, Recovery], Middle]:
-    """The mode of the run."""
+    async def run(self, *beside: Coroutine[Any, Any, None]) -> Outcome:
+        """Work until every row has its result, or something ends the session. Raises `StorageError`."""
+        self._session.feed.grant(self._needed)
+        self._session.feed.all_granted = True
+        return await self._session.run(*beside)
+
+    def say(self, text: str) -> None:
+        """Inform the user of something."""
+        self._say(text)
+
+    def rows_low(self) -> None:
+        """Do nothing: all rows are granted at the start."""
+
+    def stopping(self, error: RunnerError) -> None:
+        """Do nothing: the outcome says it, and nobody else may act on it earlier."""
+
+
+def mode_of(config: RunConfig, source: Source, recovery: Recovery) -> Callable[[Parts[Any], Feed], Mode[Any]]:
+    """Return what makes the mode that the config names."""
     if config.target.mode == "batch":
-        from runner.batch.mode import Batches
+        from runner.batch.mode import BatchMode
 
-        return Batches
-    return Background
+        return partial(BatchMode, source=source, recovery=recovery)
+    return partial(BackgroundMode, source=source, recovery=recovery)

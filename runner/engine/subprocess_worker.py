@@ -1,81 +1,72 @@
-"""One worker process as the main process sees it: started, spoken to, replaced."""
+"""A worker that is a process on this machine."""
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import subprocess
 import sys
 from typing import Final
 
-from runner.engine.messages import Channel, News, Order
+from runner.engine.messages import Channel, Command, Event
 from runner.errors import Problem, StoppedEarly
 
 MAIN: Final = """
 import sys
 fd, sys.path[:] = int(sys.argv[1]), sys.argv[2:]
-from runner.engine.worker import main
+from runner.commands.worker import main
 main(fd)
 """
 
 
-class WorkerProcess:
-    """Worker number `number`, in its first life or a later one."""
+class SubprocessWorker:
+    """A `Worker` that is a child process, with a socket pair in between.
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.lives = 0
-        self.has_ended = False
-        """In order: it said so, with its last report before."""
-        self.is_lost = False
-        """It died, and nobody goes on in its place."""
+    It holds the lock of the run directory as well, for as long as it lives.
+    """
+
+    def __init__(self, lock_fd: int) -> None:
+        self._lock_fd = lock_fd
         self._process: subprocess.Popen[bytes] | None = None
-        self._channel: Channel[News] | None = None
+        self._channel: Channel[Event] | None = None
 
     def __repr__(self) -> str:
-        return f"<WorkerProcess {self.number}, life {self.lives}{', ended' if self.has_ended else ''}>"
+        return f"<SubprocessWorker {self._process.pid if self._process else 'not started'}>"
 
-    @property
-    def life(self) -> tuple[int, int]:
-        """Its name among all processes of the session."""
-        return self.number, self.lives
-
-    async def start(self, lock: int) -> None:
-        """Start the process, or its successor. It holds the run directory, too, for as long as it lives.
-
-        Raises `StoppedEarly`.
-        """
+    async def start(self) -> None:
+        """Start the process. Raises `StoppedEarly`."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                self._process = _launch(theirs.fileno(), lock)
+                self._process = _launch(theirs.fileno(), self._lock_fd)
             except OSError as error:
                 ours.close()
                 what = f"a worker process cannot be started: {error.strerror}"
                 raise StoppedEarly(Problem(what, "engine.workers", "use fewer, and continue")) from None
-        self.lives += 1
-        self._channel = await Channel.open(ours, News)
+        self._channel = await Channel.open(ours, Event)
 
-    def tell(self, order: Order) -> None:
-        """Lost where the process has ended."""
+    def tell(self, command: Command) -> None:
+        """Send it a command; lost where the process has ended."""
         if self._channel is not None:
-            self._channel.send(order)
+            self._channel.send(command)
 
-    async def hear(self) -> News | None:
-        """Its next news; None when it has died."""
+    async def hear(self) -> Event | None:
+        """Return its next event, or None when it has ended."""
         return None if self._channel is None else await self._channel.receive()
 
-    async def hang_up(self) -> None:
+    async def exit_reason(self) -> str:
+        """Return the signal or the exit code that ended the process."""
+        code = 0 if self._process is None else await asyncio.to_thread(self._process.wait)
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    async def close(self) -> None:
+        """Close the channel."""
         if self._channel is not None:
             await self._channel.close()
 
-    def bury(self) -> str:
-        """How a process that has closed its channel came to its end; blocking for a moment."""
-        code = 0 if self._process is None else self._process.wait()
-        return f"{signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
     def kill(self) -> None:
-        """It does not outlive the session; one that has ended is not harmed."""
+        """Kill the process, so that it does not outlive the session, and wait for its end."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -88,5 +79,5 @@ def _launch(channel: int, lock: int) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         pass_fds=(channel, lock),
-        start_new_session=True,  # Ctrl-C at the terminal is for the main process
+        start_new_session=True,  # Ctrl-C at the terminal is for the coordinator
     )

@@ -1,80 +1,76 @@
-"""What a worker that died leaves to its successor, by what the files of the run tell."""
+"""What a worker that died left unfinished, by what the files of the run show."""
 
 from __future__ import annotations
 
-from collections import Counter
-
 import msgspec
 
-from runner.measure.merging import Totals, totals_of
+from runner.measure.counts import Counts, latest
+from runner.measure.in_flight import InFlight
 from runner.measure.meter import Meter
 from runner.records import Job
-from runner.store import Line, RowSet, RunDir, Unacknowledged, recover
+from runner.store import ResultHead, RowSet, RunDir, Unacknowledged, recover
 from runner.store.files import cut_torn_tail
 
 
-class Estate:
-    """RowSet that one worker held: done, open, perhaps sent, or not yet."""
+class UnfinishedWork:
+    """The rows that one worker held: finished, outstanding, perhaps sent, or not sent yet."""
 
     def __init__(self) -> None:
-        self.open: list[Job] = []
+        self.outstanding: list[Job] = []
         self.unacknowledged: dict[int, Unacknowledged] = {}
         self.unsent: list[int] = []
-        """Those that need a POST, in rising order; the unacknowledged ones are among them."""
-        self._meter = Meter(0)
+        """Rows that need a POST, in rising order; the unacknowledged ones are among them."""
+        self._meter = Meter()
 
-    def count(self, line: Line) -> None:
-        """A result of the worker."""
-        self._meter.recall(line)
+    def __repr__(self) -> str:
+        outstanding, unsent = len(self.outstanding), len(self.unsent)
+        return f"<UnfinishedWork {outstanding} outstanding, {unsent} to send, {self._meter.done} finished>"
 
-    def totals(self, told: Totals) -> Totals:
-        """The worker's totals at its end, where `told` is what it told last.
+    def count(self, result: ResultHead) -> None:
+        """Count a result of the worker."""
+        self._meter.recall(result)
 
-        What its results say is exact. A moment's latencies and retries died with it; the results without
+    def in_flight(self) -> InFlight:
+        """Return the counts of the worker at its end: what it left is counted elsewhere from now on."""
+        return InFlight(finished=self._meter.done)
+
+    def counts(self, reported: Counts) -> Counts:
+        """Return the worker's counts at its end, where `reported` is what it reported last.
+
+        What its results show is exact. A moment's latencies and retries died with it; results without
         latencies count as those that nobody watched.
         """
-        exact = totals_of(self._meter)
-        untold = self._meter.done - Counter(told.counters.get("statuses")).total()
-        numbers = {
-            **told.numbers,
-            "posting": 0,
-            "open": 0,
-            "unacknowledged": 0,
-            "polls": max(exact.numbers["polls"], told.numbers.get("polls", 0)),
-            "spanned": told.numbers.get("spanned", 0) + untold,
-        }
-        counters = {
-            **told.counters,
-            "statuses": exact.counters["statuses"],
-            "tokens": exact.counters["tokens"],
-        }
+        exact = self._meter.counts
+        unreported = exact.statuses.total() - sum(reported.statuses.values())
         return msgspec.structs.replace(
-            told,
-            numbers=numbers,
-            counters=counters,
-            last_accepted_at=max(told.last_accepted_at, exact.last_accepted_at),
-            first_done_at=exact.first_done_at,
-            last_done_at=exact.last_done_at,
+            reported,
+            statuses=exact.statuses,
+            tokens=exact.tokens,
+            polls=max(exact.polls, reported.polls),
+            spanned=reported.spanned + unreported,
+            last_accepted=latest((reported.last_accepted, exact.last_accepted)),
+            first_done=exact.first_done,
+            last_done=exact.last_done,
         )
 
 
-def estate_of(run_dir: RunDir, worker: int, total: int, held: RowSet) -> Estate:
-    """Read the run directory, to which other workers write on, for the rows that a dead worker held.
+def read_unfinished(run_dir: RunDir, worker: int, total: int, held: RowSet) -> UnfinishedWork:
+    """Read the run directory, to which other workers still write, for the rows that a dead worker held.
 
-    Blocking. `total` is the number of all rows. Raises `RunDirError`, `StorageError`.
+    `total` is the number of all rows. Blocks. Raises `RunDirError`, `StorageError`.
     """
     files = run_dir.files(worker)
     for path in (files.journal, files.results):
         cut_torn_tail(path)
-    estate = Estate()
+    work = UnfinishedWork()
 
-    def count(line: Line) -> None:
-        if line.row in held:
-            estate.count(line)
+    def count(result: ResultHead) -> None:
+        if result.row in held:
+            work.count(result)
 
     recovery = recover(run_dir, total, count)
-    estate.open = [job for row, job in recovery.open.items() if row in held]
-    estate.unacknowledged = {row: it for row, it in recovery.unacknowledged.items() if row in held}
-    need_no_post = recovery.need_no_post()
-    estate.unsent = [row for row in range(total) if row in held and row not in need_no_post]
-    return estate
+    work.outstanding = [job for row, job in recovery.outstanding.items() if row in held]
+    work.unacknowledged = {row: it for row, it in recovery.unacknowledged.items() if row in held}
+    to_skip = recovery.rows_to_skip()
+    work.unsent = [row for row in range(total) if row in held and row not in to_skip]
+    return work

@@ -1,222 +1,212 @@
-"""A worker process: the same run as in a single process, its rows and its end on order of the main process.
-
-`main(FD)`, where FD is its end of a socket pair. It ends when the other end does.
-"""
+"""A worker: the same session as in a single process, with its rows and its end on command of a coordinator."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
-import socket
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-import uvloop
-
-from runner.background.mode import Background
-from runner.commands.signals import SIGNALS
+from runner.background.mode import BackgroundMode
 from runner.config import RunConfig
 from runner.engine.messages import (
     AllGranted,
     Answered,
     Channel,
+    Command,
+    Confirmed,
     Drain,
-    Ended,
     Failing,
     Follow,
     GiveBack,
     Grant,
-    Met,
-    Order,
     Report,
     Say,
     Setup,
     Stop,
-    Want,
+    WantRows,
+    WorkerEnded,
     problems_of,
 )
-from runner.engine.preflight import allow_connections, read_key
-from runner.engine.task import tune_gc
 from runner.errors import RunnerError, StoppedEarly
-from runner.measure.merging import take_latencies, totals_of
-from runner.measure.meter import Meter
-from runner.measure.vitals import Vitals, max_rss_bytes
-from runner.session.feed import These
-from runner.session.session import Assignment, Run, run
-from runner.session.shutdown import Closing
+from runner.measure.in_flight import InFlight
+from runner.measure.meter import Meter, take_latencies
+from runner.measure.vitals import Vitals, WorkerVitals, max_rss_bytes
+from runner.session.clock import Clock
+from runner.session.feed import Only
+from runner.session.session import Assignment, Session
 from runner.source import Source
 from runner.store import Recovery, RunDir
+from runner.transport import Transport
 
 REPORT_S: Final = 0.2
 LATENCIES_EVERY: Final = 5
-"""Reports: latencies are larger than the rest, and shown once a second."""
-WAITING_REPORTS: Final = 5
-"""In which no row was taken, before those that wait are given back."""
+"""Reports from one with latencies to the next: they are larger than the rest, and shown once a second."""
+IDLE_REPORTS: Final = 5
+"""Reports in which no row was taken, before rows that wait are given back."""
 FEW_ROWS: Final = 64
-"""Left to send, when more are asked for."""
+"""Rows left to send below which more are asked for."""
 
-ORDERED: Final = StoppedEarly("the main process of the run ended this worker")
-
-
-def main(fd: int) -> None:
-    for signum in SIGNALS:  # they are for the main process, which tells what follows from them
-        signal.signal(signum, signal.SIG_IGN)
-    uvloop.run(_serve(socket.socket(fileno=fd)))
+STOPPED: Final = StoppedEarly("the coordinator stopped this worker")
 
 
-async def _serve(end: socket.socket) -> None:
-    channel: Channel[Order] = await Channel.open(end, Order)
-    setup = await channel.receive()
-    if not isinstance(setup, Setup):
-        return
-    worker = Worker(setup, channel)
-    error: RunnerError | None
-    try:
-        error = await worker.work()
-    except RunnerError as raised:
-        error = raised
-    worker.report(latencies=True)
-    channel.send(Ended() if error is None else Ended(type(error).__name__, problems_of(error)))
-    await channel.close()
+class WorkerSession:
+    """Runs one session in this process on commands of the coordinator, and reports to it.
 
+    It is the `Host` of that session.
+    """
 
-class Worker:
-    """Obeys, and reports."""
+    def __init__(
+        self,
+        setup: Setup,
+        config: RunConfig,
+        source: Source,
+        meter: Meter,
+        transport: Transport,
+        channel: Channel[Command],
+    ) -> None:
+        """Open the worker's files; call it with the event loop running. Raises `StorageError`.
 
-    def __init__(self, setup: Setup, channel: Channel[Order]) -> None:
-        self._setup = setup
+        `transport` counts in `meter.wire`.
+        """
         self._channel = channel
-        self._config = RunConfig.model_validate_json(setup.config)
-        self._meter = Meter(0)
+        self._meter = meter
         self._meter.restarts = setup.restarts
         self._meter.milestones.began = setup.began
+        self._in_flight = InFlight()
         self._vitals = Vitals()
         self._recovery = Recovery(0)
         self._has_asked = False
-        self._has_contact = False
+        self._has_reported_confirmed = setup.is_confirmed
         self._taken = self._idle_reports = 0
-        self._answered_at = float("-inf")
-
-    async def work(self) -> RunnerError | None:
-        """What ended the worker, unless it is an order. Raises `RunnerError`."""
-        setup = self._setup
-        key = read_key(self._config)
-        allow_connections(self._config)
-        source = Source(self._config)
-        tune_gc()
-        ended_by = await run(
+        self._session = Session(
             Assignment(
-                config=self._config,
+                config=config,
                 run_id=setup.run_id,
                 base_url=setup.base_url,
-                key=key,
-                source=source,
+                rows=source,
                 files=RunDir(Path(setup.run_dir)).files(setup.worker),
+                transport=transport,
+                clock=Clock(),
+                meter=self._meter,
+                in_flight=self._in_flight,
+                vitals=self._vitals,
                 session=setup.session,
                 resumes=setup.resumes,
-                recovery=self._recovery,
-                meter=self._meter,
-                vitals=self._vitals,
-                say=lambda text: self._channel.send(Say(text)),
-                ends_when_done=False,
-                middle=Background,
-                attend=self._attend,
-            )
+                ends_when_complete=False,
+            ),
+            partial(BackgroundMode, source=source, recovery=self._recovery),
+            self,
         )
-        return None if ended_by is ORDERED else ended_by
+        if setup.is_confirmed:
+            self._session.health.confirm()
 
-    def report(self, *, latencies: bool) -> None:
-        """Tell the main process how things stand."""
+    async def run(self) -> None:
+        """Work until a command ends the session, or an error; report how it ended. Raises `StorageError`."""
+        self.rows_low()
+        try:
+            outcome = await self._session.run(self._report_forever(), self._obey())
+        finally:
+            self.report(has_latencies=True)
+        ended_by = outcome.ended_by
+        if ended_by is None or ended_by is STOPPED:
+            self._channel.send(WorkerEnded())
+        else:
+            self._channel.send(ended(ended_by))
+
+    def report(self, *, has_latencies: bool) -> None:
+        """Send the coordinator the counts so far."""
+        health = self._session.health
+        self._has_reported_confirmed = health.is_confirmed
         self._channel.send(
             Report(
-                totals=totals_of(self._meter),
-                latencies=take_latencies(self._meter) if latencies else {},
-                loop_lag=self._vitals.loop_lag.take() if latencies else ([], 0.0, 0.0),
-                has_contact=self._has_contact,
-                answered_at=self._answered_at,
-                cpu_s=self._vitals.cpu_s,
-                rss_bytes=max_rss_bytes(),
-                is_limited=self._vitals.limited,
+                counts=self._meter.counts,
+                in_flight=self._in_flight,
+                latencies=take_latencies(self._meter) if has_latencies else {},
+                loop_lag=self._vitals.loop_lag.take() if has_latencies else ([], 0.0, 0.0),
+                vitals=WorkerVitals(self._vitals.cpu_s, max_rss_bytes(), self._vitals.limited),
+                is_confirmed=health.is_confirmed,
+                answered_at_mono=health.answered_at_mono,
             )
         )
 
-    async def _attend(self, run: Run[Background]) -> None:
-        if self._setup.has_contact:
-            run.contact.meet()
-        run.closing.on_stop = self._tell_of_failure
-        run.feed.on_low = lambda: self._want(run)
-        self._want(run)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._report_for_ever(run))
-            await self._obey(run)
+    def say(self, text: str) -> None:
+        """Inform the user of something, through the coordinator."""
+        self._channel.send(Say(text))
 
-    def _want(self, run: Run[Background]) -> None:
-        if run.contact.made and not self._has_contact:  # the others wait for that
-            self._has_contact = True
-            self.report(latencies=False)
-        if not self._has_asked and len(run.feed) < FEW_ROWS:
+    def rows_low(self) -> None:
+        """Ask for more rows, and report at once when the service is first confirmed: others wait for that."""
+        session = self._session
+        if session.health.is_confirmed and not self._has_reported_confirmed:
+            self.report(has_latencies=False)
+        if not self._has_asked and len(session.feed) < FEW_ROWS:
             self._has_asked = True
-            self._channel.send(Want())
+            self._channel.send(WantRows())
 
-    def _tell_of_failure(self, error: RunnerError) -> None:
-        """At once: it may take a while to bring home what there is, and meanwhile nobody else may send."""
-        if error is not ORDERED:
+    def stopping(self, error: RunnerError) -> None:
+        """Report an error at once: open exchanges may take a while, and meanwhile nobody else may send."""
+        if error is not STOPPED:
             self._channel.send(Failing(type(error).__name__, problems_of(error)))
 
-    async def _report_for_ever(self, run: Run[Background]) -> None:
-        count = 0
+    async def _report_forever(self) -> None:
+        reports = 0
         while True:
-            self._answered_at = run.contact.answered_at
-            count += 1
-            has_latencies = count % LATENCIES_EVERY == 0
-            self._give_back_what_waits(run)
+            reports += 1
+            has_latencies = reports % LATENCIES_EVERY == 0
+            self._give_back_idle_rows()
             if has_latencies:
                 self._vitals.second_passed(LATENCIES_EVERY * REPORT_S)
-            self.report(latencies=has_latencies)
+            self.report(has_latencies=has_latencies)
             await asyncio.sleep(REPORT_S)
 
-    def _give_back_what_waits(self, run: Run[Background]) -> None:
-        """None was taken for a while: no place is free here, and one may be free elsewhere."""
-        self._idle_reports = 0 if run.feed.taken != self._taken else self._idle_reports + 1
-        self._taken = run.feed.taken
-        if self._idle_reports >= WAITING_REPORTS and len(run.feed):
-            rows = run.middle.give_back()
+    def _give_back_idle_rows(self) -> None:
+        """Give rows back of which none was taken for a while: no slot is free here, and one may be elsewhere."""
+        feed = self._session.feed
+        self._idle_reports = 0 if feed.taken != self._taken else self._idle_reports + 1
+        self._taken = feed.taken
+        if self._idle_reports >= IDLE_REPORTS and len(feed):
+            rows = self._session.mode.give_back()
             self._has_asked = False
-            self._meter.total -= len(rows)
+            self._in_flight.revoke(len(rows))
             self._channel.send(GiveBack(rows))
 
-    async def _obey(self, run: Run[Background]) -> None:
-        while True:
-            order = await self._channel.receive()
-            match order:
-                case Grant(rows=rows):
-                    self._has_asked = False
-                    self._meter.total += len(rows)
-                    self._meter.unacknowledged += len(order.unacknowledged)
-                    self._recovery.unacknowledged.update(order.unacknowledged)
-                    self._recovery.epochs.update(order.epochs)
-                    run.feed.grant(These(rows))
-                case Follow(jobs=jobs):
-                    self._meter.total += len(jobs)
-                    for job in jobs:
-                        run.middle.follow(job)
-                case AllGranted():
-                    run.feed.all_granted = True
-                case Met():
-                    run.contact.meet()
-                case Answered(at=at):
-                    run.contact.hear_of_an_answer(at)
-                case Drain():
-                    run.closing.drain(ORDERED)
-                case Stop(hurry=hurry):
-                    _stop(run.closing, hurry=hurry)
-                case _:  # the main process is gone, and the journal knows all
-                    _stop(run.closing, hurry=True)
-                    return
+    async def _obey(self) -> None:
+        """Carry out commands until the coordinator is gone; then stop, for the journal knows all."""
+        while (command := await self._channel.receive()) is not None:
+            self._carry_out(command)
+        self._session.shutdown.force(STOPPED)
+
+    def _carry_out(self, command: Command) -> None:
+        session = self._session
+        match command:
+            case Grant():
+                self._take_rows(command)
+            case Follow(jobs=jobs):
+                self._in_flight.grant(len(jobs))
+                for job in jobs:
+                    session.mode.follow_inherited(job)
+            case AllGranted():
+                session.feed.all_granted = True
+            case Confirmed():
+                session.health.confirm()
+            case Answered(at_mono=at_mono):
+                session.health.record_answer(at_mono)
+            case Drain():
+                session.shutdown.drain(STOPPED)
+            case Stop(forced=True):
+                session.shutdown.force(STOPPED)
+            case Stop():
+                session.shutdown.stop(STOPPED)
+
+    def _take_rows(self, grant: Grant) -> None:
+        self._has_asked = False
+        self._in_flight.grant(len(grant.rows))
+        self._in_flight.announce(len(grant.unacknowledged))
+        self._recovery.unacknowledged.update(grant.unacknowledged)
+        self._recovery.epochs.update(grant.epochs)
+        self._session.feed.grant(Only(grant.rows))
 
 
-def _stop(closing: Closing, *, hurry: bool) -> None:
-    if hurry:
-        closing.abandon(ORDERED)
-    else:
-        closing.stop(ORDERED)
+def ended(error: RunnerError) -> WorkerEnded:
+    """Return the last event of a worker that could not go on."""
+    return WorkerEnded(type(error).__name__, problems_of(error))

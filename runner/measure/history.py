@@ -1,4 +1,4 @@
-"""The totals of a run as its files tell them: for continuing it, and for reporting one that was killed."""
+"""The totals of a run from its files: to continue it, or to report one that was killed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import Any
 
 import msgspec
 
+from runner.measure.in_flight import InFlight
 from runner.measure.meter import Meter
-from runner.measure.series import last_sample
-from runner.measure.summary import Session
+from runner.measure.outputs.metrics_log import last_sample
+from runner.measure.session_info import SessionInfo
 from runner.store import (
-    Line,
     Manifest,
     Recovery,
+    ResultHead,
     RunDir,
     read_marks,
     read_results,
@@ -21,50 +22,68 @@ from runner.store import (
 
 
 class History(msgspec.Struct):
-    """What earlier sessions left; `meter` and `session` go on from there."""
+    """What earlier sessions left; the next one continues from `meter`, `in_flight` and `session`."""
 
     meter: Meter
-    session: Session
+    in_flight: InFlight
+    """Rows by where they stand, none outstanding: each mode inherits the jobs and batches that it follows."""
+    session: SessionInfo
     recovery: Recovery
     next_session: int
-    """The number of the session that goes on from there."""
+    """Number of the next session, from 0."""
 
 
 def recall(run_dir: RunDir, manifest: Manifest, limit: int) -> History:
-    """Read the run directory back, changing nothing. Raises `RunDirError` for a damaged line.
+    """Read the run directory, and change nothing. Raises `RunDirError` for a damaged line.
 
-    The run is about the first `limit` rows, and about what was sent before under a larger limit.
+    The run consists of the first `limit` rows and of what was sent before under a larger limit.
     """
-    meter = Meter(limit)
+    meter = Meter()
     marks = read_marks(*run_dir.journals)
     sample = last_sample(run_dir.metrics)
-    if marks.sessions:  # which workers set, and only when they have started
+    if marks.sessions:  # written by workers, so only once they have started
         meter.begin(_number(sample, "began") or marks.sessions[0])
     meter.restarts = marks.sessions[1:]
-    set_aside = set()
+    archived = set()
     for line in read_results(run_dir.superseded):
-        set_aside.add((line.row, line.epoch))
+        archived.add((line.row, line.epoch))
         meter.recall_superseded(line)
 
-    def superseded(line: Line) -> None:
-        if (line.row, line.epoch) not in set_aside:
+    def superseded(line: ResultHead) -> None:
+        if (line.row, line.epoch) not in archived:
             meter.recall_superseded(line)
 
     recovery = recover(run_dir, manifest.rows, meter.recall, superseded, marks=marks)
     meter.recall_counters(sample)
-    meter.accepted += recovery.open_count
-    for job in recovery.open.values():
-        meter.milestones.accept(job.accepted)
+    meter.counts.accepted += recovery.outstanding_count
+    for job in recovery.outstanding.values():
+        meter.accepted_at(job.accepted)
     for batch in recovery.batches.values():
         if batch.accepted:
-            meter.milestones.accept(batch.accepted.at)
-    done_beyond = recovery.done.count - recovery.done.count_below(limit)
-    meter.total = limit + done_beyond + sum(row >= limit for row in recovery.claimed_rows())
-    session = Session(manifest.name, manifest.created, _number(sample, "wall_s"), _number(sample, "cpu_s"))
+            meter.accepted_at(batch.accepted.at)
+    session = SessionInfo(
+        manifest.name, manifest.created, _number(sample, "wall_s"), _number(sample, "cpu_s")
+    )
     session.rows = manifest.rows
     session.continued = max(len(marks.sessions) - 1, 0)
     session.retried = len(marks.epochs)
-    return History(meter=meter, session=session, recovery=recovery, next_session=marks.next_session)
+    return History(
+        meter=meter,
+        in_flight=_in_flight(recovery, limit),
+        session=session,
+        recovery=recovery,
+        next_session=marks.next_session,
+    )
+
+
+def _in_flight(recovery: Recovery, limit: int) -> InFlight:
+    done_beyond = recovery.done.count - recovery.done.count_below(limit)
+    claimed_beyond = sum(row >= limit for row in recovery.claimed_rows())
+    return InFlight(
+        total=limit + done_beyond + claimed_beyond,
+        announced=recovery.unacknowledged_count,
+        finished=recovery.done.count,
+    )
 
 
 def _number(sample: dict[str, Any], key: str) -> float:

@@ -1,182 +1,182 @@
-"""Everything a run counts and times. Written to by the pipeline; read by progress, metrics and summary."""
+"""Everything a run counts and times: written by the session, read by the outputs and the summary."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from runner.measure.histogram import Histogram
+from runner.measure.counts import Counts, Tally
+from runner.measure.histogram import Histogram, HistogramCounts
+from runner.measure.latencies import Latencies
 from runner.measure.milestones import Milestones
-from runner.records import RESULT_STATUSES, Timing, Usage
-from runner.store.results import Line
+from runner.records import Timing, Usage
+from runner.store.results import ResultHead
 from runner.transport.reading import read_usage
 
 
-class Latencies:
-    """One histogram for each span of a request's life.
+class Meter:
+    """What was counted and timed in one process, or in a whole run, earlier sessions included.
 
-    `schedule_delay`: due → first POST. `submit`: first POST → accepted. `completion`: due → done.
-    `detection_lag_bound`: last seen unfinished → seen done; the job ended somewhere in there.
-    `poll`: one GET.
+    It only measures: where each row stands is `InFlight`, and no decision is made here.
     """
 
     def __init__(self) -> None:
-        self.schedule_delay = Histogram()
-        self.submit = Histogram()
-        self.completion = Histogram()
-        self.detection_lag_bound = Histogram()
-        self.poll = Histogram()
-
-    def record(self, status: str, timing: Timing) -> None:
-        """Count one finished request. Only a completed one has a latency: a refusal is not a fast answer."""
-        if timing.sent is not None:
-            self.schedule_delay.record(timing.sent - timing.due)
-            if timing.accepted is not None:
-                self.submit.record(timing.accepted - timing.sent)
-        if status == "completed":
-            self.completion.record(timing.done - timing.due)
-            if timing.accepted is not None:
-                seen_open = timing.accepted if timing.pending is None else timing.pending
-                self.detection_lag_bound.record(timing.done - seen_open)
-
-    def summary(self) -> dict[str, dict[str, float | None]]:
-        return {
-            "schedule_delay": self.schedule_delay.summary(),
-            "submit": self.submit.summary(),
-            "completion": self.completion.summary(),
-            "detection_lag_bound": self.detection_lag_bound.summary(),
-            "poll": self.poll.summary(),
-        }
-
-
-class Meter:
-    """Totals of the run, those of earlier sessions included; state of this one."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.statuses: Counter[str] = Counter(dict.fromkeys(RESULT_STATUSES, 0))
-        self.tokens: Counter[str] = Counter(input=0, cached=0, output=0, reasoning=0)
-        self.submit_retries: Counter[str] = Counter()
-        self.poll_retries: Counter[str] = Counter()
-        self.wire: Counter[str] = Counter(requests=0, sent_bytes=0, received_bytes=0)
-        """HTTP exchanges that were tried, and the bytes of their messages before TLS."""
-        self.milestones = Milestones()
-        self.superseded = 0
-        """Results of earlier epochs: paid for, and no row's last word."""
+        self.counts = Counts()
+        """Counters; a coordinator replaces the object by the merged counts of all processes."""
         self.latencies = Latencies()
-        self.accepted = 0
-        self.polls = 0
-        self.posting = 0
-        self.open = 0
-        """Accepted requests without a result on record."""
-        self.unacknowledged = 0
-        """Requests that the service may know of without our having heard so."""
+        self.milestones = Milestones()
         self.restarts: list[float] = []
-        """Unix seconds at which later sessions began: before each, nobody watched for a while."""
-        self.spanned = 0
-        """Requests under way over such a time; their latencies would be the client's own absence."""
+        """Times at which later sessions began, in Unix seconds: before each, nobody polled for a while."""
         self.accepting_s = 0.0
-        """Seconds of earlier sessions between their first acceptance and their last."""
-        self.first_accepted: float | None = None
-        self.last_accepted = 0.0
+        """Seconds between the first and the last acceptance, summed over earlier sessions."""
+
+    @property
+    def statuses(self) -> Tally:
+        """Results on record by status."""
+        return self.counts.statuses
+
+    @property
+    def tokens(self) -> Tally:
+        """Tokens used: `input`, `cached`, `output`, `reasoning`."""
+        return self.counts.tokens
+
+    @property
+    def wire(self) -> Tally:
+        """HTTP exchanges and bytes: `requests`, `sent_bytes`, `received_bytes`."""
+        return self.counts.wire
 
     @property
     def began(self) -> float | None:
-        """Unix seconds at which the first session began; None until then."""
+        """Time at which the first session began, in Unix seconds; None until then."""
         return self.milestones.began
-
-    def begin(self, at: float) -> None:
-        """A session begins; the first one counts."""
-        if self.milestones.began is None:
-            self.milestones.began = at
 
     @property
     def done(self) -> int:
-        """Requests with a result."""
-        return self.statuses.total()
+        """Requests with a result on record."""
+        return self.counts.statuses.total()
 
     @property
     def not_completed(self) -> int:
-        return self.done - self.statuses["completed"]
-
-    @property
-    def submitted(self) -> int:
-        """Requests that need no POST any more: accepted, or ended without."""
-        return self.done + self.open
-
-    @property
-    def unsent(self) -> int:
-        return max(self.total - self.done - self.open, 0)
+        """Requests with a result whose status is not `completed`."""
+        return self.done - self.counts.statuses["completed"]
 
     @property
     def retries(self) -> int:
-        return self.submit_retries.total() + self.poll_retries.total()
-
-    def finished(self, status: str, timing: Timing, usage: Usage) -> None:
-        """A result is on record."""
-        self.statuses[status] += 1
-        self.milestones.finish(timing)
-        if self.restarts and self._spans_a_restart(timing):
-            self.spanned += 1
-        else:
-            self.latencies.record(status, timing)
-        self._use(usage)
-
-    def accept(self, now: float, count: int = 1, since: float | None = None) -> None:
-        """The service took a request, or a batch of `count`; `now` on a monotonic clock.
-
-        One that took long to be taken in says `since` when: a few batches would be accepted in no time else.
-        """
-        self.accepted += count
-        self.last_accepted = now
-        if self.first_accepted is None:
-            self.first_accepted = now if since is None else since
+        """POSTs and polls that were retried."""
+        return self.counts.submit_retries.total() + self.counts.poll_retries.total()
 
     @property
     def total_accepting_s(self) -> float:
         """Seconds in which requests were being accepted, over all sessions."""
-        since = 0.0 if self.first_accepted is None else self.last_accepted - self.first_accepted
-        return self.accepting_s + since
+        first, last = self.counts.first_accepted_mono, self.counts.last_accepted_mono
+        return self.accepting_s + (0.0 if first is None or last is None else last - first)
+
+    def begin(self, at: float) -> None:
+        """Note that a session begins, at a Unix time; only the first one of a run counts."""
+        if self.milestones.began is None:
+            self.milestones.began = at
+
+    def accept(self, now_mono: float, count: int = 1, since_mono: float | None = None) -> None:
+        """Count `count` requests that the service accepted, for the rate of acceptances.
+
+        `since_mono` is when the service began to take them in, where that took long, as for a batch: the
+        acceptances of a few batches would otherwise appear to take no time.
+        """
+        counts = self.counts
+        counts.accepted += count
+        counts.last_accepted_mono = now_mono
+        if counts.first_accepted_mono is None:
+            counts.first_accepted_mono = now_mono if since_mono is None else since_mono
+
+    def accepted_at(self, unix: float) -> None:
+        """Note that the service accepted a request at this Unix time, for the milestones."""
+        last = self.counts.last_accepted
+        if last is None or unix > last:
+            self.counts.last_accepted = unix
+
+    def finished(self, status: str, timing: Timing, usage: Usage) -> None:
+        """Count a result that is on record."""
+        counts, milestones = self.counts, self.milestones
+        counts.statuses[status] += 1
+        accepted, done = timing.accepted, timing.done
+        if accepted is not None and (counts.last_accepted is None or accepted > counts.last_accepted):
+            counts.last_accepted = accepted
+        if counts.first_done is None or done < counts.first_done:
+            counts.first_done = done
+        if counts.last_done is None or done > counts.last_done:
+            counts.last_done = done
+        if milestones.began is not None:
+            milestones.done.record(done - milestones.began)
+        if self.restarts and self._spans_a_restart(timing):
+            counts.spanned += 1
+        else:
+            self.latencies.record(status, timing)
+        self._use(usage)
+
+    def recall(self, line: ResultHead) -> None:
+        """Count a result of an earlier session."""
+        self.finished(line.status, line.timing, read_usage(line.usage))
+        self._recall_exchanges(line)
+
+    def recall_superseded(self, line: ResultHead) -> None:
+        """Count what a result of an earlier epoch cost; it is no longer the result of its row."""
+        self.counts.superseded += 1
+        self._use(read_usage(line.usage))
+        self._recall_exchanges(line)
+
+    def recall_counters(self, sample: Mapping[str, Any]) -> None:
+        """Take what results do not say from the last line of an earlier session's `metrics.jsonl`."""
+        counts = self.counts
+        polls, accepting_s = sample.get("polls"), sample.get("accepting_s")
+        if isinstance(polls, int):  # includes the polls of jobs that are still outstanding
+            counts.polls = max(counts.polls, polls)
+        if isinstance(accepting_s, int | float):
+            self.accepting_s = float(accepting_s)
+        _recall(counts.wire, sample.get("wire"))
+        retries = sample.get("retries")
+        if isinstance(retries, dict):
+            _recall(counts.submit_retries, retries.get("submit"))
+            _recall(counts.poll_retries, retries.get("poll"))
 
     def _spans_a_restart(self, timing: Timing) -> bool:
         began = timing.due if timing.sent is None else timing.sent
         return any(began < restart < timing.done for restart in self.restarts)
 
-    def recall(self, line: Line) -> None:
-        """A result of an earlier session."""
-        self.finished(line.status, line.timing, read_usage(line.usage))
-        self.polls += line.polls
-        self.accepted += line.timing.accepted is not None
-
-    def recall_superseded(self, line: Line) -> None:
-        """A result of an earlier epoch: no longer the row's, but its tokens were paid for."""
-        self.superseded += 1
-        self._use(read_usage(line.usage))
-        self.polls += line.polls
-        self.accepted += line.timing.accepted is not None
+    def _recall_exchanges(self, line: ResultHead) -> None:
+        self.counts.polls += line.polls
+        self.counts.accepted += line.timing.accepted is not None
 
     def _use(self, usage: Usage) -> None:
         if usage.input or usage.output:
-            self.tokens["input"] += usage.input
-            self.tokens["cached"] += usage.cached
-            self.tokens["output"] += usage.output
-            self.tokens["reasoning"] += usage.reasoning
-
-    def recall_counters(self, last_sample: Mapping[str, Any]) -> None:
-        """What results do not tell, from the last line of an earlier session's `metrics.jsonl`."""
-        polls, accepting_s = last_sample.get("polls"), last_sample.get("accepting_s")
-        if isinstance(polls, int):  # those of jobs that are still open, too
-            self.polls = max(self.polls, polls)
-        if isinstance(accepting_s, int | float):
-            self.accepting_s = float(accepting_s)
-        _recall(self.wire, last_sample.get("wire"))
-        retries = last_sample.get("retries")
-        if isinstance(retries, dict):
-            _recall(self.submit_retries, retries.get("submit"))
-            _recall(self.poll_retries, retries.get("poll"))
+            tokens = self.counts.tokens
+            tokens["input"] += usage.input
+            tokens["cached"] += usage.cached
+            tokens["output"] += usage.output
+            tokens["reasoning"] += usage.reasoning
 
 
-def _recall(counter: Counter[str], counts: Any) -> None:
+def take_latencies(meter: Meter) -> dict[str, HistogramCounts]:
+    """Return what every histogram of the meter recorded since the last call, for `add_latencies`."""
+    return {name: histogram.take() for name, histogram in _histograms(meter)}
+
+
+def add_latencies(meter: Meter, latencies: Mapping[str, HistogramCounts]) -> None:
+    """Add what was taken from the histograms of another meter; histograms that are absent stay."""
+    for name, histogram in _histograms(meter):
+        if name in latencies:
+            histogram.add(latencies[name])
+
+
+def _histograms(meter: Meter) -> Iterator[tuple[str, Histogram]]:
+    """Yield every histogram of the meter and of its parts, found by type, with a name of its own."""
+    for name, part in vars(meter).items():
+        if isinstance(part, Histogram):
+            yield name, part
+        for inner, value in getattr(part, "__dict__", {}).items():
+            if isinstance(value, Histogram):
+                yield f"{name}.{inner}", value
+
+
+def _recall(tally: Tally, counts: object) -> None:
     if isinstance(counts, dict):
-        counter.update({name: count for name, count in counts.items() if isinstance(count, int)})
+        tally.update({name: count for name, count in counts.items() if isinstance(count, int)})

@@ -1,4 +1,4 @@
-"""How the client itself is doing: CPU, memory, how late the event loop runs."""
+"""How the client itself is doing: CPU, memory, and how late the event loop runs."""
 
 from __future__ import annotations
 
@@ -8,25 +8,30 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from runner.measure.histogram import Counts, Histogram
+import msgspec
+
+from runner.measure.histogram import Histogram, HistogramCounts
 
 PROBE_S: Final = 0.05
 BUSY_SHARE: Final = 0.9
-"""Of one core, over a whole second: from here on the client itself holds the rate down."""
+"""Share of one core, over a whole second, from which on the client itself holds the rate down."""
 LIMITED_SHARE: Final = 0.1
-"""A run was limited by its client when it was busy for more than this share of its seconds."""
+"""Share of a run's seconds: if the client was busy for more of them, it limited the run."""
 _RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 
 
 def cpu_s() -> float:
-    """CPU seconds of this process so far, user and system."""
+    """Return the CPU seconds of this process so far, user and system."""
     return time.process_time()
 
 
 def max_rss_bytes() -> int:
-    """Peak resident memory of this process. Linux counts in `ru_maxrss` also what it was forked from."""
+    """Return the peak resident memory of this process.
+
+    On Linux it is read from `/proc`, because `ru_maxrss` includes the peak of the process that forked it.
+    """
     with suppress(OSError, ValueError, IndexError):
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
@@ -34,7 +39,7 @@ def max_rss_bytes() -> int:
 
 
 class Vitals:
-    """Samples the loop's lateness all the time, and how busy the process was each second."""
+    """Records the lateness of the event loop all the time, and the CPU of this process every second."""
 
     def __init__(self) -> None:
         self.loop_lag = Histogram()
@@ -59,24 +64,24 @@ class Vitals:
         return self._busy_seconds > max(1, LIMITED_SHARE * self._seconds)
 
     def second_passed(self, elapsed_s: float) -> float:
-        """Note the share of one core used since the last call, and return it."""
-        now = self.cpu_s
-        share = (now - self._cpu_before_s) / elapsed_s if elapsed_s > 0 else 0.0
-        self._cpu_before_s = now
+        """Return the share of one core that was used since the last call, `elapsed_s` ago, and record it."""
+        now_s = self.cpu_s
+        share = (now_s - self._cpu_before_s) / elapsed_s if elapsed_s > 0 else 0.0
+        self._cpu_before_s = now_s
         self._seconds += 1
         self._busy_seconds += share >= BUSY_SHARE
         return share
 
     async def watch_loop(self) -> None:
-        """Record for ever how much later than asked the loop wakes a sleeper."""
+        """Record how late the loop wakes a sleeper, until cancelled."""
         while True:
-            asked = time.monotonic() + PROBE_S
+            due_mono = time.monotonic() + PROBE_S
             await asyncio.sleep(PROBE_S)
-            self.loop_lag.record(time.monotonic() - asked)
+            self.loop_lag.record(time.monotonic() - due_mono)
 
 
-class Sign(NamedTuple):
-    """How one worker process is doing."""
+class WorkerVitals(msgspec.Struct, frozen=True):
+    """How one worker process is doing, since it began."""
 
     cpu_s: float
     rss_bytes: int
@@ -84,25 +89,28 @@ class Sign(NamedTuple):
 
 
 class Fleet(Vitals):
-    """Of a main process and its workers: CPU and memory add up, and one that is too busy is enough."""
+    """Vitals of a coordinator and its workers: CPU and memory add up, and one busy worker limits the run."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._workers: dict[object, Sign] = {}
+        self._workers: dict[object, WorkerVitals] = {}
 
-    def tell(self, worker: object, sign: Sign, loop_lag: Counts) -> None:
-        """How a worker is doing since it began."""
-        self._workers[worker] = sign
+    def report(self, worker: object, vitals: WorkerVitals, loop_lag: HistogramCounts) -> None:
+        """Take the vitals of a worker since it began, and its loop lag since its last report."""
+        self._workers[worker] = vitals
         self.loop_lag.add(loop_lag)
 
     @property
     def cpu_s(self) -> float:
-        return super().cpu_s + sum(sign.cpu_s for sign in self._workers.values())
+        """CPU seconds of all processes in this session."""
+        return super().cpu_s + sum(vitals.cpu_s for vitals in self._workers.values())
 
     @property
     def rss_bytes(self) -> int:
-        return super().rss_bytes + sum(sign.rss_bytes for sign in self._workers.values())
+        """Peak resident memory, summed over the processes."""
+        return super().rss_bytes + sum(vitals.rss_bytes for vitals in self._workers.values())
 
     @property
     def limited(self) -> bool:
-        return any(sign.is_limited for sign in self._workers.values())
+        """Whether at least one worker held its own rate down."""
+        return any(vitals.is_limited for vitals in self._workers.values())

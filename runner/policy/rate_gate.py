@@ -1,97 +1,119 @@
-"""How fast exchanges may start: one gate for all workers, closed and slowed by what the service says."""
+"""A rule of admission for rates: how fast exchanges may start, closed and slowed by what the service says."""
 
 from __future__ import annotations
 
 import math
 from typing import Final
 
+from runner.policy.admission import Effect, Exchange
 from runner.policy.retry import LONGEST_RETRY_AFTER_S
 
 DEFAULT_WAIT_S: Final = 1.0
-"""How long the gate closes when a throttled answer names no time."""
+"""How long the gate closes when a throttled answer names no time, in seconds."""
 OVERLOAD_SHARE: Final = 0.5
-"""Refused share of an episode from which on it shows a limit of the service, not a stray refusal."""
+"""Share of refusals in an episode at or above which it is taken for a rate limit, not for noise."""
 FAST_GROWTH_PER_S: Final = 2.0
+"""Factor per second by which the rate grows while the limit is being searched for."""
 FAST_DECREASE: Final = 0.5
-"""While a new rate is sought: it doubles every second until it is refused, and goes back one step."""
+"""Factor applied to the rate at the first refusal after fast growth: one second of growth is taken back."""
 SLOW_GROWTH_PER_S: Final = 1.02
+"""Factor per second by which the rate grows once the limit has been found."""
 SLOW_DECREASE: Final = 0.9
-"""Once it is found: probing upwards every second, down a little at each further episode."""
+"""Factor applied to the rate at each further refusal."""
 FORGET_AFTER_S: Final = 60.0
-"""A learned rate that was not refused for this long is dropped: the service has room again."""
+"""Seconds without a refusal after which a learned rate is dropped: the service has room again."""
 SLOWEST_PER_S: Final = 1.0
+"""Lowest rate that is learned, per second: an episode without any acceptance must not stop the run."""
 BURST_S: Final = 0.05
-"""A late loop may catch up on this much of the schedule at once."""
+"""How far behind its schedule a late event loop may catch up at once, in seconds."""
 
 
 class RateGate:
-    """Decides when the next exchange may start. Times are seconds of one monotonic clock, handed in.
+    """Paces the start of exchanges, and closes while the service asks to wait; one gate for all workers.
 
-    A throttled answer closes the gate for all workers until the longest wait that was asked for is over:
-    one episode, however many answers bring the same news. When most exchanges of an episode were refused,
-    the service has a limit, and exchanges are paced from then on: first at what it accepted over the whole
-    episode, wait included, which is not above its rate; then growing fast until the next refusal, and
-    slowly from there, as TCP does it (Jacobson, "Congestion Avoidance and Control", 1988), except that
-    growth is multiplicative throughout, because limits span decades, and that no decrease goes below what
-    was just measured. A few refusals among many acceptances close the gate, but do not slow it: they say
-    nothing of the rate.
+    A throttled answer closes the gate until the longest wait that was asked for is over. All answers that
+    bring the same news form one *episode*. What follows depends on the share of exchanges that the episode
+    refused:
+
+    - Most of them: the service has a rate limit. Exchanges are paced from then on, first at the rate of
+      acceptances over the whole episode, its wait included, which is not above the limit. The rate then
+      grows fast until the next refusal, and slowly from there. So does TCP (V. Jacobson, "Congestion
+      Avoidance and Control", 1988), except that growth is multiplicative throughout, because limits span
+      decades, and that no decrease goes below the rate that was just measured.
+    - A few among many acceptances: noise. The gate closes for the wait, but learns no rate from it.
     """
 
     def __init__(self, max_rate_per_s: float | None = None) -> None:
+        self.episodes = 0
+        """Episodes so far: times that the gate was closed by a throttled answer."""
         self._max_rate_per_s = max_rate_per_s
         self._learned_per_s: float | None = None
-        self._learned_at = 0.0
+        self._learned_mono = 0.0
         self._growth_per_s = FAST_GROWTH_PER_S
-        self._next_at = 0.0
-        self._closed_at = float("-inf")
-        self._closed_until = float("-inf")
+        self._next_mono = 0.0
+        self._closed_mono = -math.inf
+        self._closed_until_mono = -math.inf
         self._is_closed = False
-        self._began: float | None = None
+        self._began_mono: float | None = None
         self._accepted = 0
         self._refused = 0
 
-    def opens_at(self, now: float) -> float:
-        """The time from which the next exchange may start; not after `now` means at once."""
-        self._reopen_if_due(now)
-        return max(self._closed_until, self._next_at if self._rate(now) else self._closed_until)
+    def __repr__(self) -> str:
+        facts = ["closed" if self._is_closed else "open", f"{self.episodes} episodes"]
+        for name, rate_per_s in (("at most", self._max_rate_per_s), ("learned", self._learned_per_s)):
+            if rate_per_s is not None:
+                facts.append(f"{name} {rate_per_s:.3g}/s")
+        return f"<RateGate {', '.join(facts)}>"
 
-    def started(self, now: float) -> None:
-        """An exchange starts now."""
-        if self._began is None:
-            self._began = now
-        rate = self._rate(now)
+    def opens_at(self, now_mono: float) -> float:
+        """Return the time from which the next exchange may start; not after `now_mono` means at once."""
+        if self._is_closed and now_mono >= self._closed_until_mono:
+            self._reopen()
+        if self._rate(now_mono):
+            return max(self._closed_until_mono, self._next_mono)
+        return self._closed_until_mono
+
+    def started(self, now_mono: float) -> None:
+        """Use up one slot of the schedule."""
+        if self._began_mono is None:
+            self._began_mono = now_mono
+        rate = self._rate(now_mono)
         if rate:
             # Absolute, so that late wake-ups do not add up to a lower rate.
-            self._next_at = max(self._next_at, now - BURST_S) + 1.0 / rate
+            self._next_mono = max(self._next_mono, now_mono - BURST_S) + 1.0 / rate
 
-    def accepted(self) -> None:
-        """The service did not throttle one."""
-        self._accepted += 1
+    def dropped(self) -> None:
+        """Leave the slot used up: at worst the next exchange starts a little later than it could."""
 
-    def throttled(self, now: float, sent: float, wait_s: float | None) -> bool:
-        """The service throttled an exchange that was sent at `sent`, and asks to wait `wait_s`.
+    def ended(self, exchange: Exchange) -> bool:
+        """Record an acceptance or a refusal; return False, because neither lets others start earlier."""
+        if exchange.effect is Effect.ANSWERED:
+            self._accepted += 1
+        elif exchange.effect is Effect.THROTTLED:
+            self._refuse(exchange)
+        return False
 
-        Returns whether that is news: the first refusal of an episode.
-        """
-        self._reopen_if_due(now)
-        wait = min(max(DEFAULT_WAIT_S if wait_s is None else wait_s, 0.0), LONGEST_RETRY_AFTER_S)
-        self._closed_until = max(self._closed_until, now + wait)
-        if self._began is None or sent >= self._began:  # else it belongs to an episode that is judged already
-            self._refused += 1
-        is_news = not self._is_closed and sent > self._closed_at
-        if is_news:
+    def _refuse(self, exchange: Exchange) -> None:
+        """Close the gate for as long as a throttled answer asks."""
+        now_mono, sent_mono = exchange.ended_mono, exchange.started_mono
+        if self._is_closed and now_mono >= self._closed_until_mono:
+            self._reopen()
+        asked_s = DEFAULT_WAIT_S if exchange.wait_s is None else exchange.wait_s
+        wait_s = min(max(asked_s, 0.0), LONGEST_RETRY_AFTER_S)
+        self._closed_until_mono = max(self._closed_until_mono, now_mono + wait_s)
+        if self._began_mono is None or sent_mono >= self._began_mono:
+            self._refused += 1  # sent earlier, it would belong to an episode that is judged already
+        if not self._is_closed and sent_mono > self._closed_mono:
             self._is_closed = True
-            self._closed_at = now
-        return is_news
+            self._closed_mono = now_mono
+            self.episodes += 1
 
-    def _reopen_if_due(self, now: float) -> None:
-        """When the wait is over: what did the episode show?"""
-        if not self._is_closed or now < self._closed_until:
-            return
-        at = self._closed_until
-        began = at if self._began is None else self._began
-        measured = max(self._accepted / max(at - began, 1e-3), SLOWEST_PER_S)
-        rate = self._learned(self._closed_at)
+    def _reopen(self) -> None:
+        """Open the gate, whose wait is over, at the rate that the episode showed."""
+        reopened_mono = self._closed_until_mono
+        began_mono = reopened_mono if self._began_mono is None else self._began_mono
+        measured = max(self._accepted / max(reopened_mono - began_mono, 1e-3), SLOWEST_PER_S)
+        rate = self._learned(self._closed_mono)
         if self._refused >= OVERLOAD_SHARE * (self._accepted + self._refused):
             self._learned_per_s = measured
             self._growth_per_s = FAST_GROWTH_PER_S
@@ -99,21 +121,25 @@ class RateGate:
             decrease = FAST_DECREASE if self._growth_per_s == FAST_GROWTH_PER_S else SLOW_DECREASE
             self._learned_per_s = max(rate * decrease, measured)
             self._growth_per_s = SLOW_GROWTH_PER_S
-        self._learned_at = self._began = at
-        self._next_at = at + BURST_S  # the wait is no arrears: what was not sent in it is not made up for
+        self._learned_mono = self._began_mono = reopened_mono
+        self._next_mono = reopened_mono + BURST_S  # what was not sent during the wait is not made up for
         self._is_closed = False
         self._accepted = self._refused = 0
 
-    def _rate(self, now: float) -> float | None:
-        learned = self._learned(now)
+    def _rate(self, now_mono: float) -> float | None:
+        """Return the rate in force, per second, or None while exchanges are not paced."""
+        if self._learned_per_s is None:
+            return self._max_rate_per_s
+        learned = self._learned(now_mono)
         if learned is None or self._max_rate_per_s is None:
             return learned or self._max_rate_per_s
         return min(learned, self._max_rate_per_s)
 
-    def _learned(self, now: float) -> float | None:
+    def _learned(self, now_mono: float) -> float | None:
+        """Return the learned rate, grown since the last episode, or None if none is remembered."""
         if self._learned_per_s is None:
             return None
-        calm_s = max(now - self._learned_at, 0.0)
+        calm_s = max(now_mono - self._learned_mono, 0.0)
         if calm_s > FORGET_AFTER_S:
             self._learned_per_s = None
             return None

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from runner.config.sections import Prices
+from runner.config.prices import Prices
 from runner.errors import Problem, RunDirError
 from runner.measure.history import recall
 from runner.measure.summary import RunStatus, summarise
@@ -41,13 +41,15 @@ def read_summary(path: Path) -> dict[str, Any]:
         return _written(run_dir)
     manifest = run_dir.read_manifest()
     history = recall(run_dir, manifest, manifest.rows)
-    meter = history.meter
-    meter.open = history.recovery.open_count
+    meter, in_flight = history.meter, history.in_flight
+    in_flight.inherit(history.recovery.outstanding_count)
     config = _config(run_dir)
     with suppress(LookupError, TypeError):
         history.session.mode = str(config["target"]["mode"])
-    ended: RunStatus = "complete" if meter.done >= meter.total else "stopped"
-    told = summarise(meter, history.session, "running" if held else ended, _prices(config), None)
+    ended: RunStatus = "complete" if in_flight.is_complete else "stopped"
+    status: RunStatus = "running" if held else ended
+    summary = summarise(meter, in_flight, history.session, status, _prices(config), None)
+    told: dict[str, Any] = msgspec.to_builtins(summary)
     with suppress(RunDirError):
         written = _written(run_dir)
         if not held and written["requests"] == told["requests"]:  # copied or touched, but nothing is new

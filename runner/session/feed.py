@@ -1,45 +1,53 @@
-"""RowSet on their way in: read ahead off the event loop, a bounded number at a time."""
+"""Rows on their way in: read ahead off the event loop, a bounded number at a time."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Final, Protocol
 
 from runner.errors import InputError, StoppedEarly
-from runner.source import Line, Source
+from runner.source import Row
 from runner.store import RowSet
 
 LOW_WATER_ROWS: Final = 512
+"""Rows in the buffer below which more are read."""
+
+
+class Rows(Protocol):
+    """The rows of a run, as a `Source` reads them."""
+
+    def blocks(self) -> Iterator[list[Row]]:
+        """Yield all rows in order, a bounded number at a time; blocks. Raises `InputError`."""
 
 
 class Lease(Protocol):
-    """RowSet that may be sent from here and from nowhere else."""
+    """Rows that may be sent from here and from nowhere else."""
 
     @property
     def start(self) -> int:
-        """The first of them."""
+        """The first row."""
 
     @property
     def stop(self) -> int:
-        """One past the last of them."""
+        """One past the last row."""
 
     def __contains__(self, row: int, /) -> bool: ...
 
 
-class AllBut:
-    """All rows of a run of one process, but for those that need no POST."""
+class AllExcept:
+    """All rows of a run of one process, except for those that need no POST."""
 
-    def __init__(self, rows: int, need_no_post: RowSet) -> None:
+    def __init__(self, rows: int, to_skip: RowSet) -> None:
         self.start, self.stop = 0, rows
-        self._need_no_post = need_no_post
+        self._to_skip = to_skip
 
     def __contains__(self, row: int) -> bool:
-        return row not in self._need_no_post
+        return row not in self._to_skip
 
 
-class These:
+class Only:
     """Some rows by their numbers, in a process that is one of several."""
 
     def __init__(self, rows: Collection[int]) -> None:
@@ -51,65 +59,72 @@ class These:
 
 
 class Feed:
-    """The rows that are still to be sent, in order. `fill` reads, `take` hands out."""
+    """Hands out the rows that are still to be sent, in order. `fill` reads them, `take` hands them out."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._reader = _Reader(source)
-        self._lines: deque[Line] = deque()
+    def __init__(self, rows: Rows, *, on_rows: Callable[[], None], on_low: Callable[[], None]) -> None:
+        """`on_rows` is called when more rows may have come, or when it is certain that none will.
+
+        `on_low` is called on each `take` while the buffer is low and no lease is left to read.
+        """
+        self._rows = rows
+        self._on_rows = on_rows
+        self._on_low = on_low
+        self._reader = _Reader(rows)
+        self._buffer: deque[Row] = deque()
         self._leases: deque[Lease] = deque()
-        self._again: set[int] = set()
-        self._reading_again = False
+        self._requeued: set[int] = set()
+        self._is_rereading = False
         self._asked = asyncio.Event()
         self._low = asyncio.Event()
         self._low.set()
         self.all_granted = False
-        """Nothing will be granted any more, as far as is known."""
+        """Whether nothing more will be granted, as far as is known."""
         self.taken = 0
-        """RowSet handed out so far."""
-        self.on_more: Callable[[], None] = lambda: None
-        self.on_low: Callable[[], None] = lambda: None
-        """Told, at every row that is taken, when few are left and nothing is being read."""
+        """Rows handed out so far."""
 
-    def take(self) -> Line | None:
-        """The next row, or None while none is there."""
-        line = None
-        if self._lines:
-            line = self._lines.popleft()
-            self.taken += 1
-        if len(self._lines) < LOW_WATER_ROWS:
-            self._low.set()
-            if not self._leases:
-                self.on_low()
-        return line
+    def __repr__(self) -> str:
+        return f"<Feed {len(self._buffer)} rows read, {len(self._leases)} leases, {self.taken} taken>"
 
     def __len__(self) -> int:
-        return len(self._lines)
+        """Return how many rows are read and not taken."""
+        return len(self._buffer)
 
     @property
-    def is_dry(self) -> bool:
-        """All that was granted, or asked for again, was taken."""
-        return not (self._lines or self._leases or self._again or self._reading_again)
+    def is_exhausted(self) -> bool:
+        """Whether everything that was granted, or requeued, was taken."""
+        return not (self._buffer or self._leases or self._requeued or self._is_rereading)
+
+    def take(self) -> Row | None:
+        """Return the next row, or None while none is read."""
+        row = None
+        if self._buffer:
+            row = self._buffer.popleft()
+            self.taken += 1
+        if len(self._buffer) < LOW_WATER_ROWS:
+            self._low.set()
+            if not self._leases:
+                self._on_low()
+        return row
 
     def grant(self, lease: Lease) -> None:
-        """Hand out these rows, too, behind all that was granted before."""
+        """Hand out the rows of a lease, after all that was granted before."""
         self._leases.append(lease)
         self._asked.set()
 
     def give_back(self) -> list[int]:
-        """The rows that were read and not taken, which will not be handed out here."""
-        rows = [line.i for line in self._lines]
-        self._lines.clear()
+        """Return the rows that were read and not taken; they will not be handed out here."""
+        rows = [row.i for row in self._buffer]
+        self._buffer.clear()
         self._low.set()
         return rows
 
-    def again(self, row: int) -> None:
-        """Hand out a row that was in no lease, or taken before."""
-        self._again.add(row)
+    def requeue(self, row: int) -> None:
+        """Hand out a row that was in no lease, or that was taken before."""
+        self._requeued.add(row)
         self._asked.set()
 
     async def fill(self) -> None:
-        """Read what is granted, as there is room, and what is asked for again; never ends.
+        """Read what is granted and requeued, as there is room; never ends.
 
         Raises `StoppedEarly` if rows are missing.
         """
@@ -119,38 +134,39 @@ class Feed:
             while self._leases:
                 lease = self._leases[0]
                 if lease.start < self._reader.reached:  # given back by another process
-                    self._reader = _Reader(self._source)
+                    self._reader = _Reader(self._rows)
                 await self._read(self._reader, lease)
                 del self._leases[0]
-            rows, self._again = self._again, set()
+            rows, self._requeued = self._requeued, set()
             if rows:  # perhaps of an earlier, larger --limit
-                self._reading_again = True
-                await self._read(_Reader(self._source), These(rows))
-                self._reading_again = False
-            self.on_more()  # or the last of it: there is no more
+                self._is_rereading = True
+                await self._read(_Reader(self._rows), Only(rows))
+                self._is_rereading = False
+            self._on_rows()  # or the last of it: there is no more
 
     async def _read(self, reader: _Reader, lease: Lease) -> None:
         while reader.reached < lease.stop:
             await self._low.wait()
             if not reader.rest:
                 await asyncio.to_thread(reader.read_on, lease.stop)
-            self._lines.extend(line for line in reader.cut(lease.stop) if line.i in lease)
-            if len(self._lines) >= LOW_WATER_ROWS:
+            self._buffer.extend(row for row in reader.cut(lease.stop) if row.i in lease)
+            if len(self._buffer) >= LOW_WATER_ROWS:
                 self._low.clear()
-            self.on_more()
+            self._on_rows()
 
 
 class _Reader:
     """Goes through the input once, a block at a time."""
 
-    def __init__(self, source: Source) -> None:
-        self._blocks = source.blocks()
-        self.rest: list[Line] = []
-        """Of the block that was read last, what was not asked for yet."""
+    def __init__(self, rows: Rows) -> None:
+        self._blocks = rows.blocks()
+        self.rest: list[Row] = []
+        """Rows of the last block that was read which were not asked for yet."""
         self.reached = 0
+        """The first row that was not handed out yet."""
 
     def read_on(self, wanted: int) -> None:
-        """Blocking. Raises `StoppedEarly` where there are fewer than `wanted` rows."""
+        """Read the next block; blocks. Raises `StoppedEarly` where there are fewer than `wanted` rows."""
         try:
             block = next(self._blocks, None)
         except InputError as error:
@@ -161,9 +177,9 @@ class _Reader:
             )
         self.rest = block
 
-    def cut(self, stop: int) -> list[Line]:
-        """What was read and stands before row `stop`."""
+    def cut(self, stop: int) -> list[Row]:
+        """Return what was read before row `stop`."""
         count = stop - self.rest[0].i
-        lines, self.rest = self.rest[:count], self.rest[count:]
-        self.reached = lines[-1].i + 1
-        return lines
+        rows, self.rest = self.rest[:count], self.rest[count:]
+        self.reached = rows[-1].i + 1
+        return rows

@@ -1,226 +1,246 @@
-"""Looks at what the service works on, each when it is due: what is the same whatever is looked at."""
+"""Polls what the service works on, each when it is due: what is the same for jobs, batches and results."""
 
 from __future__ import annotations
 
 import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Final, Generic, Protocol, TypeVar
+from itertools import count
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
-from runner.policy.circuit import Circuit
-from runner.policy.rate_gate import RateGate
 from runner.records import Failure, ResultStatus
+from runner.session.exchanges import Exchanges
 from runner.session.parts import Parts
-from runner.transport.outcomes import (
-    AnyOutcome,
-    Gone,
-    Throttled,
-    Transient,
-    Unauthorised,
-)
+from runner.session.turnstile import AFTER_AN_EVENT, NotBefore
+from runner.transport.outcomes import AnyOutcome, Gone, Throttled, Transient, Unauthorised
 
 ABSENCE_S: Final = 60.0
-"""A look that came so much later than it was due: the machine was asleep, or the process stopped."""
-LOOKS_BEFORE_GONE: Final = 5
-"""A job must be unknown this many times in a row: right after acceptance a replica may not have it yet."""
+"""Seconds by which a poll is late when the machine was asleep, or the process was stopped."""
+POLLS_BEFORE_GONE: Final = 5
+"""Consecutive polls that must find a job unknown: right after acceptance a replica may not have it yet."""
 GONE_SHARE: Final = 1 / 6
-"""And for this share of `limits.max_outage_s`: jitter may bring five looks within a second."""
-MOST_ASKED: Final = 256
-"""Jobs about which the strategy is asked again in one go. On news that a service got slower all that
-are due may be put off at once, and other work of the event loop must not wait for them."""
+"""Least time a job must stay unknown, as a share of `limits.max_outage_s`: jitter can put five polls into one
+second."""
+MOST_REPLANNED: Final = 256
+"""Jobs about which the strategy is asked again in one go. On news that a service has become slower, all due jobs
+may be postponed at once, and other work of the event loop must not wait for them."""
 
 _PERHAPS_DELIVERED: Final = "(accepted in an earlier session; perhaps done, and delivered to it)"
 
 
 class Watched(Protocol):
-    """What is looked at until it has ended; see `records.Job` for the meaning of each."""
+    """What can be followed; see `records.Polled` for the meaning of each attribute."""
 
     @property
     def row(self) -> int:
-        """Tells it from all others."""
+        """Its number among all that are followed."""
 
-    accepted: float
+    @property
+    def accepted(self) -> float:
+        """Unix seconds at which the service accepted it."""
+
     polls: int
     pending: float | None
-    look_due: float
+    poll_due_mono: float
+    entry: int
+    expedited: bool
     failed_polls: int
-    failing_since: float
+    failing_since_mono: float
     missing: int
-    missing_since: float
+    missing_since_mono: float
     inherited: bool
 
 
-Looked = TypeVar("Looked", bound=Watched)
+W = TypeVar("W", bound=Watched)
 
 
-class Follower(ABC, Generic[Looked]):
-    """Owns what is waiting to be looked at: a heap by due time. `take` hands out, `look` does it.
+class Follower(ABC, Generic[W]):
+    """Owns what waits to be polled: a heap by due time. `take` hands out, `poll` does the exchange.
 
-    What is being asked, and what an answer means, is said by the classes below it.
+    What is requested, and what an answer means, is up to the subclasses.
     """
 
     gone_share = GONE_SHARE
+    """See `GONE_SHARE`."""
 
-    def __init__(self, parts: Parts, gate: RateGate, circuit: Circuit, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        parts: Parts[Any],
+        exchanges: Exchanges,
+        *,
+        on_due: Callable[[], None],
+        on_forgotten: Callable[[W], None],
+    ) -> None:
+        """`on_due` is called when something may be due sooner than anything before.
+
+        `on_forgotten` is called with something of an earlier session that the service no longer knows and that
+        may be resent.
+        """
         self._parts = parts
         self._meter = parts.meter
         self._section = parts.config.poll
-        self._gate = gate
-        self._circuit = circuit
-        self._wake = wake
-        self._due: list[tuple[float, int, Looked]] = []
-        self.on_forgotten: Callable[[Looked], None] = lambda _: None
-        """Told of one of an earlier session that the service does not know, and that may be sent again."""
+        self._exchanges = exchanges
+        self._on_due = on_due
+        self._on_forgotten = on_forgotten
+        self._heap: list[tuple[float, int, W]] = []
+        self._entries = count()
 
     @abstractmethod
-    async def _ask(self, watched: Looked) -> AnyOutcome:
-        """One exchange about it."""
+    async def _request(self, watched: W) -> AnyOutcome:
+        """Do one exchange about it."""
 
     @abstractmethod
-    async def _take_in(self, watched: Looked, outcome: AnyOutcome, started: float, ended: float) -> None:
-        """An answer that is about it."""
+    async def _take_in(self, watched: W, outcome: AnyOutcome, started_mono: float, ended_mono: float) -> None:
+        """Act on an answer that is about it."""
 
     @abstractmethod
-    def _next_look(self, watched: Looked, now: float) -> float:
-        """When to look at it, in Unix seconds like `now`."""
+    def _next_poll(self, watched: W, now: float) -> float:
+        """Return when to poll it, in Unix seconds like `now`."""
 
     @abstractmethod
-    def _lose(self, watched: Looked, status: ResultStatus, failure: Failure, now: float) -> None:
-        """It is given up."""
+    def _lose(self, watched: W, status: ResultStatus, failure: Failure, now_mono: float) -> None:
+        """Give it up."""
 
-    def _since(self, watched: Looked) -> float:
-        """The time from which its deadline counts, in Unix seconds."""
+    def _since(self, watched: W) -> float:
+        """Return the time from which its deadline counts, in Unix seconds."""
         return watched.accepted
 
-    def _starts(self, watched: Looked, late_s: float) -> None:
-        """A look starts, so much later than it was due."""
+    def _poll_starts(self, watched: W, late_s: float) -> None:
+        """Inform the strategy that a poll starts, `late_s` after it was due."""
 
-    def _must_be_seen(self, watched: Looked) -> bool:
-        """Whatever the strategy says: a poll brought no answer, or the job may have ended long ago."""
-        return bool(watched.failed_polls) or (watched.inherited and not watched.polls)
-
-    def take(self, now: float) -> tuple[Looked | None, float | None]:
-        """What is to be looked at now, or when to ask again; see `Turnstile`."""
-        may_start_at = max(self._gate.opens_at(now), self._circuit.opens_at())
-        for _ in range(min(MOST_ASKED, len(self._due))):
-            due, _, watched = self._due[0]
-            if max(due, may_start_at) > now:
-                return None, max(due, may_start_at)
-            # More may be known by now than when the strategy put it off to now.
-            if not self._must_be_seen(watched) and (later := self._due_at(watched, now)) > now:
-                watched.look_due = later
-                heapq.heapreplace(self._due, (later, watched.row, watched))
+    def take(self, now_mono: float) -> W | NotBefore:
+        """Return what is to be polled now, or the time before which nothing is; see `Turnstile`."""
+        opens_at_mono = self._exchanges.opens_at(now_mono)
+        heap = self._heap
+        for _ in range(min(MOST_REPLANNED, len(heap))):
+            due_mono, entry, watched = heap[0]
+            if watched.entry != entry:  # it was expedited
+                heapq.heappop(heap)
                 continue
-            self._gate.started(now)
-            self._circuit.started()
-            self._starts(watched, now - due)
-            return heapq.heappop(self._due)[2], None
-        return None, self._due[0][0] if self._due else None
+            if max(due_mono, opens_at_mono) > now_mono:
+                return NotBefore(max(due_mono, opens_at_mono))
+            # More may be known by now than when the strategy postponed it to now.
+            if not self._must_poll(watched):
+                later_mono = self._due_mono(watched, now_mono)
+                if later_mono > now_mono:
+                    watched.poll_due_mono, watched.entry = later_mono, next(self._entries)
+                    heapq.heapreplace(heap, (later_mono, watched.entry, watched))
+                    continue
+            heapq.heappop(heap)
+            watched.entry, watched.expedited = -1, False
+            self._exchanges.started(now_mono)
+            self._poll_starts(watched, now_mono - due_mono)
+            return watched
+        return NotBefore(heap[0][0]) if heap else AFTER_AN_EVENT
 
-    async def look(self, watched: Looked) -> None:
-        """Ask, and draw the consequences. Raises what ends the run."""
+    async def poll(self, watched: W) -> None:
+        """Request its state, and draw the consequences. Raises what ends the run."""
         clock = self._parts.clock
-        started = clock.now()
-        outcome = await self._ask(watched)
-        ended = clock.now()
+        started_mono = clock.now_mono()
+        outcome = await self._request(watched)
+        ended_mono = clock.now_mono()
         watched.polls += 1
-        self._meter.polls += 1
-        self._meter.latencies.poll.record(ended - started)
-        await self._settle(watched, outcome, started, ended)
-
-    async def _settle(self, watched: Looked, outcome: AnyOutcome, started: float, ended: float) -> None:
-        end_of_run = self._parts.contact.note(outcome, ended)
-        if self._circuit.ended(ended, answered=not isinstance(outcome, Transient)):
-            self._wake()
+        self._meter.counts.polls += 1
+        self._meter.latencies.poll.record(ended_mono - started_mono)
+        end_of_run = self._exchanges.settle(outcome, started_mono, ended_mono)
         match outcome:
-            case Throttled():  # which says nothing of what was asked about, however late it is
-                self._parts.throttled(self._gate, outcome, started, ended)
-                self._push_back(watched, outcome.cause, outcome.wait_s, ended)
+            case Throttled():  # which says nothing of what was requested, however late it is
+                self._postpone(watched, outcome.cause, outcome.wait_s, ended_mono)
             case Transient():
-                self._look_again(watched, outcome.cause, outcome.failure, outcome.wait_s, ended)
+                self._retry(watched, outcome.cause, outcome.failure, outcome.wait_s, ended_mono)
             case Gone():
-                self._gate.accepted()
-                self._miss(watched, outcome.failure, ended)
+                self._miss(watched, outcome.failure, ended_mono)
             case Unauthorised():
-                pass  # it stays open
+                pass  # it stays outstanding
             case _:
-                self._gate.accepted()
-                await self._take_in(watched, outcome, started, ended)
+                await self._take_in(watched, outcome, started_mono, ended_mono)
         if end_of_run:
             raise end_of_run
 
-    def _wait_on(self, watched: Looked, seen: float, ended: float) -> None:
-        """It was not done at `seen`, in Unix seconds; look again when the strategy says."""
+    def expedite(self, watched: W) -> None:
+        """Poll something next, however far off its poll is; directly again if it is being polled now."""
+        watched.expedited = True
+        if watched.entry >= 0:
+            self._push(watched, self._parts.clock.now_mono())
+
+    def _must_poll(self, watched: W) -> bool:
+        """Return whether the strategy has no say: no poll brought an answer, or it may have ended long ago."""
+        return watched.expedited or bool(watched.failed_polls) or (watched.inherited and not watched.polls)
+
+    def _wait_on(self, watched: W, seen: float, ended_mono: float) -> None:
+        """Poll it again when the strategy says: it was not done at `seen`, in Unix seconds."""
         watched.pending = seen
         watched.failed_polls = watched.missing = 0
-        if self._age_s(watched, ended) >= self._section.deadline_s:
+        if self._age_s(watched, ended_mono) >= self._section.deadline_s:
             said = f"not done {self._section.deadline_s:g} s after it was accepted (poll.deadline_s)"
-            self._give_up(watched, Failure(type="deadline", message=said), ended)
+            self._give_up(watched, Failure(type="deadline", message=said), ended_mono)
+        elif watched.expedited:
+            self._push(watched, ended_mono)
         else:
-            self._push(watched, self._due_at(watched, ended))
+            self._push(watched, self._due_mono(watched, ended_mono))
 
-    def _give_up(self, watched: Looked, failure: Failure, now: float) -> None:
-        """It is past its deadline."""
-        self._lose(watched, "expired", failure, now)
+    def _give_up(self, watched: W, failure: Failure, now_mono: float) -> None:
+        """End it: it is past its deadline."""
+        self._lose(watched, "expired", failure, now_mono)
 
-    def _miss(self, watched: Looked, failure: Failure, now: float) -> None:
-        """The service does not know it: perhaps only not yet, or a replica that is behind."""
+    def _miss(self, watched: W, failure: Failure, now_mono: float) -> None:
+        """Act on an answer that the service does not know it: perhaps only not yet, or a replica is behind."""
         watched.missing += 1
         if watched.missing == 1:
-            watched.missing_since = now
+            watched.missing_since_mono = now_mono
         gone_after_s = self.gone_share * self._parts.config.limits.max_outage_s
-        if watched.missing < LOOKS_BEFORE_GONE or now - watched.missing_since < gone_after_s:
-            self._push_back(watched, "gone", None, now)
+        if watched.missing < POLLS_BEFORE_GONE or now_mono - watched.missing_since_mono < gone_after_s:
+            self._postpone(watched, "gone", None, now_mono)
         elif watched.inherited and self._parts.config.submit.on_uncertain == "resend":
-            self.on_forgotten(watched)
+            self._on_forgotten(watched)
         elif watched.inherited:
             said = f"{failure.message} {_PERHAPS_DELIVERED}"
-            self._lose(watched, "uncertain", msgspec.structs.replace(failure, message=said), now)
+            self._lose(watched, "uncertain", msgspec.structs.replace(failure, message=said), now_mono)
         else:
-            self._lose(watched, "expired", failure, now)
+            self._lose(watched, "expired", failure, now_mono)
 
-    def _look_again(
-        self, watched: Looked, cause: str, failure: Failure, wait_s: float | None, now: float
-    ) -> None:
-        """A poll brought no answer about the job, which is paid for.
+    def _retry(self, watched: W, cause: str, failure: Failure, wait_s: float | None, now_mono: float) -> None:
+        """Act on a poll that brought no answer about it, although it is paid for.
 
-        After its deadline it is given up, but only while the service answers other questions: it may have
-        been done long ago, and a machine that wakes up has no network yet.
+        After its deadline it is given up, but only while the service answers other polls: it may have been
+        done long ago, and a machine that wakes up has no network yet.
         """
-        since = watched.failing_since if watched.failed_polls else now
-        is_its_own = self._parts.contact.answered_since(since)
-        is_late = self._age_s(watched, now) >= self._section.deadline_s
-        if is_late and is_its_own and watched.failed_polls + 1 >= LOOKS_BEFORE_GONE:
-            self._meter.poll_retries[cause] += 1
-            self._give_up(watched, failure, now)
+        since_mono = watched.failing_since_mono if watched.failed_polls else now_mono
+        is_its_own = self._parts.health.answered_since(since_mono)
+        is_late = self._age_s(watched, now_mono) >= self._section.deadline_s
+        if is_late and is_its_own and watched.failed_polls + 1 >= POLLS_BEFORE_GONE:
+            self._meter.counts.poll_retries[cause] += 1
+            self._give_up(watched, failure, now_mono)
         else:
-            self._push_back(watched, cause, wait_s, now)
+            self._postpone(watched, cause, wait_s, now_mono)
 
-    def _push_back(self, watched: Looked, cause: str, wait_s: float | None, now: float) -> None:
+    def _postpone(self, watched: W, cause: str, wait_s: float | None, now_mono: float) -> None:
+        """Poll it again after a wait that grows with every failure."""
         if not watched.failed_polls:
-            watched.failing_since = now
+            watched.failing_since_mono = now_mono
         watched.failed_polls += 1
-        self._meter.poll_retries[cause] += 1
-        self._push(watched, now + self._parts.retry_wait_s(watched.failed_polls, wait_s))
+        self._meter.counts.poll_retries[cause] += 1
+        self._push(watched, now_mono + self._parts.retry_wait_s(watched.failed_polls, wait_s))
 
-    def _age_s(self, watched: Looked, now: float) -> float:
-        return self._parts.clock.unix(now) - self._since(watched)
+    def _age_s(self, watched: W, now_mono: float) -> float:
+        return self._parts.clock.unix(now_mono) - self._since(watched)
 
-    def _due_at(self, watched: Looked, now: float) -> float:
-        """When to look at it, as far as is known now; at its deadline at the latest."""
+    def _due_mono(self, watched: W, now_mono: float) -> float:
+        """Return when to poll it, as far as is known now; at its deadline at the latest."""
         clock = self._parts.clock
-        look = self._next_look(watched, clock.unix(now))
-        return clock.monotonic(min(look, self._since(watched) + self._section.deadline_s))
+        due = self._next_poll(watched, clock.unix(now_mono))
+        return clock.mono(min(due, self._since(watched) + self._section.deadline_s))
 
-    def _push(self, watched: Looked, due: float) -> None:
-        watched.look_due = due
-        heapq.heappush(self._due, (due, watched.row, watched))
-        if self._due[0][2] is watched:
-            self._wake()
+    def _push(self, watched: W, due_mono: float) -> None:
+        watched.poll_due_mono, watched.entry = due_mono, next(self._entries)
+        heapq.heappush(self._heap, (due_mono, watched.entry, watched))
+        if self._heap[0][2] is watched:
+            self._on_due()
 
 
-def was_watched(watched: Watched, looked: float) -> bool:
-    """Whether the last look tells when a job ended, and not only how long nobody looked."""
-    return looked - watched.look_due < ABSENCE_S and not (watched.inherited and watched.pending is None)
+def was_watched(watched: Watched, polled_mono: float) -> bool:
+    """Return whether the last poll shows when it ended, and not only how long nobody watched."""
+    is_first = watched.inherited and watched.pending is None
+    return polled_mono - watched.poll_due_mono < ABSENCE_S and not is_first

@@ -1,174 +1,273 @@
-"""One session of a run on one event loop: owns every task, the drain and the end."""
+"""One session of a run on one event loop: the only place where its parts meet."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import random
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from runner.config.sections import RunConfig
+from runner.config import RunConfig
 from runner.errors import RunnerError, StorageError
+from runner.measure.in_flight import InFlight
 from runner.measure.meter import Meter
 from runner.measure.vitals import Vitals
-from runner.session.feed import Feed
+from runner.session.clock import Clock
+from runner.session.feed import Feed, Rows
+from runner.session.health import FIRST_PATIENCE_S, ServiceHealth
+from runner.session.limits import Limits
 from runner.session.parts import Parts
-from runner.session.shutdown import GRACE_S, Closing
-from runner.source import Source
-from runner.store import Files, Recovery
+from runner.session.shutdown import GRACE_S, Shutdown
+from runner.session.sink import Sink, WrittenResult
+from runner.store import Files, Journal, Reserve, Results, SessionStart
+from runner.transport import Transport
 
 CHECK_S: Final = 0.25
+"""Seconds between looks at whether the session may end, besides those after each result."""
+
+AcceptedT = TypeVar("AcceptedT", contravariant=True)
 
 
-class Middle(Protocol):
-    """What stands between the rows that are fed and the sink: it has them worked on by the service."""
+class Mode(Protocol[AcceptedT]):
+    """How rows become results: one background job per row, or batches. Sits between feed and sink."""
 
     def workers(self) -> list[Coroutine[Any, Any, None]]:
-        """All that work until they are stopped; what earlier sessions left is begun with. They raise what
-        ends the run."""
+        """Return all that work until they are stopped; what earlier sessions left comes first.
 
-    def places_are_free(self) -> None:
-        """Results are written: what waited for their places may go on."""
+        The session ends when all of them have ended. They raise what ends the run.
+        """
+
+    def follow(self, accepted: AcceptedT) -> int:
+        """Poll something whose acceptance is on record, and return how many rows it has."""
+
+    def wake(self) -> None:
+        """Send what may be sent now: rows were read, slots are free, or the service is confirmed."""
 
     def stop_submitting(self) -> None:
-        """Nothing more is sent; what is open is still followed."""
+        """Send nothing more; what is outstanding is still polled."""
 
     def stop(self) -> None:
-        """Neither send nor follow any more."""
+        """Neither send nor poll any more."""
 
     def close(self) -> None:
-        """All workers have ended: write down what was announced and not sent."""
+        """Write down what was announced and not sent; all workers have ended."""
 
 
-M = TypeVar("M", bound=Middle)
+class Host(Protocol):
+    """Who runs a session: a command, or a worker process that speaks for one."""
+
+    def say(self, text: str) -> None:
+        """Inform the user of something."""
+
+    def rows_low(self) -> None:
+        """Called when few rows are left to send, and whenever one more is taken then."""
+
+    def stopping(self, error: RunnerError) -> None:
+        """Called as soon as an error stops the session, before open exchanges have ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment(Generic[M]):
-    """What one process is to do in one session."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """What one process has to do in one session of a run, and what it has for that."""
 
     config: RunConfig
     """Its limits are those of this process."""
     run_id: str
     base_url: str
-    key: str
-    source: Source
+    """The address that `transport` sends to, for messages."""
+    rows: Rows
     files: Files
-    session: int
-    """Its number, from 0."""
-    resumes: bool
-    """It goes on after an earlier session, or in the place of a process that died."""
-    recovery: Recovery
-    """What earlier sessions left, of the rows that this process takes over."""
+    transport: Transport
+    clock: Clock
     meter: Meter
+    in_flight: InFlight
     vitals: Vitals
-    say: Callable[[str], None]
-    ends_when_done: bool
-    """Once all that was granted is done; else when it is told to."""
-    middle: Callable[[Parts, Source, Feed, Recovery], M]
-    """Makes it; its class is the mode of the run."""
-    attend: Callable[[Run[M]], Coroutine[Any, Any, None]]
-    """Runs beside the run, until it ends: grants rows, shows how things stand, passes on orders."""
+    session: int
+    """The number of the session in the run, from 0."""
+    resumes: bool
+    """Whether the session comes after an earlier one, or in place of a process that died."""
+    ends_when_complete: bool = True
+    """Whether the session ends once every granted row has its result; else only when it is stopped."""
+    first_patience_s: float = FIRST_PATIENCE_S
+    """Seconds of failures after which an address that never answered is given up."""
 
 
-async def run(assignment: Assignment[M]) -> RunnerError | None:
-    """Work until every granted row has its result, or something ends the session; return what did.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a session ended."""
 
-    On return no task is left, and everything received is written and, unless a `StorageError` says
-    otherwise, on the disk.
+    ended_by: RunnerError | None
+    """What ended it before every row had its result, or None."""
+
+
+M = TypeVar("M", bound=Mode[Any])
+
+
+class Session(Generic[M]):
+    """Owns every part and every task of one session, and its end.
+
+    Everything that follows from a write stands in `_written`, which is called once per turn of the event loop.
     """
-    session = Run(assignment)
-    try:
-        return await session.work()
-    finally:
-        await session.close()
 
-
-class Run(Generic[M]):
-    """The tasks of one session in one process."""
-
-    def __init__(self, assignment: Assignment[M]) -> None:
-        a = self._a = assignment
-        config = a.config
-        parts = self._parts = Parts.open(config, a.files, a.run_id, a.base_url, a.key, a.meter, a.say)
-        self.contact = parts.contact
-        self.feed = Feed(a.source)
-        self.middle = a.middle(parts, a.source, self.feed, a.recovery)
+    def __init__(
+        self, assignment: Assignment, make_mode: Callable[[Parts[Any], Feed], M], host: Host
+    ) -> None:
+        """Open the files of the run; call it with the event loop running. Raises `StorageError`."""
+        a, config = assignment, assignment.config
+        self._a = a
+        self._host = host
         self._workers: list[asyncio.Task[None]] = []
-        self.closing = Closing(
-            a.meter,
-            self._all_done,
-            lambda: not (a.meter.open or a.meter.posting),
-            config.limits.drain_s,
-            a.say,
-            stop_submitting=self.middle.stop_submitting,
-            cancel=self._cancel_workers,
+        self._helpers: list[asyncio.Task[None]] = []
+        self._limits = Limits(config, a.meter)
+        self._reserve = Reserve(a.files.reserve)
+        self._journal = Journal(a.files.journal)
+        self._sink: Sink[Any] = Sink(
+            self._journal,
+            Results(a.files.results),
+            config.sink.store,
+            config.sink.fsync_s,
+            on_written=self._written,
+            on_broken=self._broken,
         )
-        parts.sink.on_finished = self._results_written
-        parts.sink.on_broken = self.closing.end_by
+        self.health = ServiceHealth(
+            config, a.base_url, a.first_patience_s, say=host.say, on_confirmed=self._wake
+        )
+        self.feed = Feed(a.rows, on_rows=self._wake, on_low=host.rows_low)
+        self._parts = Parts(
+            config=config,
+            files=a.files,
+            run_id=a.run_id,
+            transport=a.transport,
+            sink=self._sink,
+            meter=a.meter,
+            in_flight=a.in_flight,
+            clock=a.clock,
+            health=self.health,
+            limits=self._limits,
+            say=host.say,
+            random=random.Random(a.run_id),
+        )
+        self.mode = make_mode(self._parts, self.feed)
+        self.shutdown = Shutdown(
+            a.in_flight,
+            is_complete=self._is_complete,
+            is_idle=self._is_idle,
+            drain_s=config.limits.drain_s,
+            say=host.say,
+            on_draining=self.mode.stop_submitting,
+            on_stopping=host.stopping,
+            on_forced=self._cancel_workers,
+        )
 
-    async def work(self) -> RunnerError | None:
+    async def run(self, *beside: Coroutine[Any, Any, None]) -> Outcome:
+        """Work until every granted row has its result, or something ends the session.
+
+        What is given in `beside` runs until then as well; an error in it stops the session. On return no task
+        is left, and everything received is written and, unless the outcome is a `StorageError`, on the disk.
+        Raises `StorageError` where the files cannot even be closed.
+        """
         try:
-            self._parts.begin(self._a.session, resumes=self._a.resumes)
             async with asyncio.TaskGroup() as tasks:
-                await self._supervise(tasks)
+                self._start(tasks, beside)
+                await self.shutdown.over.wait()
+                await self._finish()
         except StorageError as error:
-            self.closing.stop(error)
-        self.middle.close()
-        await self._parts.sink.rescue(self._a.config.limits.drain_s, self.closing.hurried, self._a.say)
-        return self.closing.ended_by
+            self.shutdown.stop(error)
+        finally:
+            await self._close()
+        return Outcome(self.shutdown.ended_by)
 
-    async def close(self) -> None:
-        """Raises `StorageError`."""
-        await self._parts.close()
-
-    async def _supervise(self, tasks: asyncio.TaskGroup) -> None:
-        """Start everything; when the run is over, bring everything home."""
-        workers = self.middle.workers()
+    def _start(self, tasks: asyncio.TaskGroup, beside: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """Mark the beginning in the journal, then start everything. Raises `StorageError`."""
+        began = self._a.clock.now()
+        self._journal.write(SessionStart(at=began, number=self._a.session))
+        if self._a.resumes:  # there may be jobs that nobody watched for a while
+            self._a.meter.restarts.append(began)
+        workers = self.mode.workers()
         self._check_limits()
+        self.shutdown.drain_after(self._a.config.limits.max_s)
         self._workers = [tasks.create_task(self._guard(worker)) for worker in workers]
-        helpers: list[Coroutine[Any, Any, None]] = [
+        helpers = (
             self.feed.fill(),
-            self._parts.sink.sync_for_ever(),
+            self._sink.sync_forever(),
             self._a.vitals.watch_loop(),
-            self._check_for_ever(),
-            self._a.attend(self),
-        ]
-        helping = [tasks.create_task(self._guard(helper)) for helper in helpers]
-        await self.closing.over.wait()
-        self._parts.reserve.release()
-        self.middle.stop()
-        # What is under way may bring an acceptance or a result; the journal covers it where it does not.
-        await asyncio.wait(self._workers, timeout=GRACE_S)
-        for task in (*self._workers, *helping):
+            self._check_forever(),
+            self._end_after_workers(),
+            *beside,
+        )
+        self._helpers = [tasks.create_task(self._guard(helper)) for helper in helpers]
+
+    async def _finish(self) -> None:
+        """Stop everything, and let open exchanges end for a moment: each may bring a paid result."""
+        self._reserve.release()
+        self.mode.stop()
+        if self._workers:
+            await asyncio.wait(self._workers, timeout=GRACE_S)
+        for task in (*self._workers, *self._helpers):
             task.cancel()
 
+    async def _close(self) -> None:
+        """Write what is left to write, and close everything. Raises `StorageError`."""
+        try:
+            self.mode.close()
+            await self._sink.rescue(self._a.config.limits.drain_s, self.shutdown.forced, self._host.say)
+        finally:
+            self._reserve.release()
+            await self._a.transport.close()
+            await asyncio.to_thread(self._sink.close)
+
+    def _written(self, accepted: Sequence[Any], ended: Sequence[WrittenResult]) -> None:
+        """Act on what was written in this turn of the event loop: everything that follows from it is here."""
+        in_flight, meter = self._a.in_flight, self._a.meter
+        for it in accepted:
+            in_flight.accept(self.mode.follow(it))
+        for it in ended:
+            if it.was_outstanding:
+                in_flight.finish()
+            else:
+                in_flight.refuse(announced=it.was_announced)
+            meter.finished(it.result.status, it.result.timing, it.usage)
+        if ended:
+            self._check_limits()
+            self.shutdown.check()
+            self.mode.wake()
+
+    def _broken(self, error: Exception) -> None:
+        self.shutdown.fail(error)
+
+    def _wake(self) -> None:
+        self.mode.wake()
+
+    def _is_complete(self) -> bool:
+        return self._a.ends_when_complete and self.feed.all_granted and self._a.in_flight.is_complete
+
+    def _is_idle(self) -> bool:
+        return self._a.in_flight.is_idle
+
+    def _check_limits(self) -> None:
+        reached = self._limits.reached()
+        if reached is not None:
+            self.shutdown.drain(reached, reached.problems[0].where)
+
+    async def _check_forever(self) -> None:
+        while True:
+            self.shutdown.check()
+            await asyncio.sleep(CHECK_S)
+
+    async def _end_after_workers(self) -> None:
+        """End the session once no worker is left, which may be before every row has its result."""
+        if self._workers:
+            await asyncio.wait(self._workers)
+        self.shutdown.over.set()
+
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
-        """What ends the run ends it in order: a neighbour's answer that is on its way is still taken in."""
+        """Stop the session in order on an error, so that a neighbour's answer that is on its way still counts."""
         try:
             await work
-        except Exception as error:  # noqa: BLE001 - see `end_by`
-            self.closing.end_by(error)
+        except Exception as error:  # noqa: BLE001 - see `Shutdown.fail`
+            self.shutdown.fail(error)
 
     def _cancel_workers(self) -> None:
         for worker in self._workers:
             worker.cancel()
-
-    def _all_done(self) -> bool:
-        meter = self._a.meter
-        return self._a.ends_when_done and self.feed.all_granted and meter.done >= meter.total
-
-    def _results_written(self) -> None:
-        self._check_limits()
-        self.closing.check()
-        self.middle.places_are_free()
-
-    def _check_limits(self) -> None:
-        reached = self._parts.limits.reached()
-        if reached is not None:
-            self.closing.drain(reached, reached.problems[0].where)
-
-    async def _check_for_ever(self) -> None:
-        while True:
-            self.closing.check()
-            await asyncio.sleep(CHECK_S)

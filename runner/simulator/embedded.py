@@ -1,4 +1,4 @@
-"""The simulator as a process of its own beside a run: started, found, and stopped with it."""
+"""The simulator as a process beside a run, started and stopped with it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _READY: Final = "simulator listening on "
 
 
 class Embedded:
-    """`async with Embedded(settings) as simulator: … simulator.base_url`. Raises ConfigError.
+    """A simulator process for the length of an `async with` block, which raises ConfigError.
 
-    The process has its own session, so that Ctrl-C at the terminal reaches the run alone, which may still
-    want to poll; it ends when its stdin does, so that it never outlives a run that was killed.
+    The process has a session of its own: Ctrl-C at the terminal reaches only the run, which may still want
+    to poll. It ends when its stdin does, so it never outlives a run that was killed.
     """
 
     def __init__(self, settings: Simulator, state_path: Path | None = None) -> None:
@@ -30,9 +30,10 @@ class Embedded:
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
         self.base_url = ""
+        """Address of the simulator, within the block."""
 
     def command(self) -> list[str]:
-        """The command line of the process."""
+        """Return the command line of the process."""
         command = [sys.executable, "-m", "runner", "simulate", "--port", "0", "--parent-pipe"]
         command += ["--settings-json", self._settings.model_dump_json()]
         if self._state_path is not None:
@@ -41,12 +42,13 @@ class Embedded:
 
     @property
     def pid(self) -> int | None:
+        """Id of the process, or None outside the block."""
         return None if self._process is None else self._process.pid
 
     async def __aenter__(self) -> Self:
         try:
             self.base_url = await self._ready(self._launch())
-        except BaseException:  # a signal, too: no process may be left behind
+        except BaseException:  # also after a signal, no process may be left behind
             await asyncio.shield(asyncio.to_thread(self._stop, 0.0))
             raise
         return self
@@ -55,7 +57,7 @@ class Embedded:
         await asyncio.shield(asyncio.to_thread(self._stop, _STOP_S))
 
     def _launch(self) -> subprocess.Popen[bytes]:
-        # A file and not a pipe: nobody reads it while the simulator runs, and a full pipe would stop it.
+        # A file instead of a pipe: nobody reads it while the simulator runs, and a full pipe would block it.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by _stop
         self._process = subprocess.Popen(  # noqa: S603  # our own command, no shell
             self.command(),
@@ -84,14 +86,14 @@ class Embedded:
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return ConfigError(Problem(f"the simulator {what}{': ' if last else ''}{last}", "simulator"))
 
-    def _stop(self, patience_s: float) -> None:
-        """Blocking, and safe to repeat."""
+    def _stop(self, grace_s: float) -> None:
+        """End the process and close its streams. Blocks; safe to repeat."""
         process, self._process = self._process, None
         if process is not None:
             if process.stdin is not None:
                 process.stdin.close()
             try:
-                process.wait(patience_s)
+                process.wait(grace_s)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -103,7 +105,7 @@ class Embedded:
 
 
 def _first_line(process: subprocess.Popen[bytes]) -> str:
-    """Blocks until the process has printed it, or has ended."""
+    """Return the first line that the process prints, or "" if it ends before. Blocks."""
     line = b"" if process.stdout is None else process.stdout.readline()
     if not line:
         process.wait(_READY_S)

@@ -1,4 +1,4 @@
-"""Jinja templates over a row's fields: sandboxed, and strict about fields that are not there."""
+"""Jinja templates over the fields of a row: sandboxed, and strict about missing fields."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _RENDER_ERRORS: Final = (
 
 
 class FieldError(Exception):
-    """A template cannot be rendered for one row; the text says why."""
+    """A template cannot be rendered for a row. The text says why."""
 
 
 class Template:
-    """One template of the config. `name` is its path there, for messages."""
+    """A template of the config. `name` is its path there, for messages. Raises `ConfigError`."""
 
     def __init__(self, text: str, name: str) -> None:
         try:
@@ -31,18 +31,18 @@ class Template:
             template = _ENVIRONMENT.from_string(text)
         except TemplateSyntaxError as error:
             raise ConfigError(
-                Problem(f"{name} is not a template: {error.message} (its line {error.lineno})")
+                Problem(f"{name} is not a valid template: {error.message} (line {error.lineno} of it)")
             ) from None
         except (ArithmeticError, ValueError, RecursionError) as error:
-            raise ConfigError(Problem(f"{name} is not a template: {error}")) from None
-        template.globals = dict(template.globals)  # copied for each row, which a chain of maps is slow at
+            raise ConfigError(Problem(f"{name} is not a valid template: {error}")) from None
+        template.globals = dict(template.globals)  # copied for each row; copying a ChainMap is slow
         self._render = template.render
         self.name = name
 
     def render(self, i: int, fields: Mapping[str, Any]) -> str:
-        """The text for row `i`. Fields stand under their own names, and all of them under `row`.
+        """Return the text for row `i`. Each field has its own name, and `row` has all of them.
 
-        Raises `FieldError`. A template is a user's code, so whatever it raises is the row's error.
+        Raises `FieldError`. A template is the user's code: whatever it raises is an error of the row.
         """
         try:
             return self._render({**fields, "i": i, "row": fields})
@@ -54,7 +54,7 @@ class Template:
 
 
 def _fields_of(tree: nodes.Template) -> frozenset[str]:
-    """The names that a template takes from outside: plain ones, and those it takes from `row`."""
+    """Return the names of the fields that a template uses, directly or through `row`."""
     fields = set(meta.find_undeclared_variables(tree))
     for attribute in tree.find_all(nodes.Getattr):
         if _is_row(attribute.node):

@@ -1,4 +1,4 @@
-"""Are the ids of a run unique? Answered for any number of rows in bounded memory."""
+"""The check that the ids of a run are unique, for any number of rows in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 CHUNK_IDS: Final = 1 << 18
-"""Ids held in memory before they are sorted and spilled: 2 MB as an array, about 12 MB while sorting."""
+"""Ids held in memory before they are sorted and spilled: 2 MB as an array, about 12 MB during the sort."""
 _SPILL_BYTES: Final = 1 << 16
 
 
 class Seen:
-    """Collects a 64-bit digest of each id and finds the ones that came twice.
+    """Collects a 64-bit digest of each id, and finds the digests that were added more than once.
 
-    An external merge sort (Knuth, TAOCP vol. 3, 5.4): digests are sorted in chunks, spilled to a
-    temporary file, and merged once; equal digests end up side by side. What is reported are digests:
-    the caller reads its input again to see whether the ids behind them are really the same.
+    This is an external merge sort (Knuth, TAOCP vol. 3, 5.4): digests are sorted in chunks, each chunk is
+    spilled to a temporary file, and one merge brings equal digests together. Different ids may share a
+    digest, so the caller must read its input again and compare the ids themselves.
     """
 
     def __init__(self, chunk_ids: int = CHUNK_IDS) -> None:
@@ -38,12 +38,13 @@ class Seen:
             spill.close()
 
     def add(self, custom_id: str) -> None:
+        """Add one id. Spills a chunk to disk when it is full."""
         self._chunk.append(digest(custom_id))
         if len(self._chunk) >= self._chunk_ids:
             self._spill()
 
-    def doubled(self, most: int) -> frozenset[int]:
-        """The digests that were added more than once; `most` of them at the most."""
+    def duplicates(self, most: int) -> frozenset[int]:
+        """Return the digests that were added more than once, at most `most` of them."""
         runs = [*(_read(spill) for spill in self._spills), iter(sorted(self._chunk))]
         found: set[int] = set()
         previous = -1
@@ -63,12 +64,13 @@ class Seen:
 
 
 def digest(custom_id: str) -> int:
-    """64 bits of `custom_id`: two different ids among 10^9 share one with probability 3 %."""
+    """Return 64 bits of a hash of `custom_id`. Among 10^9 ids any two share one with a probability of 3 %."""
     encoded = custom_id.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")
 
 
 def _read(spill: BinaryIO) -> Iterator[int]:
+    """Yield the digests of one spilled chunk, in rising order."""
     spill.seek(0)
     while block := spill.read(_SPILL_BYTES):
         values = array("Q")

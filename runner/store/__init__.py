@@ -1,6 +1,6 @@
 """The run directory: identity, journal, results, and what they say after a crash."""
 
-from runner.store.batch_replay import LeftBatch
+from runner.store.batch_replay import UnfinishedBatch
 from runner.store.files import AppendLog, Reserve, replace_atomically
 from runner.store.journal import (
     Acceptance,
@@ -16,8 +16,9 @@ from runner.store.journal import (
 )
 from runner.store.manifest import Manifest, check_unchanged
 from runner.store.recovery import Recovery, Unacknowledged, recover
-from runner.store.reopen import reopen, set_superseded_aside
-from runner.store.results import Line, Results, read_results
+from runner.store.reopen import archive_superseded, reopen
+from runner.store.result_reader import ResultReader
+from runner.store.results import ResultHead, Results, read_results
 from runner.store.row_set import RowSet
 from runner.store.rundir import Files, RunDir
 
@@ -30,23 +31,24 @@ __all__ = [
     "Files",
     "Intent",
     "Journal",
-    "LeftBatch",
-    "Line",
     "Manifest",
     "Recovery",
     "Reopened",
     "Reserve",
+    "ResultHead",
+    "ResultReader",
     "Results",
     "Retraction",
     "RowSet",
     "RunDir",
     "SessionStart",
     "Unacknowledged",
+    "UnfinishedBatch",
+    "archive_superseded",
     "check_unchanged",
     "read_marks",
     "read_results",
     "recover",
     "reopen",
     "replace_atomically",
-    "set_superseded_aside",
 ]

@@ -1,4 +1,4 @@
-"""Two ways to write, and no third: append whole lines, or replace a file atomically."""
+"""How the files of a run directory are written and read: appended by whole lines, or replaced atomically."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from runner.errors import Problem, StorageError
 
 _BLOCK_BYTES: Final = 1 << 18
 RESERVE_SIZES_BYTES: Final = (1 << 20, 1 << 18, 1 << 16)
-"""For the answers to about all GETs in flight; the largest for which there is room."""
+"""Sizes of the reserve, the largest first; the largest that fits on the disk is taken.
+
+1 MiB has room for about as many results as there are GETs in flight.
+"""
 RESERVE_FILES: Final = 8
-"""For the summary, and for what an event loop opens to end."""
+"""Open files in the reserve: for the summary, and for what an event loop opens while it shuts down."""
 
 
 class AppendLog:
-    """A file that only grows, by whole lines. Once `append` returns, kill -9 keeps them: the kernel has them.
+    """A file that only grows, by whole lines. Once `append` returns, the lines survive kill -9.
 
-    `sync` makes it survive a power cut too. After a write error the file is cut back to its last whole line,
-    and the log takes no more; what it was given is kept in memory for `rescue`.
+    After `sync` they survive a power cut. After a write error the file is cut back to its last whole line
+    and the log accepts no more; lines that it could not write are kept in memory for `rescue`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,10 +44,11 @@ class AppendLog:
         self._sync_failed: StorageError | None = None
         self._syncing = threading.Lock()
 
-    def append(self, lines: bytes, *, is_owed: bool = True) -> None:
-        """Write `lines`, each ended by a newline. Raises `StorageError`, and after that for ever.
+    def append(self, lines: bytes, *, need_rescue: bool = True) -> None:
+        """Write `lines`, each with its newline. Raises `StorageError`: once it did, it always does.
 
-        What cannot be written is kept for `rescue` if it `is_owed`: if it tells of something that happened.
+        Lines that cannot be written are kept for `rescue` if they `need_rescue`, because they report what has
+        happened; others are dropped.
         """
         if not self._broken:
             try:
@@ -52,12 +56,12 @@ class AppendLog:
             except OSError as error:
                 self._broken = storage_error("written", self.path, error)
         if self._broken:
-            if is_owed:
+            if need_rescue:
                 self._unwritten.append(lines)
             raise self._broken
 
     def rescue(self) -> bool:
-        """Try again to write what could not be written; whether all of it is written now."""
+        """Try to write the lines that failed before, and return whether all of them are written now."""
         while self._unwritten:
             try:
                 self._write(self._unwritten[0])
@@ -67,12 +71,13 @@ class AppendLog:
         return True
 
     def sync(self) -> None:
-        """Wait until all that was appended is on the disk, under its name; blocking. Raises `StorageError`.
+        """Wait until all appended lines are on the disk, under the name of the file; blocking.
 
-        A failed sync is not tried again: the kernel may have dropped the pages that it could not write, and
-        then says that all is well (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
+        A failed sync is not repeated: the kernel may have dropped the pages that it could not write, and then
+        reports success (Rebello et al., "Can Applications Recover from fsync Failures?", 2020). Raises
+        `StorageError`.
         """
-        with self._syncing:  # a run that ends does not overtake the sync that is under way
+        with self._syncing:  # the last sync of a run waits for one that is still in progress
             if self._sync_failed:
                 raise self._sync_failed
             try:
@@ -90,18 +95,17 @@ class AppendLog:
             raise StorageError(Problem(what, str(self.path), "put it back to continue the run"))
 
     def close(self) -> None:
+        """Close the file without a sync."""
         os.close(self._fd)
 
     def _write(self, lines: bytes) -> None:
         if self._torn:
             self._cut_back()
         try:
-            written = os.write(self._fd, lines)
-            while written < len(lines):
-                written += os.write(self._fd, lines[written:])
+            write_all(self._fd, lines)
         except OSError:
             self._torn = True
-            with suppress(OSError):  # else before the next try, or when the run is continued
+            with suppress(OSError):  # then it is cut before the next write, or when the run is continued
                 self._cut_back()
             raise
         self.size_bytes += len(lines)
@@ -113,11 +117,11 @@ class AppendLog:
 
 
 class Reserve:
-    """What is kept back for the end of a run: room on the disk, and open files.
+    """Disk space and open files that are held back for the end of a run.
 
-    Results that were received when the disk was full are written into that room: a service may forget a
-    result soon after it was fetched, so it should not have to be asked twice. Where there is little room it
-    is smaller, and where none can be set apart there is none to give back.
+    Results that were received when the disk became full are written into that space: a service may forget a
+    result soon after it was fetched, so it should not have to be fetched twice. On a small disk the reserve
+    is smaller, or empty.
     """
 
     def __init__(self, path: Path) -> None:
@@ -134,23 +138,78 @@ class Reserve:
                 finally:
                     os.close(fd)
             except (OSError, AttributeError):  # not every system has posix_fallocate
-                self._give_room()
+                self._free_space()
             else:
                 return
 
     def release(self) -> None:
-        """Give it all back; harmless to repeat."""
-        self._give_room()
+        """Free the space and the files; harmless to repeat."""
+        self._free_space()
         while self._files:
             os.close(self._files.pop())
 
-    def _give_room(self) -> None:
+    def _free_space(self) -> None:
         with suppress(OSError):
             self._path.unlink()
 
 
+class LineSnapshot:
+    """The whole lines that a file has at one moment, to be read later, while others append to it.
+
+    Bytes before the last newline of such a file never change; what stands behind it may be half a line, or be
+    cut and written again. A file that is replaced or removed meanwhile is read as it was.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file and remember where its last whole line ends. Raises `StorageError`.
+
+        A file that does not exist has no lines.
+        """
+        self.path = path
+        self._left_bytes = 0
+        self._file = None
+        try:
+            self._file = path.open("rb", buffering=_BLOCK_BYTES)
+            fd = self._file.fileno()
+            self._left_bytes = _end_of_last_line(fd, os.fstat(fd).st_size)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self.close()
+            raise storage_error("read", path, error) from None
+
+    def close(self) -> None:
+        """Close the file; harmless to repeat."""
+        if self._file is not None:
+            self._file.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield each line once, in order, without its newline. Raises `StorageError`."""
+        try:
+            while self._file and self._left_bytes:
+                line = self._file.readline()
+                if not line.endswith(b"\n"):
+                    return  # somebody cut the file
+                self._left_bytes -= len(line)
+                yield line[:-1]
+        except OSError as error:
+            raise storage_error("read", self.path, error) from None
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """Yield the whole lines that a file has now, without newlines; none for a file that does not exist.
+
+    Half a line at the end is left out. Raises `StorageError`.
+    """
+    lines = LineSnapshot(path)
+    try:
+        yield from lines
+    finally:
+        lines.close()
+
+
 def replace_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
-    """Readers see the old file or the new one, never a part; so does the disk after a power cut.
+    """Replace a file so that readers, and the disk after a power cut, have the old content or the new one.
 
     Raises `StorageError`.
     """
@@ -159,9 +218,7 @@ def replace_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
         fd = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o644)
         try:
             for piece in (content,) if isinstance(content, bytes) else content:
-                rest = memoryview(piece)
-                while rest:
-                    rest = rest[os.write(fd, rest) :]
+                write_all(fd, piece)
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -173,8 +230,15 @@ def replace_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
         raise storage_error("written", path, error) from None
 
 
+def write_all(fd: int, content: bytes) -> None:
+    """Write all of `content`, with several calls where the kernel takes less. Raises `OSError`."""
+    written = os.write(fd, content)
+    while written < len(content):
+        written += os.write(fd, memoryview(content)[written:])
+
+
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory survive a power cut."""
+    """Make the names in a directory survive a power cut. Raises `OSError`."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -183,7 +247,10 @@ def sync_directory(path: Path) -> None:
 
 
 def cut_torn_tail(path: Path) -> int:
-    """Cut what stands after the last newline of a file, if anything, and say how many bytes that was."""
+    """Cut off the bytes behind the last newline of a file, and return how many there were.
+
+    Raises `StorageError`.
+    """
     try:
         with path.open("r+b") as file:
             end = file.seek(0, os.SEEK_END)
@@ -198,20 +265,6 @@ def cut_torn_tail(path: Path) -> int:
         raise storage_error("repaired", path, error) from None
 
 
-def read_lines(path: Path) -> Iterator[bytes]:
-    """The whole lines of a file, without newlines; a torn one at the end is left out. No file, no lines."""
-    try:
-        with path.open("rb", buffering=_BLOCK_BYTES) as file:
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return  # still being written, perhaps: what is read next would be its other half
-                yield line[:-1]
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise storage_error("read", path, error) from None
-
-
 def _end_of_last_line(fd: int, end: int) -> int:
     while end > 0:
         start = max(0, end - _BLOCK_BYTES)
@@ -223,11 +276,11 @@ def _end_of_last_line(fd: int, end: int) -> int:
 
 
 def storage_error(verb: str, path: Path, error: OSError) -> StorageError:
-    """What a run ends with that can no longer write, or read, a file of its own."""
+    """Return the error for a file of the run that cannot be `verb` (a participle: "written")."""
     return StorageError(
         Problem(
             f"cannot be {verb}: {error.strerror or error}",
             str(path),
-            "make room or repair it, then run the same command again: nothing that was written is lost",
+            "free space or fix the cause, then run the same command again: nothing written so far is lost",
         )
     )

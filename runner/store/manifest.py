@@ -1,4 +1,4 @@
-"""Which run a directory belongs to: what it was made of, and whether that is still so."""
+"""The identity of a run: what its requests are made of, and whether that has changed."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ import msgspec
 import yaml
 
 from runner import __version__
-from runner.config.sections import RunConfig
+from runner.config import RunConfig
 from runner.errors import Problem, RunDirError
 from runner.source import Survey
 
 FORMAT: Final = 1
-AFRESH: Final = "start afresh with --new"
+START_OVER: Final = "start over with --new"
+"""Hint for a run that cannot be continued."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """The identity of a run: `manifest.json`. What is compared before a run is continued."""
+    """The content of `manifest.json`, which is compared before a run is continued."""
 
     format: int
     run_id: str
@@ -34,14 +35,14 @@ class Manifest(msgspec.Struct, frozen=True):
     input: str
     """Fingerprint of the input and of the templates."""
     settings: dict[str, str]
-    """Fingerprints of what else requests are made of, by the name of the setting."""
+    """Fingerprint of each setting that goes into requests, by its name."""
     key_salt: str
     key: str
-    """HMAC-SHA-256 of the API key under the salt: tells a changed key, tells nothing about it."""
+    """HMAC-SHA-256 of the API key under the salt: shows that the key changed, and nothing about the key."""
 
     @classmethod
     def of(cls, config: RunConfig, survey: Survey, key: str) -> Manifest:
-        """That of a run that begins now."""
+        """Return the manifest of a run that begins now."""
         salt = secrets.token_hex(16)
         return cls(
             format=FORMAT,
@@ -60,10 +61,11 @@ class Manifest(msgspec.Struct, frozen=True):
 def check_unchanged(
     manifest: Manifest, config: RunConfig, fingerprint: str, key: str | None, where: Path
 ) -> None:
-    """Raises `RunDirError` naming what is not as it was when the run began; a `key` of None is not compared.
+    """Check that the run can be continued; a `key` of None is not compared.
 
-    Other input or settings would make other requests under the ids and idempotency keys of the old
-    ones; another API key has none of the old one's protection against paying twice.
+    Raises `RunDirError` that names what has changed since the run began. Other input or settings would make
+    other requests under the old ids and idempotency keys; under another API key, the service would not
+    recognise the old idempotency keys and requests could be paid twice. `where` is the run directory.
     """
     before, now = _earlier_config(where), config.model_dump(mode="json")
     changed = []
@@ -79,7 +81,7 @@ def check_unchanged(
             Problem(
                 f"changed since this run began: {', '.join(changed)}",
                 str(where),
-                f"undo the change to continue, or {AFRESH}",
+                f"undo the change to continue, or {START_OVER}",
             )
         )
 
@@ -93,7 +95,7 @@ def _earlier_config(run_dir: Path) -> dict[str, Any]:
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any], name: str) -> str:
-    """` [request.model: 'a' → 'b']` for a section or a key in one; empty where nothing differs in it."""
+    """Return ` [request.model: 'a' → 'b']` for section or key `name`, or "" where nothing in it differs."""
     old: Any = before
     new: Any = now
     for key in name.split("."):
@@ -116,7 +118,7 @@ def _short(value: Any) -> str:
 
 
 def _settings(config: RunConfig) -> dict[str, str]:
-    """What requests are made of, beside the input: the parts whose change makes them other requests."""
+    """Return a fingerprint of each setting whose change would change the requests."""
     parts: dict[str, Any] = {
         "request": config.request,
         "target.base_url": config.target.base_url,

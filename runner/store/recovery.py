@@ -1,4 +1,4 @@
-"""What an earlier session left: rows done, jobs open at the service, requests whose fate is not known."""
+"""What earlier sessions left: results, outstanding jobs, and requests that may have been accepted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from runner.records import Job
-from runner.store.batch_replay import BatchReplay, LeftBatch
+from runner.store.batch_replay import BatchReplay, UnfinishedBatch
 from runner.store.journal import (
     Acceptance,
     BatchAcceptance,
@@ -21,13 +21,13 @@ from runner.store.journal import (
     read_journals,
     read_marks,
 )
-from runner.store.results import Line, is_superseded, read_results
+from runner.store.results import ResultHead, is_superseded, read_results
 from runner.store.row_set import RowSet
 from runner.store.rundir import RunDir
 
 
 class Unacknowledged(msgspec.Struct, frozen=True, gc=False):
-    """A request that was perhaps sent, with no acceptance on record."""
+    """A request that may have been accepted: it has an intent, and nothing after it."""
 
     key: str
     due: float
@@ -35,94 +35,101 @@ class Unacknowledged(msgspec.Struct, frozen=True, gc=False):
 
 
 class Recovery:
-    """The state of a run as its files tell it.
+    """The state of a run according to its files.
 
-    Memory: a bit a row, and an entry for each request that was under way.
+    Memory: one bit a row, and one entry for each outstanding or unacknowledged request.
     """
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.done = RowSet(total)
-        self.open: dict[int, Job] = {}
+        """Rows that have a result."""
+        self.outstanding: dict[int, Job] = {}
+        """Accepted jobs without a result, by row."""
         self.unacknowledged: dict[int, Unacknowledged] = {}
-        self.batches: dict[int, LeftBatch] = {}
-        """By number, those with rows that are not done."""
+        """Requests that may have been accepted, by row."""
+        self.batches: dict[int, UnfinishedBatch] = {}
+        """Batches with rows that are not done, by number."""
         self.next_batch = 0
-        """The number of the batch that comes next."""
-        self.any_batch_accepted = False
+        """Number of the next batch."""
+        self.has_accepted_batch = False
+        """Whether the service ever accepted a batch of this run."""
         self.epochs: dict[int, int] = {}
-        """Of the rows that were reopened; see `Reopened`."""
+        """Current epoch of each row that was reopened; see `Reopened`."""
         self.has_superseded = False
-        """Results of earlier epochs stand in `results.jsonl`: a kill came before they were set aside."""
+        """Whether results of earlier epochs are still in `results.jsonl`: a kill interrupted their move."""
 
-    def need_no_post(self) -> RowSet:
-        """RowSet that are done or under way."""
+    def rows_to_skip(self) -> RowSet:
+        """Return the rows that need no POST of their own: they are done, or claimed."""
         rows = self.done.copy()
         for row in self.claimed_rows():
             rows.add(row)
         return rows
 
     def claimed_rows(self) -> Iterator[int]:
-        """RowSet that will have a result whether they are granted or not: of open jobs, and of batches.
+        """Yield the rows that get their results without a new POST: those of outstanding jobs and of batches.
 
-        One whose fate is not known is found out as a whole, and sent again as a whole.
+        A batch that may have been accepted is looked up as a whole, and sent again as a whole.
         """
-        yield from self.open
+        yield from self.outstanding
         for batch in self.batches.values():
             yield from batch.rows
 
     @property
-    def open_count(self) -> int:
-        """How many rows the service works on."""
-        return len(self.open) + sum(len(batch.rows) for batch in self.batches.values() if batch.accepted)
+    def outstanding_count(self) -> int:
+        """The number of rows that the service works on."""
+        in_batches = sum(len(batch.rows) for batch in self.batches.values() if batch.accepted)
+        return len(self.outstanding) + in_batches
 
     @property
     def unacknowledged_count(self) -> int:
-        """How many rows the service perhaps works on."""
-        in_doubt = (len(batch.rows) for batch in self.batches.values() if not batch.accepted)
-        return len(self.unacknowledged) + sum(in_doubt)
+        """The number of rows that the service may be working on."""
+        in_batches = sum(len(batch.rows) for batch in self.batches.values() if not batch.accepted)
+        return len(self.unacknowledged) + in_batches
 
     @property
-    def nothing_done(self) -> bool:
-        return not (self.done.count or self.open or self.unacknowledged or self.batches or self.epochs)
+    def is_empty(self) -> bool:
+        """Whether no row was ever accepted, or may have been, or has a result."""
+        return not (self.done.count or self.outstanding or self.unacknowledged or self.batches or self.epochs)
 
 
 def recover(
     run_dir: RunDir,
     total: int,
-    on_result: Callable[[Line], None],
-    on_superseded: Callable[[Line], None] = lambda _: None,
+    on_result: Callable[[ResultHead], None],
+    on_superseded: Callable[[ResultHead], None] = lambda _: None,
     *,
     marks: Marks | None = None,
 ) -> Recovery:
-    """Read the results and journals of all workers, without torn last lines.
+    """Read the results and journals of all workers, except for torn last lines.
 
-    `on_result` is shown the last word of each row, `on_superseded` the results of earlier epochs. Raises
-    `RunDirError` for a damaged line, `StorageError` where a file cannot be read.
+    `on_result` is called with the last word of each row, `on_superseded` with results of earlier epochs.
+    `marks` saves a pass over the journals for a caller who has them. Raises `RunDirError` for a damaged line,
+    `StorageError` where a file cannot be read.
     """
     recovery = Recovery(total)
     recovery.epochs = (marks or read_marks(*run_dir.journals)).epochs
-    for line in read_results(*run_dir.all_results):
-        if is_superseded(line, recovery.epochs):
+    for result in read_results(*run_dir.all_results):
+        if is_superseded(result, recovery.epochs):
             recovery.has_superseded = True
-            on_superseded(line)
-        elif line.row not in recovery.done:
-            recovery.done.add(line.row)
-            on_result(line)
-    _read_journal(run_dir, recovery)
+            on_superseded(result)
+        elif result.row not in recovery.done:
+            recovery.done.add(result.row)
+            on_result(result)
+    _read_journals(run_dir, recovery)
     return recovery
 
 
-def _read_journal(run_dir: RunDir, recovery: Recovery) -> None:
-    """What the journals tell of rows without a result, in the current epoch of each."""
+def _read_journals(run_dir: RunDir, recovery: Recovery) -> None:
+    """Replay the entries about rows without a result, in the current epoch of each."""
     intents: dict[int, Intent] = {}
-    book = BatchReplay(recovery.total)
+    replay = BatchReplay(recovery.total)
     for entry in read_journals(run_dir.journals):
         if isinstance(entry, BatchIntent | BatchAcceptance | BatchRetraction):
-            book.read(entry)
+            replay.read(entry)
             continue
         if isinstance(entry, Reopened):
-            book.reopen(entry.row)
+            replay.reopen(entry.row)
         if isinstance(entry, SessionStart | Reopened) or entry.row in recovery.done:
             continue
         if entry.epoch < recovery.epochs.get(entry.row, 0):
@@ -130,15 +137,15 @@ def _read_journal(run_dir: RunDir, recovery: Recovery) -> None:
         match entry:
             case Intent():
                 intents[entry.row] = entry
-                recovery.open.pop(entry.row, None)  # the service had forgotten that job
+                recovery.outstanding.pop(entry.row, None)  # the service had forgotten that job
                 recovery.unacknowledged[entry.row] = Unacknowledged(entry.key, entry.due, entry.at)
             case Retraction():
                 recovery.unacknowledged.pop(entry.row, None)
             case Acceptance():
                 recovery.unacknowledged.pop(entry.row, None)
-                recovery.open[entry.row] = _job(entry, intents.pop(entry.row, None))
-    recovery.batches, recovery.next_batch = book.left(recovery.done), book.next_number
-    recovery.any_batch_accepted = book.any_accepted
+                recovery.outstanding[entry.row] = _job(entry, intents.pop(entry.row, None))
+    recovery.batches, recovery.next_batch = replay.unfinished(recovery.done), replay.next_number
+    recovery.has_accepted_batch = replay.has_accepted
 
 
 def _job(accepted: Acceptance, intent: Intent | None) -> Job:

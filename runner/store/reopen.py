@@ -1,11 +1,12 @@
-"""Another try for rows that ended badly: a new epoch in the journal, their old results set aside.
+"""Retries by hand: each row gets a new epoch in the journal, and its old result moves to another file.
 
-`results.jsonl` keeps one line a row, always the last word; what it said before is in `superseded.jsonl`.
+`results.jsonl` keeps one line per row, always the last word; earlier ones are in `superseded.jsonl`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from runner.records import ResultStatus
@@ -16,51 +17,47 @@ from runner.store.rundir import RunDir
 
 
 def reopen(run_dir: RunDir, statuses: Collection[ResultStatus], rows: int, at: float) -> int:
-    """Reopen each of the first `rows` rows that ended in one of `statuses`; return how many those are.
+    """Reopen those of the first `rows` rows whose result has one of `statuses`; return their number.
 
-    Killed at any moment, a row is reopened or it is not. After `RunDir.repair`. Raises `RunDirError`,
-    `StorageError`.
+    Call it after `RunDir.repair`. After a kill at any moment each row is reopened or is not. Raises
+    `RunDirError`, `StorageError`.
     """
     epochs = read_marks(*run_dir.journals).epochs
     journal = Journal(run_dir.journal)
     count = 0
-    try:
-        for line in read_results(*run_dir.all_results):
-            if line.status in statuses and line.row < rows and not is_superseded(line, epochs):
-                journal.write(Reopened(row=line.row, epoch=line.epoch + 1, status=line.status, at=at))
+    with closing(journal.log):
+        for result in read_results(*run_dir.all_results):
+            if result.status in statuses and result.row < rows and not is_superseded(result, epochs):
+                journal.write(Reopened(row=result.row, epoch=result.epoch + 1, status=result.status, at=at))
                 count += 1
         journal.log.sync()
-    finally:
-        journal.log.close()
     if count:
-        set_superseded_aside(run_dir)
+        archive_superseded(run_dir)
     return count
 
 
-def set_superseded_aside(run_dir: RunDir) -> None:
-    """Move the results of earlier epochs to `superseded.jsonl`; finishes what a kill interrupted.
+def archive_superseded(run_dir: RunDir) -> None:
+    """Move the results of earlier epochs to `superseded.jsonl`, or finish a move that a kill interrupted.
 
     Raises `RunDirError`, `StorageError`.
     """
     epochs = read_marks(*run_dir.journals).epochs
-    moved = {(line.row, line.epoch) for line in read_results(run_dir.superseded)}
+    archived = {(result.row, result.epoch) for result in read_results(run_dir.superseded)}
     for results in run_dir.all_results:
-        aside = AppendLog(run_dir.superseded)
-        found = False
-        try:
-            for raw, line in read_raw_results(results):
-                if is_superseded(line, epochs):
-                    found = True
-                    if (line.row, line.epoch) not in moved:
-                        aside.append(raw + b"\n")
-            aside.sync()
-        finally:
-            aside.close()
-        if found:
+        archive = AppendLog(run_dir.superseded)
+        has_superseded = False
+        with closing(archive):
+            for line, result in read_raw_results(results):
+                if is_superseded(result, epochs):
+                    has_superseded = True
+                    if (result.row, result.epoch) not in archived:
+                        archive.append(line + b"\n")
+            archive.sync()
+        if has_superseded:
             replace_atomically(results, _current(results, epochs))
 
 
 def _current(results: Path, epochs: dict[int, int]) -> Iterator[bytes]:
-    for raw, line in read_raw_results(results):
-        if not is_superseded(line, epochs):
-            yield raw + b"\n"
+    for line, result in read_raw_results(results):
+        if not is_superseded(result, epochs):
+            yield line + b"\n"

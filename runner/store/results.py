@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from runner.records import Failure, Result, ResultStatus, Timing
 from runner.store.files import read_lines
-from runner.store.journal import damaged
-from runner.store.json_log import JsonLog
+from runner.store.json_log import JsonLog, decode_line
 
 
-class _Tokens(msgspec.Struct, gc=False):
+class _BodyHead(msgspec.Struct, gc=False):
     usage: msgspec.Raw = msgspec.Raw()
 
 
 class _ReplyHead(msgspec.Struct, gc=False):
-    body: _Tokens | None = None
+    body: _BodyHead | None = None
 
 
-class Line(msgspec.Struct, frozen=True, gc=False):
-    """A line read back, without the body: enough to count it and time it."""
+class ResultHead(msgspec.Struct, frozen=True, gc=False):
+    """A result read back without its body: enough to count it and to time it."""
 
     custom_id: str
     row: int
@@ -41,27 +41,27 @@ class Line(msgspec.Struct, frozen=True, gc=False):
         return body.usage if body else msgspec.Raw()
 
 
-_decode = msgspec.json.Decoder(Line).decode
+_decode: Final = msgspec.json.Decoder(ResultHead).decode
 
 
 class Results(JsonLog[Result]):
-    """Results, one line each."""
+    """The results of one worker, to be written."""
 
 
-def read_results(*paths: Path) -> Iterator[Line]:
-    """All whole lines of each file in order. Raises `RunDirError` for a damaged one."""
-    return (line for path in paths for _, line in read_raw_results(path))
+def read_results(*paths: Path) -> Iterator[ResultHead]:
+    """Yield the whole lines of each file in order. Raises `RunDirError` for a damaged one."""
+    return (head for path in paths for _, head in read_raw_results(path))
 
 
-def is_superseded(line: Line, epochs: Mapping[int, int]) -> bool:
-    """Whether the line is of an earlier epoch of its row."""
-    return line.epoch < epochs.get(line.row, 0)
+def read_raw_results(path: Path) -> Iterator[tuple[bytes, ResultHead]]:
+    """Yield each whole line of a file, without its newline, beside what it says.
+
+    Raises `RunDirError` for a damaged one.
+    """
+    for number, line in enumerate(read_lines(path), start=1):
+        yield line, decode_line(path, number, line, _decode)
 
 
-def read_raw_results(path: Path) -> Iterator[tuple[bytes, Line]]:
-    """As `read_results`, each line with its bytes, without the newline."""
-    for number, raw in enumerate(read_lines(path), start=1):
-        try:
-            yield raw, _decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise damaged(path, number, error) from None
+def is_superseded(result: Result | ResultHead, epochs: Mapping[int, int]) -> bool:
+    """Return whether the row was reopened since: `epochs` has its current epoch (see `Marks`)."""
+    return result.epoch < epochs.get(result.row, 0)

@@ -1,4 +1,4 @@
-"""The run directory: who may use it, and where its files are."""
+"""The run directory: where its files are, and which process may write them."""
 
 from __future__ import annotations
 
@@ -13,40 +13,39 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import yaml
 
-from runner.config.sections import RunConfig
+from runner.config import RunConfig
 from runner.errors import Problem, RunDirError, StorageError
 from runner.source import Survey
 from runner.store.files import cut_torn_tail, replace_atomically, sync_directory
-from runner.store.manifest import AFRESH, FORMAT, Manifest
+from runner.store.manifest import FORMAT, START_OVER, Manifest
 
 LOCK_RETRY_S: Final = 0.02
-REPORT_LOOKS_S: Final = 0.05
-"""A report looks whether the lock is held by taking it for a moment."""
-WORKERS_END_S: Final = 10.0
-"""Workers share the lock; those of a main process that was killed end soon after it."""
-_NO_FAULT_OF_THE_CONFIG: Final = (
+REPORT_LOCK_S: Final = 0.05
+"""How long to wait for the lock: `is_held`, which a report asks, takes it for a moment."""
+WORKERS_EXIT_S: Final = 10.0
+"""How long to wait after the coordinator was killed: its workers share the lock and exit soon after it."""
+_SYSTEM_FAULTS: Final = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE,
 )  # fmt: skip
 
-
 SPOOL: Final = ".batch-"
-"""Begins the names of files with bodies of batches; a kill leaves them."""
+"""Prefix of the files that hold the bodies of batches; a kill leaves them behind."""
 
 
 class Files(NamedTuple):
-    """What one worker process of a run writes to, and no other."""
+    """The files that one worker process of a run writes, and no other process does."""
 
     journal: Path
     results: Path
     reserve: Path
 
     def spool(self, number: int) -> Path:
-        """For the body of batch number `number`, until the service has it."""
+        """Return the path for the body of batch `number`; the file lasts until the batch is accepted."""
         return self.journal.with_name(f"{SPOOL}{number}")
 
 
 class RunDir:
-    """One run's directory, held by this process alone for as long as it is open."""
+    """The directory of one run. `lock` holds it for this process alone, until `unlock`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -63,16 +62,22 @@ class RunDir:
 
     @property
     def exists(self) -> bool:
-        """Whether a run lives here: it has a manifest, or, where that was lost, something that was sent."""
+        """Whether there is a run: a manifest, or, if that was lost, anything in a journal or in results."""
         try:
             logs = (*self.all_results, *self.journals)
             written = (path.stat().st_size > 0 for path in logs if path.exists())
             return self.manifest.exists() or any(written)
         except OSError:
-            return False  # `lock` will say why
+            return False  # `lock` reports the reason
+
+    def check_exists(self) -> None:
+        """Raise `RunDirError` unless there is a run."""
+        if not self.exists:
+            what = "is not a run directory: it has no manifest.json"
+            raise RunDirError(Problem(what, str(self.path), "run directories are <sink.dir>/<name>"))
 
     def files(self, worker: int | None = None) -> Files:
-        """Those of worker number `worker`, or of a run that is one process."""
+        """Return the files of worker number `worker`, or of a run with only one process."""
         if worker is None:
             return Files(self.journal, self.results, self.reserve)
         return Files(
@@ -83,21 +88,21 @@ class RunDir:
 
     @property
     def journals(self) -> tuple[Path, ...]:
-        """Those of all workers that the run ever had; sessions may have had more or fewer."""
-        return self._with_those_of_workers(self.journal)
+        """The journals of all workers that any session of the run had."""
+        return self._of_all_workers(self.journal)
 
     @property
     def all_results(self) -> tuple[Path, ...]:
-        """As `journals`; a row has one line in one of them."""
-        return self._with_those_of_workers(self.results)
+        """The results files of all workers that any session had; each row has one line in one of them."""
+        return self._of_all_workers(self.results)
 
     @property
     def logs(self) -> tuple[Path, ...]:
-        """The files that grow by lines: a kill may leave a torn one at the end."""
+        """The files that grow line by line: a kill may leave a torn line at their ends."""
         return *self.all_results, *self.journals, self.superseded, self.metrics
 
     def repair(self) -> dict[str, int]:
-        """Cut torn last lines, remove what else a kill leaves; the bytes cut, by the name of the file.
+        """Cut torn last lines, remove temporary files, and return the number of bytes cut, by file name.
 
         Raises `StorageError`.
         """
@@ -107,7 +112,7 @@ class RunDir:
 
     @property
     def is_held(self) -> bool:
-        """Whether a process is working on this run now."""
+        """Whether a process is running this run now."""
         try:
             fd = os.open(self.path / ".lock", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -121,42 +126,46 @@ class RunDir:
         return False
 
     def lock(self) -> None:
-        """Make the directory if need be, and hold it. Raises `RunDirError` while another process does."""
+        """Create the directory if it is missing, and take its lock.
+
+        Raises `RunDirError` while another process holds it, `StorageError` where the disk is at fault.
+        """
         path = self.path / ".lock"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            what = f"the run directory cannot be made: {error.strerror}"
-            kind = StorageError if error.errno in _NO_FAULT_OF_THE_CONFIG else RunDirError
-            raise kind(Problem(what, str(self.path), "see sink.dir")) from None
+            what = f"the run directory cannot be created: {error.strerror}"
+            cls = StorageError if error.errno in _SYSTEM_FAULTS else RunDirError
+            raise cls(Problem(what, str(self.path), "check sink.dir")) from None
         holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
-        if not _try_lock(fd, WORKERS_END_S if _is_gone(holder) else REPORT_LOOKS_S):
+        if not _try_lock(fd, WORKERS_EXIT_S if _is_gone(holder) else REPORT_LOCK_S):
             os.close(fd)
             raise RunDirError(Problem(f"another process (pid {holder}) is running this run", str(self.path)))
         if not path.exists() or os.fstat(fd).st_ino != path.stat().st_ino:
-            os.close(fd)  # the directory was set aside between opening and locking: this is the old one's
+            os.close(fd)  # the directory was renamed meanwhile: this is the old one's lock
             self.lock()
             return
-        with suppress(OSError):  # who holds it is only said; that it is held is what counts
+        with suppress(OSError):  # the pid is only for messages: the lock is what counts
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._lock = fd
 
     @property
     def lock_fd(self) -> int:
-        """The lock, for a process that shares it: it is held until the last one has ended."""
+        """The file descriptor of the lock, for workers that share it: it is held until the last one exits."""
         if self._lock is None:
             raise RunDirError(Problem("is not held by this process", str(self.path)))
         return self._lock
 
     def unlock(self) -> None:
+        """Release the lock; harmless to repeat."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def create(self, config: RunConfig, survey: Survey, key: str) -> Manifest:
-        """Write the config and, last, the manifest: from then on this is a run. Raises `StorageError`."""
+        """Write the config and, last, the manifest, which makes it a run. Raises `StorageError`."""
         manifest = Manifest.of(config, survey, key)
         resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         replace_atomically(self.config, resolved.encode())
@@ -164,21 +173,28 @@ class RunDir:
         return manifest
 
     def read_manifest(self) -> Manifest:
-        """Raises `RunDirError` where it is damaged, or of another version of the format."""
+        """Return the manifest. Raises `RunDirError` where it is damaged, or in another format version."""
         try:
             manifest = msgspec.json.decode(self.manifest.read_bytes(), type=Manifest)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise RunDirError(
-                Problem(f"is not the manifest of a run: {error}", str(self.manifest), AFRESH)
+                Problem(f"is not the manifest of a run: {error}", str(self.manifest), START_OVER)
             ) from None
         if manifest.format != FORMAT:
             raise RunDirError(
-                Problem(f"is of format {manifest.format}, not {FORMAT}", str(self.manifest), AFRESH)
+                Problem(
+                    f"has format {manifest.format}; this version reads format {FORMAT}",
+                    str(self.manifest),
+                    START_OVER,
+                )
             )
         return manifest
 
     def set_aside(self) -> Path:
-        """Rename the directory of an earlier run to the first free `<name>.<n>`, and say which that was."""
+        """Rename the directory of an earlier run to the first free `<name>.<n>`, and return that path.
+
+        The lock moves to a new, empty directory. Raises `StorageError`, `RunDirError`.
+        """
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.{number}")).exists():
             number += 1
@@ -187,31 +203,34 @@ class RunDir:
             self.path.rename(aside)
             sync_directory(aside.parent)
         except OSError as error:
-            raise StorageError(Problem(f"cannot be set aside: {error.strerror}", str(self.path))) from None
+            raise StorageError(
+                Problem(f"cannot be renamed to {aside.name}: {error.strerror}", str(self.path))
+            ) from None
         self.unlock()
         self.lock()
         return aside
 
-    def _with_those_of_workers(self, path: Path) -> tuple[Path, ...]:
+    def _of_all_workers(self, path: Path) -> tuple[Path, ...]:
         found = self.path.glob(f"{path.stem}-*.jsonl")
         numbers = sorted(int(name) for other in found if (name := other.stem.rpartition("-")[2]).isdecimal())
         return path, *(path.with_name(f"{path.stem}-{number}.jsonl") for number in numbers)
 
     def _sweep(self) -> None:
+        """Remove the temporary files of a session that was killed."""
         kinds = (f"{self.reserve.name}*", f"{SPOOL}*", ".*.tmp")
         for left in (path for kind in kinds for path in self.path.glob(kind)):
             with suppress(OSError):
                 left.unlink()
 
 
-def _try_lock(fd: int, patience_s: float) -> bool:
-    """Take the lock, as soon as it is free."""
-    until = time.monotonic() + patience_s
+def _try_lock(fd: int, timeout_s: float) -> bool:
+    """Take the lock as soon as it is free, and return whether that was within `timeout_s`."""
+    until_mono = time.monotonic() + timeout_s
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            if time.monotonic() >= until:
+            if time.monotonic() >= until_mono:
                 return False
             time.sleep(LOCK_RETRY_S)
         else:
@@ -219,7 +238,7 @@ def _try_lock(fd: int, patience_s: float) -> bool:
 
 
 def _is_gone(pid: str) -> bool:
-    """Whether that process has ended."""
+    """Return whether that process has exited."""
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

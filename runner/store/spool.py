@@ -1,4 +1,4 @@
-"""A file that is written once, sent, and thrown away: what is too large to wait in memory."""
+"""Temporary files for request bodies that are too large to wait in memory."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ BUFFER_BYTES: Final = 1 << 20
 
 
 class Spool:
-    """Grows by pieces. Not made to last: what is in it can be made again of the input."""
+    """A file that is written once, in pieces, then sent and discarded.
+
+    It is never synced: after a power cut its content is made again from the input.
+    """
 
     def __init__(self, path: Path) -> None:
+        """Create the file, or empty it. Raises `StorageError`."""
         self.path = path
         self.size_bytes = 0
         self._hasher = hashlib.sha256()
@@ -25,7 +29,7 @@ class Spool:
             raise storage_error("opened", path, error) from None
 
     def write(self, piece: bytes) -> None:
-        """Raises `StorageError`."""
+        """Add a piece to the end. Raises `StorageError`."""
         try:
             self._file.write(piece)
         except OSError as error:
@@ -34,7 +38,7 @@ class Spool:
         self.size_bytes += len(piece)
 
     def finish(self) -> bytes:
-        """With the kernel from here on; the SHA-256 of all of it. Raises `StorageError`."""
+        """Hand everything to the kernel, and return the SHA-256 of the content. Raises `StorageError`."""
         try:
             self._file.close()
         except OSError as error:
@@ -42,7 +46,7 @@ class Spool:
         return self._hasher.digest()
 
     def discard(self) -> None:
-        """Throw it away; harmless to repeat."""
+        """Remove the file; harmless to repeat."""
         with suppress(OSError):
             self._file.close()
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""The bytes of an answer → strict JSON, decoded; what Python services write otherwise is mended."""
+"""Decodes the bytes of an answer. JSON that is not strict, as some Python services write it, is repaired."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Decoded = TypeVar("Decoded")
 
 
 class Unreadable(Exception):
-    """A body that is not what was asked for. `cause` is its sort."""
+    """A body that is not what was requested; `cause` is one word for the kind of error."""
 
     def __init__(self, cause: str, message: str) -> None:
         self.cause = cause
@@ -23,9 +23,9 @@ class Unreadable(Exception):
 
 
 def decoded(body: bytes, decode: Callable[[bytes], Decoded], what: str) -> tuple[Decoded, bytes]:
-    """`body` as `decode` has it, and the strict JSON that it is or was mended to. Raises `Unreadable`.
+    """Return the value of `body`, and `body` as strict JSON, repaired if need be. Raises `Unreadable`.
 
-    `what` it should be, in words.
+    `what` names the expected value in error messages, such as "a batch".
     """
     if not body.strip():
         raise Unreadable("empty", "the answer has an empty body")
@@ -39,32 +39,32 @@ def decoded(body: bytes, decode: Callable[[bytes], Decoded], what: str) -> tuple
     except msgspec.ValidationError as error:
         raise Unreadable("not_object", f"the answer is not {what}: {error}") from None
     except DECODE_ERRORS:
-        body = _mended(body, decode)
+        body = _repaired(body, decode)
         return decode(body), body
 
 
 def strict(body: bytes) -> bytes:
-    """`body` where it is strict JSON, else what can be mended of it. Raises `Unreadable`."""
+    """Return `body` as strict JSON, repaired if need be. Raises `Unreadable`."""
     try:
         decode_any(body)
     except DECODE_ERRORS:
         if not body.strip():
             raise Unreadable("empty", "the answer has an empty body") from None
-        return _mended(body, decode_any)
+        return _repaired(body, decode_any)
     return body
 
 
 def strict_object(body: bytes) -> bytes:
-    """`body` as a strict JSON object; empty where it is none."""
+    """Return `body` as a strict JSON object, or empty bytes if it is not an object."""
     try:
-        mended = strict(body)
+        repaired = strict(body)
     except Unreadable:
         return b""
-    return mended if isinstance(decode_any(mended), dict) else b""
+    return repaired if isinstance(decode_any(repaired), dict) else b""
 
 
 def lenient(raw: msgspec.Raw) -> Any:
-    """The value of `raw`; None where it has none that can be read."""
+    """Return the value of `raw`, or None if it is empty or cannot be decoded."""
     try:
         return decode_any(raw)
     except DECODE_ERRORS:
@@ -72,24 +72,24 @@ def lenient(raw: msgspec.Raw) -> Any:
 
 
 def snippet(body: bytes) -> str:
-    """The beginning of `body`, on one line, for a message."""
+    """Return the beginning of `body` on one line, at most 160 characters, for a message."""
     text = " ".join(body[:400].decode("utf-8", "replace").split())
     return text if len(text) <= 160 else text[:159] + "…"
 
 
-def _mended(body: bytes, decode: Callable[[bytes], Any]) -> bytes:
-    """JSON as Python services write it (NaN, lone surrogates, a BOM) made strict. Raises `Unreadable`.
+def _repaired(body: bytes, decode: Callable[[bytes], Any]) -> bytes:
+    """Repair JSON as Python services write it: NaN, lone surrogates, a BOM. Raises `Unreadable`.
 
-    Half an emoji at the end of a cut answer is a lone surrogate. The job is done and paid for:
-    its text is kept with a replacement character rather than polled again for ever.
+    Half an emoji at the end of a truncated answer is a lone surrogate. The job is done and paid for, so its
+    text is kept with a replacement character: another poll would bring the same bytes.
     """
     if body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"<":
         raise Unreadable("html", "the answer is a web page, not JSON: " + snippet(body))
     try:
         value = json.loads(body.decode("utf-8-sig"), strict=False, parse_constant=lambda _: None)
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-        mended = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
-        decode(mended)
+        repaired = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+        decode(repaired)
     except (ValueError, RecursionError):
         raise Unreadable("not_json", "the answer is not JSON: " + snippet(body)) from None
-    return mended
+    return repaired

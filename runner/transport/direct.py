@@ -1,4 +1,4 @@
-"""The default transport: aiohttp's connections and its HTTP parser, bytes in, bytes out."""
+"""The default transport, on aiohttp's connections and HTTP parser: bytes in, bytes out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from runner import __version__
-from runner.config.sections import RunConfig
+from runner.config import RunConfig
 from runner.transport.batch_urls import batch_path, list_query
 from runner.transport.faults import CONNECT_SHARE
 from runner.transport.outcomes import (
@@ -42,22 +42,24 @@ _NETWORK_ERRORS: Final = (aiohttp.ClientError, aiohttp.http_exceptions.HttpProce
 
 
 class Direct:
-    """Requests to one service over a pool of connections, bounded by the number of workers that use it.
+    """Exchanges with one service over a pool of connections, as many as there are workers that use it.
 
-    What aiohttp's session does anew for every request (URL, header and timer objects, redirects, cookies,
-    a task to write the body) is the same for all of ours, so it is done once: a request is the bytes of a
-    prepared head and of a body, written to a connection of aiohttp's connector, whose parser reads the
-    answer. See docs/decisions/below-the-session.md.
+    aiohttp's session builds URL, header and timer objects, handles redirects and cookies, and starts a task
+    to write the body, for every request. All requests of a run have these in common, so they are prepared
+    once: a request is a prepared head and a body, written as bytes to a connection of aiohttp's connector,
+    whose parser reads the answer. See docs/decisions/below-the-session.md.
     """
 
     def __init__(self, config: RunConfig, base_url: str, key: str, wire: Wire) -> None:
         target = config.target
         self._wire = wire
         self._scrub = Scrubber(key)
-        self._usual = Timeout(self._scrub, target.timeout_s, "target.timeout_s")
-        self._long = Timeout(self._scrub, config.batch.timeout_s, "batch.timeout_s")
+        self._timeout = Timeout(self._scrub, target.timeout_s, "target.timeout_s")
+        self._upload_timeout = Timeout(self._scrub, config.batch.timeout_s, "batch.timeout_s")
         self._connector = CountingConnector(wire, ttl_dns_cache=DNS_CACHE_S)
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SHARE * target.timeout_s)
+        self._connect_timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_SHARE * target.timeout_s
+        )
         self._route = _route(f"{base_url}/responses", key)
         jobs = _request_target(self._route)
         batches = f"{jobs.removesuffix('/responses')}/batches"
@@ -91,53 +93,53 @@ class Direct:
         head = f"{self._post_batch}{key_line}Content-Length: {content.size_bytes}\r\n\r\n"
         return await self._exchange(head.encode(), read_create, upload=content)
 
-    async def look_at_batch(self, batch_id: str) -> BatchOutcome:
-        return await self._exchange(self._look(batch_path(batch_id)), read_statuses, batch_id)
+    async def retrieve_batch(self, batch_id: str) -> BatchOutcome:
+        return await self._exchange(self._get_batches_below(batch_path(batch_id)), read_statuses, batch_id)
 
     async def batch_result(self, batch_id: str, custom_id: str) -> RetrieveOutcome:
-        return await self._exchange(self._look(batch_path(batch_id, custom_id)), read_result)
+        return await self._exchange(self._get_batches_below(batch_path(batch_id, custom_id)), read_result)
 
     async def list_batches(self, before_id: str | None, limit: int) -> ListOutcome:
-        return await self._exchange(self._look(list_query(before_id, limit)), read_list)
+        return await self._exchange(self._get_batches_below(list_query(before_id, limit)), read_list)
 
     async def close(self) -> None:
-        self._usual.deadlines.close()
-        self._long.deadlines.close()
+        self._timeout.deadlines.close()
+        self._upload_timeout.deadlines.close()
         await self._connector.close()
 
-    def _look(self, below: str) -> bytes:
+    def _get_batches_below(self, below: str) -> bytes:
         before, after = self._get_batches
         return f"{before}{below}{after}".encode()
 
     async def _exchange(
         self, request: bytes, read: Reader[Outcome], job_id: str = "", upload: Upload | None = None
     ) -> Outcome | Transient:
-        patience = self._usual if upload is None else self._long
+        timeout = self._timeout if upload is None else self._upload_timeout
         self._wire["requests"] += 1
         try:
-            with patience.deadlines:
+            with timeout.deadlines:
                 status, headers, content = await self._send(request, upload)
         except _NETWORK_ERRORS as error:
-            return patience.faults.transient(error)
+            return timeout.faults.transient(error)
         return read(status, Headers(headers, self._scrub), self._scrub.body(content), time.time(), job_id)
 
     async def _connect(self) -> tuple[Connection, ResponseHandler]:
-        """A connection on which nothing has come that was not asked for."""
+        """Return a connection on which nothing was received since the last answer."""
         while True:
             try:
-                connection = await self._connector.connect(self._route, _NO_TRACES, self._timeout)
+                connection = await self._connector.connect(self._route, _NO_TRACES, self._connect_timeout)
             except TimeoutError as error:
-                raise aiohttp.ConnectionTimeoutError(f"{self._route.url.host}: not in time") from error
+                raise aiohttp.ConnectionTimeoutError(f"{self._route.url.host}: timed out") from error
             protocol = cast("ResponseHandler", connection.protocol)
             if not protocol.should_close:
                 return connection, protocol
-            connection.close()  # an answer to nobody, while it was idle: not to be taken for the next one
+            connection.close()  # bytes that came while it was idle would be taken for the next answer
 
     async def _send(self, request: bytes, upload: Upload | None) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of the answer to `request`, which `upload` is the body of.
+        """Send a request, with the body in `request` or from `upload`; return status, headers and body.
 
-        An answer may come before all of that was sent: a refusal, for which the rest would be wasted.
-        Raises `_NETWORK_ERRORS`, and `StorageError` for an upload.
+        An answer may come before all of an upload is sent, such as a rejection; the rest is then not sent.
+        Raises `_NETWORK_ERRORS`, and `StorageError` for an upload that cannot be read.
         """
         connection, protocol = await self._connect()
         sending = None
@@ -152,7 +154,7 @@ class Direct:
             if sending is not None:
                 sending.stop()
             content = payload.read_nowait() if payload.is_eof() else await payload.read()
-        except BaseException:  # in the middle of an exchange: nothing else may use it
+        except BaseException:  # in the middle of an exchange: the connection cannot be used again
             if sending is not None:
                 sending.give_up()
             connection.close()
@@ -165,14 +167,18 @@ class Direct:
 
     def _write(self, protocol: ResponseHandler, request: bytes) -> None:
         transport = protocol.transport
-        if transport is None or transport.is_closing():  # lost since it was made, or taken from the pool
+        if transport is None or transport.is_closing():  # lost while it was idle in the pool
             raise aiohttp.ClientConnectionResetError("Connection lost before the request was written")
         transport.write(request)
         self._wire["sent_bytes"] += len(request)
 
 
 def _route(url: str, key: str) -> aiohttp.ClientRequest:
-    """A request that is never sent: it tells the connector where to, and knows the headers of all others."""
+    """Make the one request object, which is never sent.
+
+    It tells the connector where to connect, and holds the headers of all requests. Raises `ConfigError` for a
+    proxy that cannot be used.
+    """
     address = URL(url)
     proxy = proxy_for(url)
     route = aiohttp.ClientRequest(
@@ -192,5 +198,5 @@ def _route(url: str, key: str) -> aiohttp.ClientRequest:
 
 
 def _request_target(route: aiohttp.ClientRequest) -> str:
-    """What stands behind the method (RFC 9112, 3.2): a proxy that is no tunnel wants the whole address."""
+    """Return the request target (RFC 9112, 3.2): the path, or the whole URL for a proxy without a tunnel."""
     return str(route.url) if route.proxy is not None and not route.is_ssl() else route.url.raw_path

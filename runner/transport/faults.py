@@ -1,4 +1,4 @@
-"""Exceptions of the HTTP library → `Transient`, the same for both transports."""
+"""Turns exceptions of the HTTP library into `Transient`, the same for both transports."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from runner.transport.outcomes import Transient
 from runner.transport.scrub import Scrubber
 
 CONNECT_SHARE: Final = 0.9
-"""Of the whole deadline, for making a connection: one that was never made is told from a silent one."""
+"""Share of the timeout within which a connection must be made.
+
+It is below 1 so that a connection that was never made can be distinguished from a service that is silent.
+"""
 DETAIL_CHARS: Final = 160
 
 _SENTENCES: Final = {
-    "connect": "no connection could be made",
+    "connect": "could not connect",
     "no_files": "no connection could be opened",
     "cut": "the answer was cut off",
     "not_http": "the answer is not HTTP",
-    "reset": "the connection was closed before an answer came",
+    "reset": "the connection was closed before an answer arrived",
 }
 
 
 class Faults:
-    """Gives exceptions their meaning, in words that hold neither the key nor what was received."""
+    """Translates exceptions; the messages contain neither the API key nor bytes that were received."""
 
     def __init__(self, scrub: Scrubber, timeout_s: float, setting: str = "target.timeout_s") -> None:
         self._scrub = scrub
         self._timeout = f"{timeout_s:g} s ({setting})"
 
     def transient(self, error: BaseException) -> Transient:
-        """The outcome of an exchange that ended in an exception instead of an answer.
+        """Return the outcome of an exchange that ended in an exception instead of an answer.
 
-        Only an exchange that never got a connection is known not to have reached the service.
+        Only an exchange that never had a connection is known not to have reached the service.
         """
         root = _root(error)
         cause = _cause(root)
@@ -47,12 +50,12 @@ class Faults:
             return f"no answer within {self._timeout}"
         detail = " ".join(self._scrub.text(_text(error)).split())[:DETAIL_CHARS]
         if not detail or not detail.isprintable() or any(mark in detail for mark in ("<", "\\", "^")):
-            detail = type(error).__name__  # no text, or bytes that were received
+            detail = type(error).__name__  # there is no text, or it quotes bytes that were received
         return f"{_SENTENCES[cause]} ({detail})"
 
 
 def _text(error: BaseException) -> str:
-    """The system's own words for a connection that failed: the library's are three nested remarks."""
+    """Return the text of an error; for a failed connection the system's, which is shorter than aiohttp's."""
     if not isinstance(error, aiohttp.ClientConnectorError):
         return str(error)
     number = error.os_error.errno or 0
@@ -78,7 +81,7 @@ def _cause(error: BaseException) -> str:
 
 
 def _root(error: BaseException) -> BaseException:
-    """The HTTP library's own exception under those of the SDK, which calls every one a connect timeout."""
+    """Return aiohttp's own exception below those of the SDK, which reports each as a connect timeout."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, aiohttp.ClientError | aiohttp.http_exceptions.HttpProcessingError):

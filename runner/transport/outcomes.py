@@ -1,4 +1,4 @@
-"""What one HTTP exchange can mean to a run; everything a network can send ends as one of these."""
+"""The outcomes of one HTTP exchange: whatever a network or a service sends becomes one of these."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import msgspec
 from runner.records import Failure, Reply, ResultStatus, Usage
 
 SILENT: Final = frozenset({"connect", "timeout", "reset", "cut", "not_http"})
-"""Causes of `Transient` that are no answer at all."""
+"""Causes of `Transient` where no answer was received."""
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """POST: the service took the request and will work on it under `id`."""
+    """POST: the service accepted the request as the job `id`."""
 
     id: str
 
 
 class Pending(msgspec.Struct, frozen=True, gc=False):
-    """GET, or a cancellation: not done yet."""
+    """GET or cancellation: the job has not ended yet."""
 
 
 class Done(msgspec.Struct, frozen=True, gc=False):
-    """POST or GET: the job has ended, well or not; `reply` is its whole object."""
+    """Any exchange about a job: it has ended with `status`; `reply` holds its whole object."""
 
     status: ResultStatus
     reply: Reply
@@ -32,7 +32,7 @@ class Done(msgspec.Struct, frozen=True, gc=False):
 
 
 class Throttled(msgspec.Struct, frozen=True, gc=False):
-    """The service wants fewer requests; nothing was accepted. `wait_s` is what it asks for."""
+    """The service wants fewer requests and accepted nothing. `wait_s` is the wait that it asks for."""
 
     cause: str
     wait_s: float | None
@@ -40,63 +40,61 @@ class Throttled(msgspec.Struct, frozen=True, gc=False):
 
 
 class Transient(msgspec.Struct, frozen=True, gc=False):
-    """No answer, or none that can be read: worth another try.
-
-    `ambiguous`: a POST that ended so may have been accepted all the same.
-    """
+    """No answer, or one that cannot be read or may pass: worth a retry."""
 
     cause: str
+    """A word of `SILENT`, `no_files`, `redirect`, a status as text, or the cause of an `Unreadable` body."""
     failure: Failure
     ambiguous: bool
+    """Whether a POST with this outcome may have been accepted."""
     wait_s: float | None = None
     is_spoken: bool = False
-    """An error in the API's own JSON: whoever answers, it is the service."""
+    """Whether it is an error in the API's own JSON, and so comes from the service and not from a proxy."""
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """A definite no to this one request, or to cancelling this one job.
-
-    `has_envelope`: said in a JSON error format.
-    """
+    """A definite no to this one request, or to the cancellation of this one job."""
 
     failure: Failure
     reply: Reply | None
+    """The whole answer, if it is a JSON object."""
     has_envelope: bool
+    """Whether it came in a JSON error format."""
     param: str | None = None
-    """What of the request is wrong, as the envelope names it."""
+    """The part of the request that is wrong, as the error names it."""
 
 
 class Gone(msgspec.Struct, frozen=True, gc=False):
-    """GET: the service does not know the job, or the batch."""
+    """GET: the service does not know the job or the batch."""
 
     failure: Failure
 
 
 class Unauthorised(msgspec.Struct, frozen=True, gc=False):
-    """The key or the account is refused: no request can succeed."""
+    """The service refuses the key or the account: no request can succeed."""
 
     failure: Failure
 
 
 class Created(msgspec.Struct, frozen=True, gc=False):
-    """POST of a batch: the service took it and works on it under `id`. `count`: of its requests, if told."""
+    """POST of a batch: the service accepted it as `id`. `count` is the number of requests, if reported."""
 
     id: str
     count: int | None
 
 
 class Statuses(msgspec.Struct, frozen=True, gc=False):
-    """GET of a batch: how its requests stand.
+    """GET of a batch: the statuses of its requests.
 
-    `status_map` is the object `request_status` as received: megabytes, and decoded by whoever knows which of
-    its requests are still of interest. It is JSON as far as its brackets go; decoding it may fail.
+    `status_map` is the object `request_status` as received, possibly megabytes. It is decoded where it is
+    known which of the requests are still outstanding; decoding may fail.
     """
 
     status_map: msgspec.Raw
 
 
 class BatchEntry(msgspec.Struct, frozen=True, gc=False):
-    """One batch in the list of all; `created_at` in Unix seconds."""
+    """One batch in the list of batches; `created_at` in Unix seconds."""
 
     id: str
     label: str | None
@@ -105,7 +103,7 @@ class BatchEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """GET of all batches, the newest first: one page."""
+    """GET of the list of batches: one page, newest first."""
 
     batches: tuple[BatchEntry, ...]
 

@@ -1,4 +1,4 @@
-"""Which proxy the environment names for an address."""
+"""Finds the proxy that the environment names for a URL."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from runner.errors import ConfigError, Problem
 
 
 def proxy_for(url: str) -> URL | None:
-    """The proxy of the environment, asked once: aiohttp's own `trust_env` asks each time, in a thread.
+    """Return the proxy of the environment for `url`, or None for a direct connection.
 
-    Raises `ConfigError` for one that speaks another protocol.
+    The environment is read here, once: aiohttp's own `trust_env` reads it for each request, in a thread.
+    Raises `ConfigError` for a proxy that does not speak HTTP.
     """
     address = urlsplit(url)
     proxies: Mapping[str, str] = getproxies()
@@ -26,5 +27,5 @@ def proxy_for(url: str) -> URL | None:
     found = URL(proxy if "://" in proxy else f"http://{proxy}")
     if found.scheme not in ("http", "https"):
         what = f"a {found.scheme} proxy cannot be used"
-        raise ConfigError(Problem(what, "the environment's proxy", "name an http one, or set NO_PROXY"))
+        raise ConfigError(Problem(what, "the proxy of the environment", "use an http proxy, or set NO_PROXY"))
     return found

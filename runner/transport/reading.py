@@ -1,4 +1,4 @@
-"""Status, headers and bytes of an answer → a typed outcome. Decodes only id, status, usage and error."""
+"""Turns an answer into a typed outcome. Of a body it decodes only id, status, usage and error."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ from runner.transport.retry_after import Headers
 
 
 class Reader(Protocol[Outcome]):
-    """The meaning of an answer to one sort of exchange; `now` in Unix seconds.
-
-    `job_id` is the job, or the batch, that was asked about; empty where there is none yet.
-    """
+    """A function that reads the answers to one kind of exchange."""
 
     def __call__(
         self, status: int, headers: Headers, body: bytes, now: float, job_id: str = "", /
-    ) -> Outcome: ...
+    ) -> Outcome:
+        """Return the outcome; `now` in Unix seconds.
+
+        `job_id` is the job or the batch that the exchange is about; empty for a POST.
+        """
 
 
 class _Head(msgspec.Struct, gc=False):
-    """The few fields of a response object that a run acts on."""
+    """The fields of a response object that a run acts on."""
 
     id: str | int | None = None
     status: Any = None
@@ -68,7 +69,7 @@ _decode_tokens = msgspec.json.Decoder(_Tokens, strict=False).decode
 
 
 def read_submit(status: int, headers: Headers, body: bytes, now: float, _: str = "") -> SubmitOutcome:
-    """The meaning of an answer to a POST; `now` in Unix seconds, for a `Retry-After` that is a date."""
+    """Return the outcome of a POST; `now` in Unix seconds."""
     if 200 <= status < 300:
         try:
             head, body = _read(body, _decode_head)
@@ -82,10 +83,10 @@ def read_submit(status: int, headers: Headers, body: bytes, now: float, _: str =
 def read_retrieve(
     status: int, headers: Headers, body: bytes, now: float, job_id: str = ""
 ) -> RetrieveOutcome:
-    """The meaning of an answer to a GET; `now` in Unix seconds.
+    """Return the outcome of a GET; `now` in Unix seconds.
 
-    The answer must be about the job that was asked about: a service, or a proxy, that mixes answers up
-    would put a wrong text under a row.
+    An answer about another job than `job_id` is unreadable: a service or a proxy that mixes up answers would
+    give a row the wrong text.
     """
     if 200 <= status < 300:
         try:
@@ -97,9 +98,10 @@ def read_retrieve(
 
 
 def read_result(status: int, headers: Headers, body: bytes, now: float, _: str = "") -> RetrieveOutcome:
-    """As `read_retrieve`, for a request of a batch: its id, if it has one, was told to nobody before.
+    """Return the outcome of a GET of one request of a batch.
 
-    An object that does not say how it stands is done by what it holds: the batch has said that it is.
+    The id is not checked, because it was not known before. An object without a status is done if it has an
+    error or an output: the batch has reported that it is.
     """
     if not 200 <= status < 300:
         return read_retrieve(status, headers, body, now)
@@ -115,20 +117,20 @@ def read_result(status: int, headers: Headers, body: bytes, now: float, _: str =
 
 
 def read_cancel(status: int, headers: Headers, body: bytes, now: float, job_id: str = "") -> CancelOutcome:
-    """The meaning of an answer to a cancellation; what became of the job, a GET tells where this does not."""
+    """Return the outcome of a cancellation; a success that cannot be read is `Pending`: a later GET tells."""
     if 200 <= status < 300:
         try:
             head, body = _read(body, _decode_head, job_id)
         except Unreadable:
             return PENDING
         return _done(status, headers, head, body) or PENDING
-    if status in (404, 405, 409, 410, 501):  # not this job, not any more, or not here at all
+    if status in (404, 405, 409, 410, 501):  # no such job, already ended, or cancellation is not supported
         return rejected(status, headers, body)
     return refusal(status, headers, body, now) or rejected(status, headers, body)
 
 
 def _read(body: bytes, decode: Callable[[bytes], _H], job_id: str = "") -> tuple[_H, bytes]:
-    """The head of a response object, and the object as JSON on one line. Raises `Unreadable`."""
+    """Return the head of a response object, and the object as JSON on one line. Raises `Unreadable`."""
     head, body = decoded(body, decode, "a response object")
     check_id(head.id, job_id, body)
     return head, _one_line(body)
@@ -139,8 +141,8 @@ def _one_line(body: bytes) -> bytes:
 
 
 def check_id(found: str | int | None, asked: str, body: bytes, what: str = "job") -> None:
-    """Raise `Unreadable` where `found` cannot be asked about, or is not the id that was asked about."""
-    if found in (None, "", ".", ".."):  # dots would ask for another address
+    """Raise `Unreadable` if `found` is not a usable id, or not the one that was `asked` about."""
+    if found in (None, "", ".", ".."):  # dots would change the path of the URL
         raise Unreadable("no_id", "the answer has no id: " + snippet(body))
     if asked and str(found) != asked:
         raise Unreadable("other_job", f"the answer is about another {what}, {str(found)[:80]!r}")
@@ -151,11 +153,11 @@ def _done(status: int, headers: Headers, head: _Head, body: bytes) -> Done | Non
     if ended is None:
         return None
     reply = Reply(status_code=status, request_id=headers.get("x-request-id"), body=msgspec.Raw(body))
-    failure = None if ended == "completed" else _why(ended, status, head)
+    failure = None if ended == "completed" else _failure_of(ended, status, head)
     return Done(status=ended, reply=reply, usage=read_usage(head.usage), failure=failure)
 
 
-def _why(ended: str, status: int, head: _Head) -> Failure:
+def _failure_of(ended: str, status: int, head: _Head) -> Failure:
     if ended == "incomplete":
         details = lenient(head.incomplete_details)
         reason = details.get("reason") if isinstance(details, dict) else None
@@ -167,7 +169,7 @@ def _why(ended: str, status: int, head: _Head) -> Failure:
 
 
 def read_usage(raw: msgspec.Raw) -> Usage:
-    """The tokens of a response's usage object; zeros where it is absent, null or not as it should be."""
+    """Return the tokens of a response's usage object; zeros if it is absent, null or malformed."""
     try:
         tokens = _decode_tokens(raw)
     except DECODE_ERRORS:

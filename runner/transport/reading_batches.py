@@ -1,4 +1,4 @@
-"""Answers about batches → typed outcomes. The map of statuses, megabytes, is not decoded here."""
+"""Turns answers about batches into typed outcomes. The map of statuses, often megabytes, is not decoded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from runner.transport.refusals import gone, read_failure, refusal, rejected, unr
 from runner.transport.retry_after import Headers
 
 LATEST_S: Final = 1e11
-"""Unix seconds in the year 5138: a larger number is no time."""
+"""Unix seconds in the year 5138; a larger number is not a time."""
 
 
 class _Batch(msgspec.Struct, gc=False):
@@ -49,7 +49,7 @@ _decode_page = msgspec.json.Decoder(list[_Entry] | _Page | None).decode
 
 
 def read_create(status: int, headers: Headers, body: bytes, now: float, _: str = "") -> CreateOutcome:
-    """The meaning of an answer to the POST of a batch."""
+    """Return the outcome of the POST of a batch; `now` in Unix seconds."""
     if 200 <= status < 300:
         try:
             batch, body = decoded(body, _decode_batch, "a batch")
@@ -61,7 +61,7 @@ def read_create(status: int, headers: Headers, body: bytes, now: float, _: str =
 
 
 def read_statuses(status: int, headers: Headers, body: bytes, now: float, batch_id: str = "") -> BatchOutcome:
-    """The meaning of an answer to the GET of a batch, which must be about the one that was asked about."""
+    """Return the outcome of the GET of a batch; an answer about another batch is unreadable."""
     if 200 <= status < 300:
         try:
             batch, body = decoded(body, _decode_batch, "a batch")
@@ -74,10 +74,10 @@ def read_statuses(status: int, headers: Headers, body: bytes, now: float, batch_
 
 
 def read_list(status: int, headers: Headers, body: bytes, now: float, _: str = "") -> ListOutcome:
-    """The meaning of an answer to the GET of all batches, which is a convenience that not all services have.
+    """Return the outcome of the GET of the list of batches, which not all services have.
 
-    A no of another kind, in the service's own words, is as good as not having it, and so is JSON of another
-    shape. No batches may be said as an empty list or as null.
+    Any other definite no in the service's own words also counts as `Unsupported`, and so does JSON of another
+    shape. An empty list may be written as null.
     """
     if 200 <= status < 300:
         try:
@@ -98,7 +98,7 @@ def read_list(status: int, headers: Headers, body: bytes, now: float, _: str = "
 
 
 def _map(found: msgspec.Raw, body: bytes) -> msgspec.Raw:
-    """Nothing is done yet where there is none, or null."""
+    """Return the map of statuses, empty if it is absent or null. Raises `Unreadable`."""
     begins = bytes(memoryview(found)[:1])
     if begins in (b"", b"n"):
         return msgspec.Raw(b"{}")
@@ -126,7 +126,7 @@ def _time(value: Any) -> float | None:
 
 
 def _count(raw: msgspec.Raw) -> int | None:
-    """A number, or an object with a total, as OpenAI has it; None for anything else."""
+    """Return a count given as a number or, as OpenAI does, as an object with a total; None for others."""
     value = lenient(raw)
     if isinstance(value, dict):
         value = value.get("total")

@@ -1,4 +1,4 @@
-"""What an answer other than a success means, and the words that the service has for it."""
+"""Turns answers other than a success into outcomes, with the service's own words for it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from runner.transport.outcomes import Gone, Rejected, Throttled, Transient, Unau
 from runner.transport.retry_after import Headers, read_retry_after
 
 MESSAGE_CHARS: Final = 1000
-_A_PROXYS_WORDS: Final = (403, 404, 405, 410)
-"""Where they come as a page or a line of text: a firewall that dislikes one request, a route that is missing
-during a deployment. They say nothing of a job or a key."""
+_ALSO_OF_PROXIES: Final = (403, 404, 405, 410)
+"""Statuses that say nothing about a job or a key unless they come with JSON.
+
+As a page or a line of text they come from a proxy: a firewall that blocks one request, or a route that is
+missing during a deployment.
+"""
 _ACCOUNT_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "account_deactivated"})
 
 
 def refusal(
     status: int, headers: Headers, body: bytes, now: float
 ) -> Throttled | Transient | Unauthorised | None:
-    """What a status other than 2xx means alike to POST and GET; None where it concerns this one job."""
+    """Return the outcome of a status other than 2xx, or None if it is a definite no to this one exchange."""
     failure, has_envelope = read_failure(status, body)
     wait_s = read_retry_after(headers, now)
-    if status in _A_PROXYS_WORDS and not strict_object(body):
+    if status in _ALSO_OF_PROXIES and not strict_object(body):
         return Transient(cause=str(status), failure=failure, ambiguous=False, wait_s=wait_s)
     if status in (401, 402, 403) or (status == 429 and {failure.code, failure.type} & _ACCOUNT_CODES):
         return Unauthorised(failure)
@@ -32,18 +35,18 @@ def refusal(
         return Throttled(cause=str(status), wait_s=wait_s, failure=failure)
     if status < 400:
         target = headers.get("location")
-        said = f"HTTP {status}: redirected to {target}" if target else f"HTTP {status} is not an answer"
+        said = f"HTTP {status}: redirected to {target}" if target else f"HTTP {status} is not a final answer"
         moved = Failure(type="redirect", message=said[:MESSAGE_CHARS], status_code=status)
         return Transient(cause="redirect", failure=moved, ambiguous=False)
     if status >= 500 or status in (408, 409, 425):
-        # A 500 is a definite no. Of what a gateway could not hear from behind it, nothing is known.
+        # A 500 is a definite no. A gateway that had no answer does not know whether the service accepted.
         ambiguous = status in (408, 409, 502, 504) or 520 <= status <= 527
         return Transient(str(status), failure, ambiguous, wait_s, is_spoken=has_envelope)
     return None
 
 
 def gone(status: int, body: bytes) -> Gone | Transient:
-    """A 404 is a job that is unknown; another 4xx is so only in the service's own words, not in a proxy's."""
+    """Return `Gone` for a 404 or 410, and for another 4xx if it comes in the service's own JSON."""
     failure, has_envelope = read_failure(status, body)
     if has_envelope or status in (404, 410):
         return Gone(failure)
@@ -51,7 +54,7 @@ def gone(status: int, body: bytes) -> Gone | Transient:
 
 
 def rejected(status: int, headers: Headers, body: bytes) -> Rejected:
-    """A definite no, with the service's whole answer."""
+    """Return a definite no, with the whole answer of the service."""
     failure, has_envelope = read_failure(status, body)
     body = strict_object(body)
     reply = param = None
@@ -69,13 +72,13 @@ def rejected(status: int, headers: Headers, body: bytes) -> Rejected:
 
 
 def unreadable(error: Unreadable, status: int, *, ambiguous: bool) -> Transient:
-    """A success that does not say what it should."""
+    """Return the outcome of a success whose body cannot be read."""
     failure = Failure(type=error.cause, message=str(error), status_code=status)
     return Transient(cause=error.cause, failure=failure, ambiguous=ambiguous)
 
 
 def read_failure(status: int, body: bytes) -> tuple[Failure, bool]:
-    """The service's own message, and whether it came in an `error` envelope, as an API's own errors do."""
+    """Return the service's own message, and whether it came in an `error` envelope, as an API's errors do."""
     try:
         value = decode_any(strict(body))
     except (Unreadable, *DECODE_ERRORS):
@@ -94,7 +97,7 @@ def read_failure(status: int, body: bytes) -> tuple[Failure, bool]:
 
 
 def error_parts(error: Any) -> tuple[str | None, str | None, str | int | None]:
-    """(message, type, code) of an error in any of the shapes that services use."""
+    """Return (message, type, code) of an error in any of the shapes that services use."""
     if isinstance(error, str):
         return error[:MESSAGE_CHARS], None, None
     if not isinstance(error, dict):

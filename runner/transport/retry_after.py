@@ -1,4 +1,4 @@
-"""How long a service asks to be left alone."""
+"""Reads how long a service asks to wait, from the headers of an answer."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Protocol
 
 
 class Headers(Protocol):
-    """What is asked of an answer's headers, without regard to case."""
+    """Headers of an answer; names are compared without case."""
 
     def get(self, name: str, /) -> str | None:
-        """The value, or None."""
+        """Return the value of a header, or None."""
 
 
 def read_retry_after(headers: Headers, now: float) -> float | None:
-    """Seconds to wait: `retry-after-ms`, or `Retry-After` as seconds or as a date; None without either.
+    """Return the seconds to wait from `retry-after-ms` or `Retry-After`, or None if there is neither.
 
-    A date is of the service's clock, so it is taken from the `Date` of the answer (RFC 9110, 10.2.3); from
-    `now`, in Unix seconds, only where there is none.
+    `Retry-After` may be seconds or a date (RFC 9110, 10.2.3). A date is by the service's clock, so the wait
+    counts from the `Date` of the answer, or from `now` (Unix seconds) if it has none.
     """
     millis, said = headers.get("retry-after-ms"), headers.get("retry-after")
     wait_s = _number(millis)

@@ -1,17 +1,17 @@
-"""The API key kept out of everything that is written down, wherever a service echoes it."""
+"""Redacts the API key in answers, wherever a service echoes it, before anything is written down."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-SHORTEST_SECRET: Final = 12
-"""Local services take keys such as `EMPTY`; a word that short is no secret, and may stand in any answer."""
+from runner.config.target import SHORTEST_SECRET
+
 REDACTED: Final = "[API key]"
 
 
 class Scrubber:
-    """Replaces the key in bodies, header values and exception texts."""
+    """Redacts the key in bodies, header values and error texts, if it is long enough to be a secret."""
 
     def __init__(self, key: str) -> None:
         is_secret = len(key) >= SHORTEST_SECRET
@@ -21,26 +21,29 @@ class Scrubber:
         self._bytes = tuple(spelling.encode() for spelling in spellings)
 
     def body(self, body: bytes) -> bytes:
+        """Return `body` with the key redacted."""
         for key in self._bytes:
             if key in body:
                 body = body.replace(key, REDACTED.encode())
         return body
 
     def text(self, text: str) -> str:
+        """Return `text` with the key redacted."""
         return text.replace(self._text, REDACTED) if self._text else text
 
 
 class Headers:
-    """The headers of an answer, each value scrubbed and valid Unicode; asked for without regard to case."""
+    """Headers of an answer, with values redacted and made valid Unicode; names are compared without case."""
 
     def __init__(self, headers: Mapping[str, str], scrub: Scrubber) -> None:
         self._headers = headers
         self._scrub = scrub
 
     def get(self, name: str) -> str | None:
+        """Return the value of a header, or None."""
         value = self._headers.get(name)
         if value is None:
             return None
-        if not value.isascii():  # bytes that are no UTF-8 come as lone surrogates, which no file can hold
+        if not value.isascii():  # bytes that are not UTF-8 come as lone surrogates, which cannot be written
             value = value.encode("utf-8", "replace").decode()
         return self._scrub.text(value)

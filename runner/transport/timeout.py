@@ -1,4 +1,4 @@
-"""How long one sort of exchange may take, and what is said of one that took too long."""
+"""The timeout of one kind of exchange: its deadline, and the words for one that took too long."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from runner.transport.scrub import Scrubber
 
 
 class Timeout:
-    """`setting` is the key of the config that gives `timeout_s`."""
+    """A timeout of `timeout_s`; `setting` is its key in the config, for messages."""
 
     def __init__(self, scrub: Scrubber, timeout_s: float, setting: str) -> None:
         self.timeout_s = timeout_s

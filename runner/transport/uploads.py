@@ -1,4 +1,4 @@
-"""A body too large for memory, on its way from a file to a connection."""
+"""Streams a body that is too large for memory from a file to a connection."""
 
 from __future__ import annotations
 
@@ -18,37 +18,45 @@ PIECE_BYTES: Final = 256 * 1024
 
 
 class Upload(msgspec.Struct, frozen=True):
-    """The first `size_bytes` of a file, which must not change while it is sent."""
+    """A request body: the first `size_bytes` of a file, which must not change while it is sent."""
 
     path: Path
     size_bytes: int
 
     async def pieces(self, wire: Wire) -> AsyncIterator[bytes]:
-        """The body, read off the event loop, and counted as sent. Raises `StorageError`.
+        """Yield the body, read off the event loop, and count it as sent. Raises `StorageError`.
 
-        Nothing is held open between two pieces, so that an upload may be given up at any of them.
+        No file is open between two pieces, so an upload can be abandoned at any of them.
         """
         for at in range(0, self.size_bytes, PIECE_BYTES):
-            piece = await asyncio.to_thread(self._piece, at, min(PIECE_BYTES, self.size_bytes - at))
+            piece = await asyncio.to_thread(self.piece, at, min(PIECE_BYTES, self.size_bytes - at))
             wire["sent_bytes"] += len(piece)
             yield piece
 
-    def _piece(self, at: int, size: int) -> bytes:
+    def piece(self, at: int, size: int) -> bytes:
+        """Return `size` bytes of the body from offset `at` on. Raises `StorageError`."""
         try:
             with self.path.open("rb", buffering=0) as file:
                 file.seek(at)
                 piece = file.read(size)
         except OSError as error:
-            raise StorageError(Problem(f"cannot be read: {error.strerror}", str(self.path))) from error
+            raise StorageError(
+                Problem(f"the batch cannot be read: {error.strerror}", str(self.path))
+            ) from error
         if len(piece) != size:
-            raise StorageError(Problem(f"is shorter than its {self.size_bytes:,} bytes", str(self.path)))
+            raise StorageError(
+                Problem(
+                    f"the batch is shorter than the {self.size_bytes:,} bytes that were written",
+                    str(self.path),
+                )
+            )
         return piece
 
 
 class Sending:
-    """Writes an upload to a connection while somebody else waits there for the answer.
+    """Writes an upload to a connection, in a task of its own, while the caller waits for the answer.
 
-    Whoever waits hears of a file that cannot be read, too.
+    If the file cannot be read, the wait for the answer raises `StorageError`.
     """
 
     def __init__(self, protocol: ResponseHandler, upload: Upload, wire: Wire) -> None:
@@ -62,7 +70,7 @@ class Sending:
         self._task.cancel()
 
     def give_up(self) -> None:
-        """Drop the connection, with what of a piece it still holds: the other side may never take it."""
+        """Stop and abort the connection, with its unsent bytes: the service may never read them."""
         self.stop()
         self._protocol.abort()
 
@@ -75,6 +83,6 @@ class Sending:
         except StorageError as error:
             self._protocol.set_exception(error)
         except OSError:
-            pass  # the connection is lost, and who waits for the answer is told so
+            pass  # the connection is lost, and the wait for the answer raises
         else:
             self.is_whole = True

@@ -1,4 +1,4 @@
-"""What goes over the wire, counted as it comes: HTTP messages, heads and bodies, before TLS."""
+"""Counts the bytes of HTTP messages, heads and bodies, as they are sent and received, before TLS."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 Wire = Counter[str]
-"""`requests`: exchanges that were tried. `sent_bytes`, `received_bytes`: of all of them, failed ones too."""
+"""Counts by name: `requests` (exchanges begun), `sent_bytes`, `received_bytes`; failed exchanges included."""
 
 _parse: Final = ResponseHandler.data_received
-"""By name: `super()` would cost a fifth of a microsecond at every read."""
+"""The parent's method, bound once: `super()` would cost 0.2 µs per read."""
 
 
 class CountingConnector(aiohttp.TCPConnector):
-    """aiohttp's connector, whose connections count every byte that comes in, before it is parsed.
+    """aiohttp's connector, with connections that count every received byte before it is parsed.
 
-    An answer that was cut, or is compressed or in chunks, counts as it came.
+    Answers that are cut off, compressed or in chunks count with the bytes that came over the wire.
     """
 
     def __init__(self, wire: Wire, *, ttl_dns_cache: int) -> None:
-        # Workers are the semaphore. A limit in the pool as well would only make them queue twice.
+        # Workers are the semaphore: with a limit in the pool they would queue twice.
         super().__init__(limit=0, ttl_dns_cache=ttl_dns_cache)
-        # As aiohttp makes them; nothing else of it tells what came over a connection.
+        # As in TCPConnector.__init__; aiohttp has no public way to count received bytes.
         self._factory = cast("partial[ResponseHandler]", partial(_CountingHandler, self._loop, wire))
 
 

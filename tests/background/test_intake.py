@@ -50,14 +50,14 @@ def test_rows_that_were_ready_and_not_sent_are_as_if_never_taken(
     assert process.returncode == 130
     assert "without an acknowledgement" not in errors
     refused = {entry["row"]: entry["cause"] for entry in entries_of(shell) if entry["event"] == "refused"}
-    posted = simulator.account()["posts"]
+    posted = simulator.stats()["posts"]
     intents = sum(entry["event"] == "intent" for entry in entries_of(shell))
     assert set(refused.values()) == {"unsent"}
     assert intents - len(refused) == posted
     again = shell("run", config, "--set", "submit.concurrency=20")
     assert again.returncode == 0, again.stderr
     assert "0 to be confirmed" in again.stderr
-    assert simulator.account()["executed"] == simulator.account()["posts"] == 300
+    assert simulator.stats()["executed"] == simulator.stats()["posts"] == 300
 
 
 def test_a_kill_with_rows_made_ready_sends_none_twice(
@@ -71,6 +71,6 @@ def test_a_kill_with_rows_made_ready_sends_none_twice(
         process.kill()
         process.communicate()
     assert shell("run", config, "--set", "submit.concurrency=20").returncode == 0
-    account = simulator.account()
-    assert account["executed"] == account["accepted"] == 300
+    stats = simulator.stats()
+    assert stats["executed"] == stats["accepted"] == 300
     assert Counter(line["row"] for line in shell.results()) == dict.fromkeys(range(300), 1)

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import uvloop
 
 from runner.background.poller import Poller
-from runner.config.sections import Limits, Poll
+from runner.config.limits import Limits
+from runner.config.poll import Poll
 from runner.measure.meter import Meter
 from runner.records import Failure, Job
 from runner.session.follower import MOST_ASKED
@@ -34,7 +35,7 @@ class PutsOff:
     gap_s = 1.0
     asked = 0
 
-    def next_look(self, job, now):
+    def next_poll(self, job, now):
         self.asked += 1
         return job.accepted + self.gap_s
 

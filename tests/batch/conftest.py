@@ -25,7 +25,7 @@ import uvloop
 from runner.cli import main
 from runner.commands.signals import SIGNALS
 from runner.config import Simulator
-from runner.simulator.server import serve as serve_simulator
+from runner.simulator import serve as serve_simulator
 from tests.batch.stub import serving
 
 KEY = "sk-test-3f9a1c7e5b"
@@ -74,8 +74,8 @@ class Service:
             content: bytes = answer.read()
         return content
 
-    def account(self) -> Any:
-        return json.loads(self.get("/simulator/account"))
+    def stats(self) -> Any:
+        return json.loads(self.get("/simulator/stats"))
 
     def jobs(self) -> list[Any]:
         return [json.loads(line) for line in self.get("/simulator/jobs").splitlines()]

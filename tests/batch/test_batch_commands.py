@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from runner.source.rows import RESPONSES_URL
+from runner.source.compiler import RESPONSES_URL
 from tests.processes import Shell, Simulator
 
 
@@ -34,7 +34,7 @@ def test_check_tells_the_cut_that_the_run_then_makes(
     assert "2 uploads and 20 GETs at once, 8 batches open" in said.stdout
     assert "first request, row-0, in a batch: POST" in said.stdout
     assert '"background"' not in said.stdout
-    assert simulator.account()["batch_posts"] == 0
+    assert simulator.stats()["batch_posts"] == 0
 
     assert shell("run", config).returncode == 0
     journal = (shell.cwd / "runs/t/journal.jsonl").read_text().splitlines()
@@ -82,13 +82,13 @@ def test_batches_of_the_service_are_listed_the_newest_first_with_their_progress(
         counts = {word: int(count) for count, word in (part.split() for part in row["progress"].split(", "))}
         assert sum(counts.values()) == int(row["requests"])
         assert counts.keys() <= {"completed", "failed"}
-    assert simulator.account()["batch_lists"] >= 1
+    assert simulator.stats()["batch_lists"] >= 1
 
-    looks = simulator.account()["batch_looks"]
+    looks = simulator.stats()["batch_polls"]
     short = table(shell("batches", config, "--limit", "2").stdout)
     assert [row["batch"] for row in short] == [row["batch"] for row in rows[:2]]
     assert "progress" not in short[0]
-    assert simulator.account()["batch_looks"] == looks, "nobody asked for it"
+    assert simulator.stats()["batch_polls"] == looks, "nobody asked for it"
 
 
 def test_more_batches_than_a_page_holds_are_listed(simulate: Callable[..., Simulator], shell: Shell) -> None:
@@ -132,7 +132,7 @@ def test_open_batches_cannot_be_cancelled_and_are_told(
         shell, simulator, source={"count": 30}, batch={"max_requests": 20}, limits={"drain_s": 0}
     )
     process = shell.start("run", config)
-    shell.wait_for(process, lambda: simulator.account()["batches"] == 2)
+    shell.wait_for(process, lambda: simulator.stats()["batches"] == 2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130

@@ -64,7 +64,7 @@ def test_an_acceptance_that_was_lost_behind_results_doubles_none_of_them(
     rewind(shell, is_no("batch_accepted"), lambda line: line["row"] in (0, 3, 4, 9))
     assert shell("run", config).returncode == 0
     shell.assert_each_row_once(10)
-    assert simulator.account()["executed"] == 10
+    assert simulator.stats()["executed"] == 10
 
 
 @pytest.mark.parametrize("listing", [True, False])
@@ -103,12 +103,12 @@ def test_what_a_service_that_ignores_keys_is_still_creating_is_not_sent_again(
     simulator = simulate(idempotency=False, batches={"create_s": 2.5})
     config = configured(simulator.base_url, limits={"max_outage_s": 30})
     process = shell.start("run", config)
-    shell.wait_for(process, lambda: simulator.account()["batch_posts_now"] == 1)
+    shell.wait_for(process, lambda: simulator.stats()["batch_posts_now"] == 1)
     process.kill()
     process.communicate()
     assert shell("run", config).returncode == 0
     shell.assert_each_row_once(10)
-    assert simulator.account()["executed"] == 10
+    assert simulator.stats()["executed"] == 10
 
 
 @pytest.mark.parametrize("signals", [1, 2])
@@ -120,7 +120,7 @@ def test_no_body_is_left_behind_by_an_upload_that_was_given_up(
         simulator.base_url, batch={"max_requests": 3, "concurrency": 2}, limits={"drain_s": 0.2}
     )
     process = shell.start("run", config)
-    shell.wait_for(process, lambda: simulator.account()["batch_posts_now"] == 2)
+    shell.wait_for(process, lambda: simulator.stats()["batch_posts_now"] == 2)
     for _ in range(signals):
         process.send_signal(signal.SIGINT)
         time.sleep(0.1)  # two at once are one
@@ -242,4 +242,4 @@ def test_a_label_is_found_on_a_later_page(
     )
     assert shell("run", config).returncode == 0
     shell.assert_each_row_once(420)
-    assert simulator.account()["executed"] == 420
+    assert simulator.stats()["executed"] == 420

@@ -24,12 +24,12 @@ def test_a_budget_is_kept_with_what_is_in_flight_counted_in(
     assert "limits.max_cost_usd 1.5" in told.errors
     assert 0.95 * 1.5 < told.summary["cost_usd"] < 1.05 * 1.5
     assert told.summary["requests"]["open"] == 0
-    assert service.account()["executed"] == len(told.results), "nothing was paid for that is not here"
+    assert service.stats()["executed"] == len(told.results), "nothing was paid for that is not here"
     assert go(config).exit_code == 3
-    assert service.account()["executed"] == len(told.results)
+    assert service.stats()["executed"] == len(told.results)
     told = go(config, "--set", "limits.max_cost_usd=100")
     assert (told.exit_code, told.statuses) == (0, {"completed": 1000}), told.errors
-    assert service.account()["executed"] == 1000
+    assert service.stats()["executed"] == 1000
 
 
 def test_until_the_first_result_tells_what_one_costs_few_are_sent(stub_batches: Any, go: Runs) -> None:
@@ -52,12 +52,12 @@ def test_too_many_failures_stop_the_run_and_a_continued_one_sends_nothing_until_
     assert told.exit_code == 3, told.errors
     assert "limits.max_failures 20" in told.errors
     assert 20 <= told.statuses["failed"] <= 20 + 2 * 10, "those in open batches come on top"
-    batches = service.account()["batches"]
+    batches = service.stats()["batches"]
     assert go(config).exit_code == 3
-    assert service.account()["batches"] == batches
+    assert service.stats()["batches"] == batches
     told = go(config, "--set", "limits.max_failures=null")
     assert (told.exit_code, told.statuses) == (1, {"failed": 500}), told.errors
-    assert service.account()["executed"] == 500
+    assert service.stats()["executed"] == 500
 
 
 def test_rows_that_are_rejected_count_as_failures(serve: Callable[..., Service], go: Runs) -> None:
@@ -75,13 +75,13 @@ def test_after_max_s_nothing_more_is_sent_and_what_is_open_is_drained(
     config = go.config(service, rows=300, batch={"max_open": 2}, limits={"max_s": 0.5})
     told = go(config)
     assert told.exit_code == 3, told.errors
-    assert "limits.max_s 0.5: the time is over" in told.errors
+    assert "limits.max_s 0.5: the time limit is reached" in told.errors
     assert told.summary["requests"]["open"] == 0
     assert 0 < told.statuses["completed"] < 300
-    assert service.account()["executed"] == told.statuses["completed"]
+    assert service.stats()["executed"] == told.statuses["completed"]
     told = go(config, "--set", "limits.max_s=null", "--set", "batch.max_open=20")
     assert (told.exit_code, told.statuses) == (0, {"completed": 300}), told.errors
-    assert service.account()["executed"] == 300
+    assert service.stats()["executed"] == 300
 
 
 def test_jobs_still_open_when_the_drain_of_a_limit_ends_are_told(
@@ -111,7 +111,7 @@ def test_an_outage_ends_the_run_uses_up_no_row_and_the_same_command_goes_on(
     service = serve(state, service.port)
     told = go(config)
     assert (told.exit_code, told.statuses) == (0, {"completed": 60}), told.errors
-    assert service.account()["executed"] == 60
+    assert service.stats()["executed"] == 60
 
 
 def test_a_batch_that_the_service_cannot_digest_is_rejected_and_the_others_complete(

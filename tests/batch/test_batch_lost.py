@@ -17,8 +17,8 @@ SOON = {"max_outage_s": 0.6}
 
 def assert_each_once(told, service, rows, batches):
     assert (told.exit_code, told.statuses) == (0, {"completed": rows}), told.errors
-    account = service.account()
-    assert (account["batches"], account["executed"]) == (batches, rows)
+    stats = service.stats()
+    assert (stats["batches"], stats["executed"]) == (batches, rows)
 
 
 KINDS = ["lost", "cut", "empty", "not_json", "no_id", "not_object", "not_utf8"]
@@ -31,7 +31,7 @@ def test_a_batch_whose_acknowledgement_is_lost_is_found_by_its_label_and_not_sen
     service = serve(faults={"batch": {kind: 1.0}}, idempotency=False)
     told = go(go.config(service, rows=40, target={**NO_KEYS, "transport": transport}))
     assert_each_once(told, service, 40, 4)
-    assert service.account()["batch_posts"] == 4
+    assert service.stats()["batch_posts"] == 4
     assert sum(told.summary["retries"]["submit"].values()) == 4
     assert {line["attempts"] for line in told.results} == {1}
 
@@ -43,9 +43,9 @@ def test_where_it_cannot_be_found_it_is_sent_again_with_its_key_and_exists_once(
     service = serve(faults={"batch": {"lost": 0.5}}, batches=habit)
     told = go(go.config(service, rows=60, batch={"max_requests": 3}))
     assert_each_once(told, service, 60, 20)
-    account = service.account()
-    assert account["batch_replays"] == account["batch_posts"] - 20 == account["faults"]["batch"]["lost"] > 0
-    assert told.summary["retries"]["submit"] == {"reset": account["faults"]["batch"]["lost"]}
+    stats = service.stats()
+    assert stats["batch_replays"] == stats["batch_posts"] - 20 == stats["faults"]["batch"]["lost"] > 0
+    assert told.summary["retries"]["submit"] == {"reset": stats["faults"]["batch"]["lost"]}
 
 
 @pytest.mark.parametrize("header", ["Idempotency-Key", None])
@@ -79,18 +79,18 @@ def test_where_nothing_tells_whether_it_is_there(
         limits=SOON,
     )
     told = go(config)
-    account = service.account()
-    lost = account["faults"].get("batch", {}).get("lost", 0)
+    stats = service.stats()
+    lost = stats["faults"].get("batch", {}).get("lost", 0)
     if choice == "hold":
         assert told.statuses.get("uncertain", 0) == 10 * lost
         assert told.statuses.get("completed", 0) == 80 - 10 * lost
-        assert account["batches"] == 8, "none was sent twice"
+        assert stats["batches"] == 8, "none was sent twice"
         assert all(
             "cannot be found by its label" in line["error"]["message"] for line in told.ended("uncertain")
         )
     else:
         assert (told.exit_code, told.statuses) == (0, {"completed": 80}), told.errors
-        assert account["batches"] == 8 + lost, "the price of it"
+        assert stats["batches"] == 8 + lost, "the price of it"
 
 
 def lose_acknowledgements(go, shift_s=0.0, keep_results=lambda line: False):
@@ -116,7 +116,7 @@ def test_a_later_session_finds_what_an_earlier_one_had_sent(
     lose_acknowledgements(go, shift_s)
     told = go(config)
     assert_each_once(told, service, 40, 4)
-    assert service.account()["batch_posts"] == 4
+    assert service.stats()["batch_posts"] == 4
     assert "40 to be confirmed" in told.errors
 
 
@@ -134,8 +134,8 @@ def test_where_there_is_no_list_a_later_session_trusts_a_key_while_it_is_known_t
     lose_acknowledgements(go, shift_s)
     told = go(config)
     assert told.statuses == {status: 40}, told.errors
-    assert service.account()["batches"] == 4
-    assert service.account()["batch_posts"] == (8 if status == "completed" else 4)
+    assert service.stats()["batches"] == 4
+    assert service.stats()["batch_posts"] == (8 if status == "completed" else 4)
 
 
 def test_a_later_session_sends_again_what_never_came(serve: Callable[..., Service], go: Runs) -> None:
@@ -200,5 +200,5 @@ def test_other_bytes_under_an_old_key_are_not_sent(serve: Callable[..., Service]
     told = go(config)
     assert told.exit_code == 3, told.errors
     assert "makes other bytes now" in told.errors
-    assert service.account()["batch_posts"] == 2
+    assert service.stats()["batch_posts"] == 2
     assert not told.results

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runner.batch.names import wire_id
-from runner.simulator.answers import answer_to
+from runner.simulator import answer_to
 from tests.batch.conftest import Runs, Service
 from tests.processes import Shell, Simulator
 
@@ -39,10 +39,10 @@ def test_each_row_comes_back_once_with_its_own_answer(
         assert_own_answer(line, f"Row {line['row']}")
         timing = line["timing"]
         assert timing["due"] <= timing["sent"] <= timing["accepted"] <= timing["done"]
-    account = simulator.account()
-    assert account["executed"] == account["delivered"] == account["result_gets"] == rows
-    assert account["batches"] == account["batch_posts"] == batches
-    assert account["polls_after_delivery"] == account["posts"] == account["gets"] == 0
+    stats = simulator.stats()
+    assert stats["executed"] == stats["delivered"] == stats["result_gets"] == rows
+    assert stats["batches"] == stats["batch_posts"] == batches
+    assert stats["polls_after_delivery"] == stats["posts"] == stats["gets"] == 0
     requests = shell.summary()["requests"]
     assert (requests["completed"], requests["open"], requests["unsent"]) == (rows, 0, 0)
 
@@ -79,8 +79,8 @@ def test_batches_are_cut_by_bytes_and_none_is_larger(serve: Callable[..., Servic
     assert max(sizes) <= 2000
     assert min(sizes[:-1]) > 2000 - 100, "each is as full as it may be"
     assert sum(sizes_of(told.entries("batch"))) == 95
-    assert service.account()["rejected"] == 0
-    assert service.account()["batches"] == len(sizes)
+    assert service.stats()["rejected"] == 0
+    assert service.stats()["batches"] == len(sizes)
 
 
 ODD_IDS = [
@@ -125,7 +125,7 @@ def test_rows_of_all_shapes_go_in_one_batch_and_none_as_a_background_job(
     ]
     told = go(go.config(service, source=go.lines(bodies)))
     assert told.exit_code == 0, told.errors
-    assert [told.statuses, service.account()["batches"]] == [{"completed": 3}, 1]
+    assert [told.statuses, service.stats()["batches"]] == [{"completed": 3}, 1]
     models = {line["custom_id"]: line["response"]["body"]["model"] for line in told.results}
     assert models == {"row-0": "m", "b": "m", "c": "other"}
 
@@ -164,7 +164,7 @@ def test_looks_and_fetches_together_are_no_more_than_poll_concurrency(
         )
     )
     assert told.exit_code == 0, told.errors
-    assert 3 <= service.account()["peak_connections"] <= 3 + 1
+    assert 3 <= service.stats()["peak_connections"] <= 3 + 1
 
 
 def test_batches_are_sent_no_more_at_once_than_batch_concurrency(stub_batches: Any, go: Runs) -> None:

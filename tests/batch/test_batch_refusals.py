@@ -42,7 +42,7 @@ def test_a_row_too_large_for_any_batch_is_rejected_and_the_others_complete(
         assert line["error"]["type"] == "too_large"
         assert "no batch of 2,000 bytes (batch.max_bytes)" in line["error"]["message"]
         assert (line["attempts"], line["timing"]["sent"]) == (0, None)
-    assert service.account()["rejected"] == 0
+    assert service.stats()["rejected"] == 0
 
 
 def test_rows_that_are_all_too_large_end_without_a_batch(serve: Callable[..., Service], go: Runs) -> None:
@@ -50,7 +50,7 @@ def test_rows_that_are_all_too_large_end_without_a_batch(serve: Callable[..., Se
     told = go(go.config(service, rows=20, batch={"max_requests": 10, "max_bytes": 50}))
     assert told.exit_code == 1, told.errors
     assert told.statuses == {"rejected": 20}
-    assert service.account()["batch_posts"] == 0
+    assert service.stats()["batch_posts"] == 0
 
 
 @FORMS
@@ -62,8 +62,8 @@ def test_a_400_that_names_a_request_rejects_it_and_the_others_complete(
     told = go(go.config(service, source=go.lines(lines(40, bad))))
     assert_only_these_are_rejected(told, 40, bad)
     assert "the service refuses a batch for one of its requests" in told.errors
-    account = service.account()
-    assert (account["rejected"], account["executed"]) == (1, 39)
+    stats = service.stats()
+    assert (stats["rejected"], stats["executed"]) == (1, 39)
     (line,) = told.ended("rejected")
     assert line["response"]["body"]["error"]["message"] == line["error"]["message"], (
         "the whole answer is kept"
@@ -90,7 +90,7 @@ def test_several_in_one_batch_are_found_one_after_the_other(
     bad = {10, 11, 15, 19, 33}
     told = go(go.config(service, source=go.lines(lines(40, bad))))
     assert_only_these_are_rejected(told, 40, bad)
-    assert service.account()["executed"] == 35
+    assert service.stats()["executed"] == 35
 
 
 def test_many_of_them_among_good_ones_are_all_found_and_none_of_the_good_is_lost(
@@ -100,9 +100,9 @@ def test_many_of_them_among_good_ones_are_all_found_and_none_of_the_good_is_lost
     bad = set(range(3, 200, 5))
     told = go(go.config(service, source=go.lines(lines(200, bad)), batch={"max_requests": 100}))
     assert_only_these_are_rejected(told, 200, bad)
-    account = service.account()
-    assert account["rejected"] == len(bad)
-    assert account["batch_posts"] <= 5 * len(bad)
+    stats = service.stats()
+    assert stats["rejected"] == len(bad)
+    assert stats["batch_posts"] <= 5 * len(bad)
 
 
 @FORMS
@@ -115,7 +115,7 @@ def test_where_all_are_bad_it_stops_soon_and_says_why(
     assert "were all refused" in told.errors
     assert "temperature" in told.errors
     assert "start afresh with --new" in told.errors
-    assert service.account()["batch_posts"] <= 10
+    assert service.stats()["batch_posts"] <= 10
     assert len(told.results) < 10
 
 
@@ -127,7 +127,7 @@ def test_a_first_batch_refused_for_no_request_stops_the_run_and_uses_up_no_row(
     assert told.exit_code == 3, told.errors
     assert "the first batch was refused: One of the requests is invalid" in told.errors
     assert not [line for line in told.results if line["status"] != "completed"]
-    assert service.account()["rejected"] == 1
+    assert service.stats()["rejected"] == 1
     told = go(go.config(service, source=go.lines(lines(40))), "--new")
     assert (told.exit_code, told.statuses) == (0, {"completed": 40}), told.errors
 
@@ -218,7 +218,7 @@ def test_a_service_without_a_batch_api_is_told_of(serve: Callable[..., Service],
     assert "does the service have a Batch API?" in told.errors
     assert "target.mode: background" in told.errors
     assert not told.results
-    assert service.account()["batch_posts"] == 1
+    assert service.stats()["batch_posts"] == 1
 
 
 @pytest.mark.parametrize("transport", ["aiohttp", "openai"])
@@ -230,8 +230,8 @@ def test_a_wrong_key_is_told_before_any_body_is_sent(
     told = go(go.config(service, target={"transport": transport}))
     assert told.exit_code == 3, told.errors
     assert "refuses the API key" in told.errors
-    account = service.account()
-    assert (account["batch_posts"], account["unauthorised"]) == (0, 1)
+    stats = service.stats()
+    assert (stats["batch_posts"], stats["unauthorised"]) == (0, 1)
     assert not told.results
     assert not told.entries("batch")
 

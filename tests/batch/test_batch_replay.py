@@ -134,10 +134,10 @@ def test_the_files_of_a_run_tell_which_rows_are_in_which_batch(history: Any) -> 
     assert recovery.next_batch == told.next_number
     assert {row for row in range(ROWS) if row in recovery.done} == told.done
     left = told.left().values()
-    assert recovery.open_count == sum(len(rows) for is_accepted, rows in left if is_accepted)
+    assert recovery.outstanding_count == sum(len(rows) for is_accepted, rows in left if is_accepted)
     assert recovery.unacknowledged_count == sum(len(rows) for is_accepted, rows in left if not is_accepted)
     assert sorted(recovery.claimed_rows()) == sorted(row for _, rows in left for row in rows)
-    needed = recovery.need_no_post()
+    needed = recovery.rows_to_skip()
     assert {row for row in range(ROWS) if row in needed} == told.done | set(told.rows)
     for number, batch in recovery.batches.items():
         assert batch.intent == next(
@@ -159,7 +159,7 @@ def test_cut_off_at_any_entry_a_row_is_in_one_batch_at_most(history: Any, data: 
             book.read(entry)
         elif isinstance(entry, Reopened):
             book.reopen(entry.row)
-    rows = [row for batch in book.left(done).values() for row in batch.rows]
+    rows = [row for batch in book.unfinished(done).values() for row in batch.rows]
     assert len(set(rows)) == len(rows)
     assert not any(row in done for row in rows)
 
@@ -175,9 +175,9 @@ def test_entries_of_batches_come_back_as_they_were_written(history: Any) -> None
 def test_rows_beyond_the_input_are_nobodys() -> None:
     book = BatchReplay(5)
     book.read(intent(0, range(3, 9)))
-    assert as_told(book.left(RowSet(5))) == {0: (False, [3, 4])}
+    assert as_told(book.unfinished(RowSet(5))) == {0: (False, [3, 4])}
     book.read(refused(0))
-    assert book.left(RowSet(5)) == {}
+    assert book.unfinished(RowSet(5)) == {}
     assert book.next_number == 1
 
 
@@ -186,7 +186,7 @@ def test_a_retraction_of_a_batch_leaves_rows_that_are_in_another_by_now_with_tha
     book.read(intent(0, [0, 1, 2]))
     book.read(intent(1, [1]))
     book.read(refused(0))
-    assert as_told(book.left(RowSet(5))) == {1: (False, [1])}
+    assert as_told(book.unfinished(RowSet(5))) == {1: (False, [1])}
 
 
 def test_what_is_told_of_a_batch_that_was_never_announced_changes_nothing() -> None:
@@ -194,4 +194,4 @@ def test_what_is_told_of_a_batch_that_was_never_announced_changes_nothing() -> N
     book.read(accepted(7))
     book.read(refused(8))
     book.reopen(3)
-    assert book.left(RowSet(5)) == {}
+    assert book.unfinished(RowSet(5)) == {}

@@ -46,7 +46,7 @@ def assert_retries(told, service, table, kind, transport):
     """All are completed, and each fault is in the summary under its cause, as often as it happened."""
     assert told.exit_code == 0, told.errors
     assert told.statuses == {"completed": len(told.results)}
-    injected = service.account()["faults"][table][kind]
+    injected = service.stats()["faults"][table][kind]
     assert injected > 0
     counted = told.summary["retries"]["poll"].get(CAUSES[kind], 0)
     if transport == "openai" and kind in MENDED_BY_THE_LIBRARY:
@@ -54,8 +54,8 @@ def assert_retries(told, service, table, kind, transport):
     else:
         assert counted == injected
     assert set(told.summary["retries"]["poll"]) <= {CAUSES[kind]}
-    account = service.account()
-    assert account["executed"] == account["delivered"] == len(told.results)
+    stats = service.stats()
+    assert stats["executed"] == stats["delivered"] == len(told.results)
 
 
 BOTH = [*((kind, "aiohttp") for kind in CAUSES), *((kind, "openai") for kind in ("500", "lost", "cut"))]
@@ -82,7 +82,7 @@ def test_a_look_that_does_not_come_is_taken_again(serve: Callable[..., Service],
     assert told.statuses == {"completed": 60}
     retries = told.summary["retries"]
     counted = retries["poll"].get(CAUSES[kind], 0) + retries["submit"].get(CAUSES[kind], 0)
-    assert counted == service.account()["faults"]["status"][kind] > 0
+    assert counted == service.stats()["faults"]["status"][kind] > 0
 
 
 @pytest.mark.parametrize("table", ["result", "status"])
@@ -94,7 +94,7 @@ def test_a_service_that_wants_fewer_looks_gets_fewer(
     assert (told.exit_code, told.statuses) == (0, {"completed": 20}), told.errors
     retries = told.summary["retries"]
     counted = retries["poll"].get("429", 0) + retries["submit"].get("429", 0)
-    assert counted == service.account()["faults"].get(table, {}).get("429", 0)
+    assert counted == service.stats()["faults"].get(table, {}).get("429", 0)
 
 
 def test_a_word_never_seen_is_not_done_yet(serve: Callable[..., Service], go: Runs) -> None:
@@ -114,7 +114,7 @@ def test_a_batch_that_is_not_done_in_time_is_given_up_row_by_row(
     told = go(config)
     assert told.exit_code == 1, told.errors
     assert set(told.statuses) == {"completed", "expired"}
-    assert service.account()["delivered"] == told.statuses["completed"]
+    assert service.stats()["delivered"] == told.statuses["completed"]
     for line in told.ended("expired"):
         assert line["error"]["type"] == "deadline"
         assert "poll.deadline_s" in line["error"]["message"]

@@ -29,8 +29,8 @@ def ended(process, code):
 def assert_it_goes_on(go, config, service, rows, batches):
     told = go(config)
     assert (told.exit_code, told.statuses) == (0, {"completed": rows}), told.errors
-    account = service.account()
-    assert (account["batches"], account["executed"]) == (batches, rows)
+    stats = service.stats()
+    assert (stats["batches"], stats["executed"]) == (batches, rows)
     return told
 
 
@@ -41,13 +41,13 @@ def test_a_signal_during_an_upload_waits_for_the_acknowledgement_and_collects_th
     service = serve(batches={"create_s": 0.3})
     config = go.config(service, rows=60, batch={"concurrency": 1})
     process = shell.start("run", config)
-    shell.wait_for(process, lambda: service.account()["batch_posts_now"] == 1)
+    shell.wait_for(process, lambda: service.stats()["batch_posts_now"] == 1)
     process.send_signal(signum)
     errors = ended(process, code)
-    assert "no more is sent" in errors
+    assert "nothing more is sent" in errors
     assert "continue with the same command" in errors
     told = go.told(code, errors)
-    posted = service.account()["batch_posts"]
+    posted = service.stats()["batch_posts"]
     assert posted < 6
     assert told.statuses == {"completed": 10 * posted}
     assert len(told.entries("batch_accepted")) == posted
@@ -64,10 +64,10 @@ def test_a_signal_during_an_upload_that_brings_no_answer(
         service, rows=30, batch={"concurrency": 1}, limits={"drain_s": 0.1 if signals == 1 else 3600}
     )
     process = shell.start("run", config)
-    shell.wait_for(process, lambda: service.account()["batch_posts_now"] == 1)
+    shell.wait_for(process, lambda: service.stats()["batch_posts_now"] == 1)
     process.send_signal(signal.SIGINT)
     if signals == 2:
-        while "no more is sent" not in process.stderr.readline():
+        while "nothing more is sent" not in process.stderr.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
     assert "10 requests were sent without an acknowledgement: perhaps billable" in ended(process, 130)
@@ -89,7 +89,7 @@ def test_a_signal_while_results_are_collected_and_the_same_command_fetches_the_r
     before = go.read("results.jsonl")
     assert 10 <= len(before) < 60
     told = assert_it_goes_on(go, config, service, 60, 3)
-    assert service.account()["batch_posts"] == 3
+    assert service.stats()["batch_posts"] == 3
     assert told.results[: len(before)] == before
 
 
@@ -112,7 +112,7 @@ def test_killed_in_the_middle_of_uploads_each_batch_is_at_the_service_once(
     service = serve(batches={"create_s": 0.2})
     config = go.config(service, rows=60, target={"idempotency_header": None})
     process = shell.start("run", config)
-    shell.wait_for(process, lambda: service.account()["batch_posts_now"] == 2)
+    shell.wait_for(process, lambda: service.stats()["batch_posts_now"] == 2)
     process.kill()
     process.communicate()
     assert len(go.told(-9, "").entries("batch_accepted")) == 1, "the second is sent after it"
@@ -163,9 +163,9 @@ def test_rows_that_failed_are_tried_again_in_batches_of_their_own(
     told = go(config)
     failed = told.rows("failed")
     assert (told.exit_code, len(failed) > 10) == (1, True)
-    executed = service.account()["executed"]
+    executed = service.stats()["executed"]
     told = go(config, "--retry", "failed")
-    assert service.account()["executed"] == executed + len(failed)
+    assert service.stats()["executed"] == executed + len(failed)
     assert {line["row"] for line in told.results if line.get("epoch") == 1} == failed
     assert len(told.results) == 60
     assert told.statuses["completed"] >= 60 - len(failed)
@@ -197,7 +197,7 @@ def test_a_run_begun_afresh_has_labels_and_keys_of_its_own(serve: Callable[..., 
     assert go(config).exit_code == 0
     told = go(config, "--new")
     assert (told.exit_code, told.statuses) == (0, {"completed": 20}), told.errors
-    assert service.account()["batches"] == 4
+    assert service.stats()["batches"] == 4
     assert len({it["label"] for it in service.batches()}) == 4
     assert (go.dir.parent / "t.1/results.jsonl").exists()
 
@@ -211,13 +211,13 @@ def test_a_run_keeps_its_mode(serve: Callable[..., Service], go: Runs, first: st
     assert told.exit_code == 2, told.errors
     assert "target.mode" in told.errors
     assert "--new" in told.errors
-    assert service.account()["executed"] == 10
+    assert service.stats()["executed"] == 10
 
 
 def test_several_workers_and_batches_do_not_go_together(serve: Callable[..., Service], go: Runs) -> None:
     service = serve()
     told = go(go.config(service, engine={"workers": 2}))
     assert told.exit_code == 2
-    assert "engine.workers (2) must be 1: mode: batch is worked on by one process" in told.errors
+    assert "engine.workers (2) must be 1: target.mode: batch runs in one process" in told.errors
     assert "engine.workers (3)" in go(go.config(service), "--workers", "3").errors
-    assert service.account()["connections"] <= 2, "nobody but this test asked"
+    assert service.stats()["connections"] <= 2, "nobody but this test asked"

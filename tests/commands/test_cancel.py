@@ -49,13 +49,13 @@ def test_every_open_job_is_cancelled_and_has_its_line(
     assert "30 cancelled, 0 had ended or ended meanwhile (results kept)" in done.stdout
     assert "0 still open" in done.stdout
     assert statuses(shell) == {"cancelled": 30}
-    assert simulator.account()["cancelled"] == 30
+    assert simulator.stats()["cancelled"] == 30
     summary = shell.summary()
     assert summary["run"]["status"] == "complete"
     assert summary["requests"]["cancelled"] == 30
     assert shell("cancel", "runs/t").stdout == "no job is open\n"
     assert shell("run", config).returncode == 1
-    assert simulator.account()["posts"] == 30
+    assert simulator.stats()["posts"] == 30
     assert json.loads(shell("report", "runs/t", "--json").stdout)["requests"] == summary["requests"]
 
 
@@ -73,7 +73,7 @@ def test_jobs_that_finished_before_they_were_asked_about_keep_their_results(
     assert counts.total() == 40
     for line in shell.results():
         assert line["response"]["body"]["status"] == line["status"]
-    assert simulator.account()["delivered"] == 40
+    assert simulator.stats()["delivered"] == 40
 
 
 @TRANSPORTS
@@ -82,19 +82,19 @@ def test_a_service_that_cannot_cancel_is_asked_once_and_results_that_are_there_a
 ) -> None:
     simulator = simulate(latency=FOR_EVER, cancellation=False)
     config = with_open_jobs(simulator.base_url, target={"transport": transport})
-    gets = simulator.account()["gets"]
+    gets = simulator.stats()["gets"]
     done = shell("cancel", "runs/t")
     assert done.returncode == 1
     assert "30 still open" in done.stdout
     assert "not cancelled: " in done.stderr
-    assert simulator.account()["gets"] - gets == 1
+    assert simulator.stats()["gets"] - gets == 1
     assert shell.results() == []
     assert shell.summary()["requests"]["open"] == 30
     process = shell.start("run", config)
-    shell.wait_for(process, lambda: simulator.account()["gets"] > gets + 1)
+    shell.wait_for(process, lambda: simulator.stats()["gets"] > gets + 1)
     process.kill()
     process.communicate()
-    assert simulator.account()["posts"] == 30, "they are followed as before"
+    assert simulator.stats()["posts"] == 30, "they are followed as before"
 
 
 def test_jobs_that_the_service_forgot_are_left_for_the_run_to_judge(
@@ -141,7 +141,7 @@ def test_a_run_that_is_going_on_is_not_cancelled_behind_its_back(
     done = shell("cancel", "runs/t")
     assert done.returncode == 2
     assert f"another process (pid {process.pid}) is running this run" in done.stderr
-    assert simulator.account()["cancelled"] == 0
+    assert simulator.stats()["cancelled"] == 0
     process.kill()
     process.communicate()
 
@@ -155,7 +155,7 @@ def test_another_key_is_refused_before_anything_is_asked(
     done = shell("cancel", "runs/t")
     assert done.returncode == 2
     assert "the API key (SAIL_API_KEY)" in done.stderr
-    assert simulator.account()["cancelled"] == 0
+    assert simulator.stats()["cancelled"] == 0
 
 
 @pytest.mark.parametrize("path", ["nowhere", "."])

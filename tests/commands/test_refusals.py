@@ -15,7 +15,7 @@ import pytest
 
 from tests.processes import Shell, Simulator
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-test-3f9a1c7e5b"
 
 
@@ -43,7 +43,7 @@ BAD_INPUT = {
     "a duplicate id": (
         JSONL,
         '{"input": "a", "custom_id": "x"}\n\n{"input": "b", "custom_id": "x"}\n',
-        r"rows\.jsonl:3: custom_id 'x' is already that of rows\.jsonl:1",
+        r"rows\.jsonl:3: custom_id 'x' is already used by rows\.jsonl:1",
     ),
     "an unknown field": (
         "name: t\nrequest: {model: m}\nsource: {prompt: 'About {{ topic }}'}\n",
@@ -98,7 +98,7 @@ def test_a_refused_key_stops_the_run_with_exit_3_said_once(
     done = shell("run", shell.config(target={"base_url": simulator.base_url}, source={"count": 1000}))
     assert done.returncode == 3
     assert done.stderr.count("the service refuses the API key") == 1
-    assert simulator.account()["posts"] == 1
+    assert simulator.stats()["posts"] == 1
     assert shell.results() == []
 
 
@@ -127,7 +127,7 @@ def test_a_key_refused_half_way_keeps_what_is_done_and_continues_with_the_key_ag
     third = simulate(api_key_env="SIMULATOR_KEY", state=state, port=port)
     assert shell("run", config).returncode == 0
     assert sorted(line["row"] for line in shell.results()) == list(range(300))
-    assert third.account()["accepted"] == 300
+    assert third.stats()["accepted"] == 300
 
 
 def free_port():
@@ -159,7 +159,7 @@ def test_an_address_that_is_no_responses_api_stops_before_a_second_row(
         assert done.returncode == 3, done.stderr
         assert len(seen) == 1
     assert shell("run", shell.config(name="other", target={"base_url": wrong})).returncode in (1, 3)
-    assert simulator.account()["executed"] == 0
+    assert simulator.stats()["executed"] == 0
 
 
 def test_one_rejected_row_ends_with_the_services_own_message_and_exit_1(
@@ -242,9 +242,9 @@ def test_without_idempotency_a_lost_acknowledgement_ends_uncertain_and_is_not_se
     )
     assert shell("run", config).returncode == 1
     statuses = [line["status"] for line in shell.results()]
-    lost = simulator.account()["faults"]["post"]["lost"]
+    lost = simulator.stats()["faults"]["post"]["lost"]
     assert statuses.count("uncertain") == lost > 0
-    assert simulator.account()["posts"] == simulator.account()["executed"] == 100
+    assert simulator.stats()["posts"] == simulator.stats()["executed"] == 100
 
 
 class serve_canned:  # noqa: N801 - reads as a function

@@ -1,19 +1,20 @@
-"""A config file to write, and what `load` says of it."""
+"""Fixtures: a config to write, and what `load` says about it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from runner.config import RunConfig, load
 from runner.errors import ConfigError, Problem
+from tests.config.reading import Problems, Read
 
 
 @pytest.fixture
-def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunConfig]:
-    """Load a config of this text under the name `run.yaml`, from the directory it lies in."""
+def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
+    """Load a config with this text under the name `run.yaml`, from its own directory."""
     monkeypatch.chdir(tmp_path)
 
     def read(
@@ -26,15 +27,15 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunCo
 
 
 @pytest.fixture
-def problems(read: Callable[..., RunConfig]) -> Callable[..., tuple[Problem, ...]]:
-    """All problems of a config that must have some."""
+def problems(read: Read) -> Problems:
+    """Return all problems of a config that must have some."""
 
     def problems(
         text: str | bytes, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None
     ) -> tuple[Problem, ...]:
-        with pytest.raises(ConfigError) as told:
+        with pytest.raises(ConfigError) as raised:
             read(text, overrides, environ)
-        assert told.value.exit_code == 2
-        return told.value.problems
+        assert raised.value.exit_code == 2
+        return raised.value.problems
 
     return problems

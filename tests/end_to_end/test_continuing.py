@@ -47,8 +47,8 @@ def test_killed_half_way_and_run_again_each_row_ends_once_and_ran_once(
     assert done.returncode == 0, done.stderr
     assert "continuing" in done.stderr
     assert_each_row_once(shell, 600)
-    account = simulator.account()
-    assert account["executed"] == account["accepted"] == 600
+    stats = simulator.stats()
+    assert stats["executed"] == stats["accepted"] == 600
     assert shell.summary()["run"]["continued"] >= 1
     assert shell.summary()["requests"]["completed"] == 600
 
@@ -79,12 +79,12 @@ def test_a_finished_run_run_again_sends_nothing(simulate: Callable[..., Simulato
     simulator = simulate()
     config = shell.config(target={"base_url": simulator.base_url})
     assert shell("run", config).returncode == 0
-    posts = simulator.account()["posts"]
+    posts = simulator.stats()["posts"]
     before = (shell.cwd / "runs/t/results.jsonl").read_bytes()
     again = shell("run", config)
     assert again.returncode == 0
     assert "nothing was sent" in again.stderr
-    assert simulator.account()["posts"] == posts
+    assert simulator.stats()["posts"] == posts
     assert (shell.cwd / "runs/t/results.jsonl").read_bytes() == before
 
 
@@ -107,7 +107,7 @@ def test_a_first_signal_drains_writes_the_summary_and_tells_how_to_continue(
     assert summary["requests"]["unsent"] == 600 - len(shell.results())
     assert shell("run", config).returncode == 0
     assert_each_row_once(shell, 600)
-    assert simulator.account()["executed"] == 600
+    assert simulator.stats()["executed"] == 600
 
 
 def test_what_is_open_when_the_drain_ends_is_told_and_continued_without_a_new_post(
@@ -125,8 +125,8 @@ def test_what_is_open_when_the_drain_ends_is_told_and_continued_without_a_new_po
     assert f"{still_open:,} jobs are still open at the service" in errors
     assert shell("run", config).returncode == 0
     assert_each_row_once(shell, 100)
-    account = simulator.account()
-    assert account["posts"] == account["executed"] == 100
+    stats = simulator.stats()
+    assert stats["posts"] == stats["executed"] == 100
 
 
 def test_a_second_signal_stops_at_once_and_loses_nothing(
@@ -138,14 +138,14 @@ def test_a_second_signal_stops_at_once_and_loses_nothing(
     shell.wait_for(process, shell.has_results(30))
     process.send_signal(signal.SIGINT)
     assert process.stderr
-    while "no more is sent" not in process.stderr.readline():
+    while "nothing more is sent" not in process.stderr.readline():
         pass
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == 130
     assert shell("run", config).returncode == 0
     assert_each_row_once(shell, 100)
-    assert simulator.account()["executed"] == 100
+    assert simulator.stats()["executed"] == 100
 
 
 def test_a_limit_sends_the_first_rows_and_a_later_run_the_rest(
@@ -156,10 +156,10 @@ def test_a_limit_sends_the_first_rows_and_a_later_run_the_rest(
     assert shell("run", config, "--limit", "15").returncode == 0
     assert sorted(line["row"] for line in shell.results()) == list(range(15))
     assert shell("run", config, "--limit", "7").returncode == 0
-    assert simulator.account()["posts"] == 15
+    assert simulator.stats()["posts"] == 15
     assert shell("run", config).returncode == 0
     assert_each_row_once(shell, 60)
-    assert simulator.account()["posts"] == 60
+    assert simulator.stats()["posts"] == 60
 
 
 def test_new_sets_the_earlier_run_aside_whole(simulate: Callable[..., Simulator], shell: Shell) -> None:
@@ -172,16 +172,16 @@ def test_new_sets_the_earlier_run_aside_whole(simulate: Callable[..., Simulator]
     assert "t.1" in again.stderr
     assert (shell.cwd / "runs/t.1/results.jsonl").read_bytes() == first
     assert_each_row_once(shell, 10)
-    assert simulator.account()["executed"] == 20
+    assert simulator.stats()["executed"] == 20
 
 
 def test_on_existing_fail_refuses_and_sends_nothing(simulate: Callable[..., Simulator], shell: Shell) -> None:
     simulator = simulate()
     config = shell.config(target={"base_url": simulator.base_url}, sink={"on_existing": "fail"})
     assert shell("run", config).returncode == 0
-    posts = simulator.account()["posts"]
+    posts = simulator.stats()["posts"]
     assert shell("run", config).returncode == 2
-    assert simulator.account()["posts"] == posts
+    assert simulator.stats()["posts"] == posts
 
 
 def test_two_processes_cannot_run_the_same_run(simulate: Callable[..., Simulator], shell: Shell) -> None:
@@ -200,7 +200,7 @@ def test_what_changed_is_named_and_nothing_is_sent(simulate: Callable[..., Simul
     simulator = simulate()
     base = {"target": {"base_url": simulator.base_url}, "source": {"count": 5}}
     assert shell("run", shell.config(**base)).returncode == 0
-    posts = simulator.account()["posts"]
+    posts = simulator.stats()["posts"]
     changes = {
         "the input (source)": {"source": {"count": 5, "prompt": "Other {{ i }}"}},
         "request": {"request": {"model": "other"}},
@@ -215,7 +215,7 @@ def test_what_changed_is_named_and_nothing_is_sent(simulate: Callable[..., Simul
     done = shell("run", shell.config(**base))
     assert done.returncode == 2
     assert "the API key (SAIL_API_KEY)" in done.stderr
-    assert simulator.account()["posts"] == posts
+    assert simulator.stats()["posts"] == posts
     del shell.environ["SAIL_API_KEY"]
     changed_limits = shell.config(**base, submit={"concurrency": 3}, limits={"drain_s": 1})
     assert shell("run", changed_limits).returncode == 0
@@ -249,7 +249,7 @@ def test_jobs_found_done_after_hours_do_not_teach_that_jobs_take_hours(
     shell.wait_for(process, shell.has_accepted(40))
     process.kill()
     process.communicate()
-    while simulator.account()["running"]:
+    while simulator.stats()["running"]:
         time.sleep(0.02)
     for name in ("journal.jsonl", "results.jsonl"):
         path = shell.cwd / "runs/t" / name

@@ -79,12 +79,12 @@ def test_a_full_disk_stops_the_run_with_3_and_it_continues_when_there_is_room(
         done = shell("run", config)
         assert done.returncode == 3, done.stderr
         assert "No space left on device" in done.stderr
-        delivered = simulator.account()["delivered"]
+        delivered = simulator.stats()["delivered"]
         remount("size=64m")
         assert shell("run", config).returncode == 0
         assert_each_row_once(shell, 500)
-        account = simulator.account()
-        assert account["executed"] == 500
+        stats = simulator.stats()
+        assert stats["executed"] == 500
         assert delivered > 0
 
 
@@ -100,13 +100,13 @@ def test_what_was_received_when_the_disk_was_full_is_written_from_the_reserve(
         assert process.returncode == 3, errors
         assert "No space left" in errors
         assert "could not be written" not in errors
-        assert len(shell.results()) == simulator.account()["delivered"] < 400
+        assert len(shell.results()) == simulator.stats()["delivered"] < 400
         remount("size=64m")
         done = shell("run", config)
         assert done.returncode == 0, done.stderr
         assert_each_row_once(shell, 400)
-        account = simulator.account()
-        assert (account["executed"], account["polls_after_delivery"]) == (400, 0)
+        stats = simulator.stats()
+        assert (stats["executed"], stats["polls_after_delivery"]) == (400, 0)
 
 
 @needs_root
@@ -120,7 +120,7 @@ def test_what_waits_in_memory_for_room_is_written_when_there_is_some(
         remount("size=64m")
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 3, errors
-        assert len(shell.results()) == simulator.account()["delivered"] < 400
+        assert len(shell.results()) == simulator.stats()["delivered"] < 400
         assert shell.summary()["requests"]["completed"] == len(shell.results())
         assert shell("run", config).returncode == 0
         assert_each_row_once(shell, 400)
@@ -154,7 +154,7 @@ def test_a_read_only_directory_is_refused_before_anything_is_sent(
         done = shell("run", config)
         assert done.returncode == 3, done.stderr
         assert "Read-only file system" in done.stderr
-        assert simulator.account()["posts"] == 0
+        assert simulator.stats()["posts"] == 0
 
 
 @needs_root
@@ -168,7 +168,7 @@ def test_a_disk_that_is_full_at_the_start_is_told_with_3(
         done = shell("run", config)
         assert done.returncode == 3, done.stderr
         assert "No space left on device" in done.stderr
-        assert simulator.account()["posts"] == 0
+        assert simulator.stats()["posts"] == 0
         remount("size=8m")
         assert shell("run", config).returncode == 0
 
@@ -214,7 +214,7 @@ def test_a_file_that_may_not_grow_stops_the_run_like_a_full_disk(
         json.loads(line)
     assert shell("run", config).returncode == 0
     assert_each_row_once(shell, 100)
-    assert simulator.account()["executed"] == 100
+    assert simulator.stats()["executed"] == 100
 
 
 def test_a_directory_that_is_moved_away_stops_the_run_soon_and_continues_once_it_is_back(
@@ -234,14 +234,14 @@ def test_a_directory_that_is_moved_away_stops_the_run_soon_and_continues_once_it
     assert process.returncode == 3, errors
     assert "was removed, moved or replaced while it was being written" in errors
     assert "Traceback" not in errors
-    posts = simulator.account()["posts"]
+    posts = simulator.stats()["posts"]
     assert posts < 2000
     shutil.rmtree(shell.cwd / "runs", ignore_errors=True)
     (shell.cwd / "runs").mkdir()
     moved.rename(shell.cwd / "runs/t")
     assert shell("run", config, "--limit", str(posts)).returncode == 0
     assert_each_row_once(shell, posts)
-    assert simulator.account()["executed"] == posts
+    assert simulator.stats()["executed"] == posts
 
 
 def test_no_more_open_files_stops_the_run_with_3_and_loses_nothing(
@@ -265,7 +265,7 @@ def test_no_more_open_files_stops_the_run_with_3_and_loses_nothing(
     assert "ulimit -n" in errors
     assert shell("run", config).returncode == 0
     assert_each_row_once(shell, 200)
-    assert simulator.account()["executed"] == 200
+    assert simulator.stats()["executed"] == 200
 
 
 def run_with_file_limits(shell, config, soft, hard):
@@ -288,7 +288,7 @@ def test_the_limit_of_open_files_is_raised_as_far_as_needed_or_the_run_refused(
     )
     done = run_with_file_limits(shell, config, 128, 1024)
     assert done.returncode == 0, done.stderr
-    assert simulator.account()["peak_posts"] > 128
+    assert simulator.stats()["peak_posts"] > 128
     config = shell.config(name="u", target={"base_url": simulator.base_url}, submit={"concurrency": 150})
     done = run_with_file_limits(shell, config, 128, 128)
     assert done.returncode == 2

@@ -27,7 +27,7 @@ from runner.commands.run import Options, execute
 from runner.commands.signals import SIGNALS, Signals
 from runner.config import Simulator, load
 from runner.config.simulation import FaultKind
-from runner.simulator.server import serve
+from runner.simulator import serve
 
 ROWS = 12
 NO_RETRY = "no retry"
@@ -79,7 +79,7 @@ class Told:
     exit_code: int
     results: list[Any]
     summary: Any
-    account: Any
+    stats: Any
     jobs: list[Any]
 
 
@@ -160,7 +160,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, this_process: Any):
                 exit_code=ending.exit_code,
                 results=json_lines((tmp_path / "runs/t/results.jsonl").read_bytes()),
                 summary=json.loads((tmp_path / "runs/t/summary.json").read_bytes()),
-                account=json.loads(get(base_url, "account")),
+                stats=json.loads(get(base_url, "stats")),
                 jobs=json_lines(get(base_url, "jobs")),
             )
 
@@ -181,9 +181,7 @@ def assert_each_row_ended_once_and_ran_once(told, rejected):
     statuses = Counter(line["status"] for line in told.results)
     assert statuses == +Counter(completed=ROWS - rejected, rejected=rejected)
     assert told.exit_code == (1 if rejected else 0)
-    assert (
-        told.account["executed"] == told.account["accepted"] == told.account["delivered"] == ROWS - rejected
-    )
+    assert told.stats["executed"] == told.stats["accepted"] == told.stats["delivered"] == ROWS - rejected
     assert [job["executed"] for job in told.jobs] == [1] * (ROWS - rejected)
     bodies = (line["response"]["body"] for line in told.results if line["status"] == "completed")
     assert Counter(body["id"] for body in bodies) == Counter(job["id"] for job in told.jobs)
@@ -191,18 +189,18 @@ def assert_each_row_ended_once_and_ran_once(told, rejected):
 
 def assert_counted(told, kind, exchange, cause, *, may_repeat=False):
     """The fault happened, and is in the summary as often as it did, under `cause` and nowhere else."""
-    injected = told.account["faults"][exchange][kind]
+    injected = told.stats["faults"][exchange][kind]
     assert injected > 0
-    assert told.account["faults"] == {"post": {}, "get": {}, exchange: {kind: injected}}
-    repeated = told.account["gets"] - told.summary["polls"]["total"]
+    assert told.stats["faults"] == {"post": {}, "get": {}, exchange: {kind: injected}}
+    repeated = told.stats["gets"] - told.summary["polls"]["total"]
     assert 0 <= repeated <= (injected if may_repeat else 0)
     counts = {"submit": {}, "poll": {}}
     if cause not in (NO_RETRY, REJECTED):
         counts["submit" if exchange == "post" else "poll"] = +Counter({cause: injected - repeated})
     assert told.summary["retries"] == counts
     assert_each_row_ended_once_and_ran_once(told, rejected=injected if cause == REJECTED else 0)
-    assert told.account["posts"] == ROWS + sum(counts["submit"].values())
-    assert told.account["posts"] == sum(line["attempts"] for line in told.results)
+    assert told.stats["posts"] == ROWS + sum(counts["submit"].values())
+    assert told.stats["posts"] == sum(line["attempts"] for line in told.results)
     assert told.summary["polls"]["total"] == sum(line["polls"] for line in told.results)
 
 

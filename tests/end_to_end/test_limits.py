@@ -32,14 +32,14 @@ def test_after_max_s_nothing_more_is_sent_and_what_is_open_is_drained(
     )
     done = shell("run", config)
     assert done.returncode == 3, done.stderr
-    assert "limits.max_s 1.5: the time is over" in done.stderr
+    assert "limits.max_s 1.5: the time limit is reached" in done.stderr
     assert "continue with the same command" in done.stderr
     requests = shell.summary()["requests"]
     assert requests["open"] == 0
     assert 0 < requests["completed"] < 600
     assert shell("run", config, "--set", "limits.max_s=null").returncode == 0
     assert statuses(shell) == {"completed": 600}
-    assert simulator.account()["executed"] == 600
+    assert simulator.stats()["executed"] == 600
 
 
 def test_jobs_still_open_when_the_drain_of_a_limit_ends_are_told(
@@ -68,11 +68,11 @@ def test_too_many_failures_stop_the_run_and_a_continued_one_sends_nothing_until_
     assert done.returncode == 3, done.stderr
     assert re.search(r"limits\.max_failures 20: \d+ requests did not end completed", done.stderr)
     assert 20 <= statuses(shell)["failed"] <= 30, "those in flight come on top"
-    posts = simulator.account()["posts"]
+    posts = simulator.stats()["posts"]
     assert shell("run", config).returncode == 3
-    assert simulator.account()["posts"] == posts
+    assert simulator.stats()["posts"] == posts
     assert shell("run", config, "--set", "limits.max_failures=null").returncode == 1
-    assert simulator.account()["executed"] == 500
+    assert simulator.stats()["executed"] == 500
 
 
 def test_a_budget_is_kept_with_what_is_in_flight_counted_in(
@@ -94,7 +94,7 @@ def test_a_budget_is_kept_with_what_is_in_flight_counted_in(
     assert summary["requests"]["open"] == 0
     again = shell("run", config)
     assert again.returncode == 3
-    assert simulator.account()["posts"] == summary["requests"]["completed"]
+    assert simulator.stats()["posts"] == summary["requests"]["completed"]
 
 
 def test_a_budget_without_prices_is_refused(shell: Shell) -> None:
@@ -144,7 +144,7 @@ def test_an_outage_ends_the_run_and_uses_up_no_row(interrupted_service: Any, she
     done = shell("run", config, "--set", "limits.max_outage_s=15")
     assert done.returncode == 0, done.stderr
     assert statuses(shell) == {"completed": 300}
-    assert simulator.account()["executed"] == 300
+    assert simulator.stats()["executed"] == 300
 
 
 def test_an_outage_shorter_than_the_limit_is_sat_out_with_few_requests(
@@ -161,13 +161,13 @@ def test_an_outage_shorter_than_the_limit_is_sat_out_with_few_requests(
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert statuses(shell) == {"completed": 300}
-    assert up.account()["executed"] == 300
+    assert up.stats()["executed"] == 300
     assert sum(line["attempts"] for line in shell.results()) < 300 + 8 + 20, "no wave after wave of POSTs"
 
 
 def exchanges(simulator):
-    account = simulator.account()
-    return account["posts"] + account["gets"]
+    stats = simulator.stats()
+    return stats["posts"] + stats["gets"]
 
 
 def test_while_posts_fail_and_polls_are_answered_the_run_goes_on(
@@ -183,7 +183,7 @@ def test_while_posts_fail_and_polls_are_answered_the_run_goes_on(
     assert process.returncode == 3, errors
     assert shell.summary()["requests"]["open"] == 0, "what was accepted was brought home first"
     assert statuses(shell).keys() == {"completed"}
-    assert half.account()["delivered"] == half.account()["accepted"]
+    assert half.stats()["delivered"] == half.stats()["accepted"]
 
 
 def test_one_row_that_always_fails_is_rejected_and_does_not_hold_up_the_run(

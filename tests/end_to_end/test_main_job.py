@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from runner.simulator.answers import answer_to
+from runner.simulator import answer_to
 from tests.processes import Shell, Simulator
 
 LOGNORMAL_5_S = {"type": "lognormal", "mean_s": 5.0, "sigma": 0.5}
@@ -46,15 +46,15 @@ def test_twenty_thousand_rows_come_back_once_each_with_the_right_answer_within_a
     done = shell("run", config)
     assert done.returncode == 0, done.stderr
     assert_each_row_once_with_its_own_answer(shell.results(), 20_000)
-    account = simulator.account()
-    assert account["posts"] == account["executed"] == account["delivered"] == 20_000
-    assert account["polls_after_delivery"] == 0
-    assert account["peak_posts"] <= 150
-    assert account["peak_gets"] <= 120
-    assert account["peak_open"] <= 6_000
+    stats = simulator.stats()
+    assert stats["posts"] == stats["executed"] == stats["delivered"] == 20_000
+    assert stats["polls_after_delivery"] == 0
+    assert stats["peak_posts"] <= 150
+    assert stats["peak_gets"] <= 120
+    assert stats["peak_open"] <= 6_000
     summary = shell.summary()
     assert summary["requests"]["completed"] == 20_000
-    assert summary["polls"]["total"] == account["gets"]
+    assert summary["polls"]["total"] == stats["gets"]
 
 
 @pytest.mark.parametrize("transport", ["aiohttp", "openai"])
@@ -69,7 +69,7 @@ def test_both_transports_bring_every_row_home_in_both_vocabularies(
     done = shell("run", config)
     assert done.returncode == 0, done.stderr
     assert_each_row_once_with_its_own_answer(shell.results(), 300)
-    assert simulator.account()["executed"] == 300
+    assert simulator.stats()["executed"] == 300
 
 
 @pytest.mark.parametrize("transport", ["aiohttp", "openai"])
@@ -90,8 +90,8 @@ def test_with_faults_of_every_kind_every_row_still_completes_exactly_once(
     done = shell("run", config)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_each_row_once_with_its_own_answer(shell.results(), 400)
-    account = simulator.account()
-    assert account["executed"] == 400
+    stats = simulator.stats()
+    assert stats["executed"] == 400
     retries = shell.summary()["retries"]
     assert {"reset", "timeout", "empty", "500"} <= set(retries["submit"]) | set(retries["poll"])
 
@@ -105,11 +105,11 @@ def test_a_rate_limit_is_found_and_kept_to_with_few_refusals(
     )
     done = shell("run", config)
     assert done.returncode == 0, done.stderr
-    account = simulator.account()
-    assert account["executed"] == 400
+    stats = simulator.stats()
+    assert stats["executed"] == 400
     # At worst one burst of all workers, and then a few at each look for more room.
-    assert account["throttled"] < 300
-    assert shell.summary()["retries"]["submit"]["429"] == account["throttled"]
+    assert stats["throttled"] < 300
+    assert shell.summary()["retries"]["submit"]["429"] == stats["throttled"]
 
 
 def test_a_result_line_and_its_times_are_as_the_contract_says(

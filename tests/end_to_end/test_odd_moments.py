@@ -25,7 +25,7 @@ def test_a_hanging_poll_holds_up_neither_the_drain_nor_the_second_signal(
         limits={"drain_s": 0.2},
     )
     process = shell.start("run", config)
-    shell.wait_for(process, lambda: simulator.account()["gets_now"] == 3)
+    shell.wait_for(process, lambda: simulator.stats()["gets_now"] == 3)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)  # far below timeout_s
     assert process.returncode == 130
@@ -43,14 +43,14 @@ def test_a_continued_run_sends_with_all_its_workers_again(
         limits={"drain_s": 0},
     )
     process = shell.start("run", config, "--limit", "5")
-    shell.wait_for(process, lambda: simulator.account()["accepted"] == 5)
+    shell.wait_for(process, lambda: simulator.stats()["accepted"] == 5)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     process = shell.start("run", config)
-    shell.wait_for(process, lambda: simulator.account()["accepted"] == 120)
+    shell.wait_for(process, lambda: simulator.stats()["accepted"] == 120)
     process.kill()
     process.communicate()
-    assert simulator.account()["peak_posts"] == 20
+    assert simulator.stats()["peak_posts"] == 20
 
 
 @pytest.mark.parametrize("extra", [[], ["--new"]])
@@ -65,11 +65,11 @@ def test_a_run_whose_manifest_was_lost_is_not_taken_for_a_new_one(
     if extra:
         assert done.returncode == 0
         assert (shell.cwd / "runs/t.1/results.jsonl").exists()
-        assert simulator.account()["executed"] == 10
+        assert simulator.stats()["executed"] == 10
     else:
         assert done.returncode == 2
         assert "manifest.json" in done.stderr
-        assert simulator.account()["executed"] == 5
+        assert simulator.stats()["executed"] == 5
 
 
 @pytest.mark.parametrize("transport", ["aiohttp", "openai"])
@@ -107,7 +107,7 @@ def test_a_directory_that_vanishes_while_running_ends_with_3_and_not_with_2(
     simulator = simulate(latency={"type": "constant", "mean_s": 1})
     config = shell.config(target={"base_url": simulator.base_url}, source={"count": 40})
     process = shell.start("run", config)
-    shell.wait_for(process, lambda: simulator.account()["accepted"] == 40)
+    shell.wait_for(process, lambda: simulator.stats()["accepted"] == 40)
     shutil.rmtree(shell.cwd / "runs/t")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 3, errors
@@ -140,7 +140,7 @@ def test_an_input_file_that_vanishes_while_running_ends_with_3(
 
 
 def polled(simulator, least):
-    return lambda: simulator.account()["gets"] >= least
+    return lambda: simulator.stats()["gets"] >= least
 
 
 def test_counts_add_up_over_sessions_and_absence_is_no_latency(
@@ -163,7 +163,7 @@ def test_counts_add_up_over_sessions_and_absence_is_no_latency(
     assert summary["run"]["spanned_a_stop"] == 30
     assert summary["latency_s"]["completion"]["max"] is None
     assert "30 requests were under way while it was stopped" in done.stdout
-    assert polls_before < summary["polls"]["total"] <= simulator.account()["gets"]
+    assert polls_before < summary["polls"]["total"] <= simulator.stats()["gets"]
     assert Counter(line["row"] for line in shell.results()) == dict.fromkeys(range(30), 1)
 
 
@@ -178,7 +178,7 @@ def test_a_wrong_key_mended_continues_without_new(
     done = shell("run", config)
     assert done.returncode == 0, done.stderr
     assert "begun anew" in done.stderr
-    assert simulator.account()["executed"] == 10
+    assert simulator.stats()["executed"] == 10
 
 
 def test_a_service_that_rejects_everything_gets_ten_requests_and_not_all(
@@ -190,7 +190,7 @@ def test_a_service_that_rejects_everything_gets_ten_requests_and_not_all(
     assert done.returncode == 3
     assert done.stderr.count("the first request was rejected") == 1
     assert "the first 10 requests were all rejected" in done.stderr
-    assert simulator.account()["posts"] == 10
+    assert simulator.stats()["posts"] == 10
 
 
 def test_polls_that_all_fail_give_up_no_job_even_past_its_deadline(
@@ -367,9 +367,9 @@ def test_a_defect_of_ours_ends_the_run_in_order_and_it_continues_without_loss(
     assert process.returncode == 3, errors
     assert "a defect of this program: KeyError('nobody thought of this')" in errors
     assert "continue with the same command" in errors
-    delivered = simulator.account()["delivered"]
+    delivered = simulator.stats()["delivered"]
     assert len(shell.results()) >= delivered - 1, "only the answer that met the defect is asked for again"
     shell.environ["PYTHONPATH"] = healthy
     assert shell("run", config).returncode == 0
     assert Counter(line["row"] for line in shell.results()) == dict.fromkeys(range(300), 1)
-    assert simulator.account()["executed"] == 300
+    assert simulator.stats()["executed"] == 300

@@ -47,13 +47,13 @@ def test_failed_rows_are_sent_anew_under_new_keys_until_all_have_completed(ended
     assert all((after[row].get("epoch", 0) > 0) == (row in first) for row in after)
     kept = set((shell.cwd / "runs/t/results.jsonl").read_bytes().splitlines())
     assert len(kept & lines_before) == 60 - len(first), "every other line is as it was"
-    account = simulator.account()
-    assert account["executed"] == account["posts"] == 60 + account["posts"] - 60
-    assert account["replayed"] == 0
+    stats = simulator.stats()
+    assert stats["executed"] == stats["posts"] == 60 + stats["posts"] - 60
+    assert stats["replayed"] == 0
     keys = [job["idempotency_key"] for job in simulator.jobs()]
-    assert len(set(keys)) == len(keys) == account["executed"]
+    assert len(set(keys)) == len(keys) == stats["executed"]
     superseded = (shell.cwd / "runs/t/superseded.jsonl").read_bytes().splitlines()
-    assert len(superseded) == account["executed"] - 60
+    assert len(superseded) == stats["executed"] - 60
     summary = shell.summary()
     assert summary["requests"]["completed"] == 60
     assert summary["run"]["retried"] == len(first)
@@ -65,15 +65,15 @@ def test_a_retry_that_is_killed_goes_on_with_the_plain_command(ended: Any, shell
     simulator, config = ended
     failed = failed_rows(shell)
     process = shell.start("run", config, "--retry", "failed")
-    shell.wait_for(process, lambda: simulator.account()["posts"] > 60)
+    shell.wait_for(process, lambda: simulator.stats()["posts"] > 60)
     process.kill()
     process.communicate()
     report = json.loads(shell("report", "runs/t", "--json").stdout)
     assert report["requests"]["total"] == 60
     shell("run", config)
     assert sorted(by_row(shell)) == list(range(60))
-    account = simulator.account()
-    assert account["executed"] == 60 + len(failed)
+    stats = simulator.stats()
+    assert stats["executed"] == 60 + len(failed)
     assert set(read_marks(RunDir(shell.cwd / "runs/t").journal).epochs) == failed
 
 
@@ -103,11 +103,11 @@ def test_tokens_of_a_superseded_result_were_paid_for_and_stay_counted(
 
 def test_nothing_to_try_again_sends_nothing(ended: Any, shell: Shell) -> None:
     simulator, config = ended
-    posts = simulator.account()["posts"]
+    posts = simulator.stats()["posts"]
     done = shell("run", config, "--retry", "uncertain,cancelled")
     assert done.returncode == 1
     assert "no row ended uncertain or cancelled" in done.stderr
-    assert simulator.account()["posts"] == posts
+    assert simulator.stats()["posts"] == posts
 
 
 @pytest.mark.parametrize(

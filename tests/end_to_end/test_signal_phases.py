@@ -132,7 +132,7 @@ def test_while_the_event_loop_starts(
     done = shell(command, shell.cwd / "runs/t" if command == "cancel" else config)
     assert done.returncode == code, done.stderr
     assert "Exception ignored" not in done.stderr
-    assert simulator.account()["posts"] == (5 if command == "cancel" and not embedded else 0)
+    assert simulator.stats()["posts"] == (5 if command == "cancel" and not embedded else 0)
 
 
 @SIGNALS
@@ -148,7 +148,7 @@ def test_while_a_long_retry_after_is_waited_out_before_anything_was_accepted(
     assert shell.summary()["requests"]["unsent"] == 5
     simulator = simulate(port=port_of(address))
     assert_it_goes_on(shell, config, 5)
-    assert simulator.account()["executed"] == 5
+    assert simulator.stats()["executed"] == 5
 
 
 @SIGNALS
@@ -189,16 +189,16 @@ def test_while_the_first_answer_is_waited_for(
         limits={"drain_s": 0.2 if signals == 1 else NEVER_S},
     )
     process = shell.start("run", config)
-    shell.wait_for(process, lambda: silent.account()["posts_now"] == 1)
+    shell.wait_for(process, lambda: silent.stats()["posts_now"] == 1)
     process.send_signal(signum)
     if signals == 2:
-        wait_for_line("no more is sent", process)
+        wait_for_line("nothing more is sent", process)
         process.send_signal(signum)
     assert "1 requests were sent without an acknowledgement" in ended(process, code)
     silent.stop()
     simulator = simulate(port=port_of(silent.base_url))
     assert_it_goes_on(shell, config, 5)
-    assert simulator.account()["executed"] == 5
+    assert simulator.stats()["executed"] == 5
 
 
 @SIGNALS
@@ -219,7 +219,7 @@ def test_while_nobody_has_ever_listened_at_the_address(
     ended(process, code)
     simulator = simulate(port=port)
     assert_it_goes_on(shell, config, 5)
-    assert simulator.account()["executed"] == 5
+    assert simulator.stats()["executed"] == 5
 
 
 @SIGNALS
@@ -244,7 +244,7 @@ def test_while_a_service_that_went_away_is_tried_again_and_again(
     assert shell.summary()["requests"]["completed"] == len(shell.results()) < 200
     second = simulate(latency=FIXED_01_S, state=state, port=port_of(first.base_url))
     assert_it_goes_on(shell, config, 200)
-    assert second.account()["accepted"] == 200
+    assert second.stats()["accepted"] == 200
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_a_second_signal_of_another_kind_while_polls_hang_in_the_drain(
         limits={"drain_s": NEVER_S},
     )
     process = shell.start("run", config)
-    shell.wait_for(process, lambda: silent.account()["gets_now"] == 10)
+    shell.wait_for(process, lambda: silent.stats()["gets_now"] == 10)
     process.send_signal(first)
     wait_for_line("waiting at most 3600 s for 10 open jobs", process)
     process.send_signal(second)
@@ -275,8 +275,8 @@ def test_a_second_signal_of_another_kind_while_polls_hang_in_the_drain(
     silent.stop()
     simulator = simulate(state=state, port=port_of(silent.base_url))
     assert_it_goes_on(shell, config, 10)
-    assert simulator.account()["accepted"] == 10
-    assert simulator.account()["posts"] == 0
+    assert simulator.stats()["accepted"] == 10
+    assert simulator.stats()["posts"] == 0
 
 
 @SIGNALS
@@ -298,7 +298,7 @@ def test_while_a_continued_run_reads_a_long_journal(
     assert "Traceback" not in errors
     assert contents(run_dir) == before
     assert_it_goes_on(shell, config, 10)
-    assert simulator.account()["executed"] == simulator.account()["posts"] == 10
+    assert simulator.stats()["executed"] == simulator.stats()["posts"] == 10
 
 
 def contents(run_dir):
@@ -339,7 +339,7 @@ def test_many_signals_at_once(
         assert summary["run"]["continued"] == session
         assert summary["requests"]["completed"] == len(shell.results())
     assert_it_goes_on(shell, config, 150)
-    assert simulator.account()["executed"] == 150
+    assert simulator.stats()["executed"] == 150
 
 
 @SIGNALS
@@ -360,4 +360,4 @@ def test_signals_without_end(
     assert summary["run"]["status"] == "interrupted"
     assert summary["requests"]["completed"] == len(shell.results())
     assert_it_goes_on(shell, config, 60)
-    assert simulator.account()["executed"] == 60
+    assert simulator.stats()["executed"] == 60

@@ -40,8 +40,8 @@ def test_without_a_key_a_lost_acknowledgement_is_sent_again_only_when_told_to(
     done = shell("run", config)
     assert done.returncode == 0, done.stderr
     assert statuses(shell) == {"completed": 60}
-    account = simulator.account()
-    assert account["executed"] == 60 + account["faults"]["post"]["lost"] > 60, "the price of it"
+    stats = simulator.stats()
+    assert stats["executed"] == 60 + stats["faults"]["post"]["lost"] > 60, "the price of it"
 
 
 @pytest.mark.parametrize("header", ["Idempotency-Key", None])
@@ -82,14 +82,14 @@ def test_a_job_of_an_earlier_session_that_the_service_forgot(
     if choice == "hold":
         assert done.returncode == 1
         assert statuses(shell) == {"uncertain": 30}
-        assert restarted.account()["posts"] == 0
+        assert restarted.stats()["posts"] == 0
         for line in shell.results():
             assert line["error"]["status_code"] == 404
             assert "accepted in an earlier session" in line["error"]["message"]
     else:
         assert done.returncode == 0, done.stderr
         assert statuses(shell) == {"completed": 30}
-        assert restarted.account()["executed"] == 30
+        assert restarted.stats()["executed"] == 30
 
 
 def test_a_forgotten_job_of_an_earlier_session_is_uncertain_past_its_deadline_too(
@@ -127,7 +127,7 @@ def test_rows_of_a_file_are_found_again_for_sending_forgotten_jobs_again(
     assert done.returncode == 0, done.stderr
     assert statuses(shell) == {"completed": 3000}
     assert {line["custom_id"] for line in shell.results()} == {f"id-{i}" for i in range(3000)}
-    assert restarted.account()["executed"] == 3000
+    assert restarted.stats()["executed"] == 3000
 
 
 def test_forgotten_jobs_beyond_a_smaller_limit_are_sent_again_too(
@@ -180,7 +180,7 @@ def test_a_result_delivered_to_a_client_that_was_killed_and_then_forgotten(
     else:
         assert done.returncode == 0
         assert statuses(shell) == {"completed": 10}, "the key brings back the job that was paid for"
-    assert simulator.account()["executed"] == 10
+    assert simulator.stats()["executed"] == 10
 
 
 def lose_last_results(shell, count):
@@ -216,7 +216,7 @@ def test_a_request_of_unknown_fate_is_sent_again_only_while_its_key_is_known_to_
     simulator = simulate(faults={"post": {"hang": 1.0}})
     config = shell.config(target={"base_url": simulator.base_url}, source={"count": 10})
     process = shell.start("run", config)
-    shell.wait_for(process, lambda: simulator.account()["posts"] == 1)
+    shell.wait_for(process, lambda: simulator.stats()["posts"] == 1)
     process.kill()
     process.communicate()
     simulator.kill()
@@ -228,7 +228,7 @@ def test_a_request_of_unknown_fate_is_sent_again_only_while_its_key_is_known_to_
     restarted = simulate(port=simulator.port)
     shell("run", config)
     assert statuses(shell) == expected
-    assert restarted.account()["executed"] == expected["completed"]
+    assert restarted.stats()["executed"] == expected["completed"]
 
 
 def test_a_key_that_was_used_with_other_bytes_is_no_licence_to_send_again(

@@ -100,8 +100,8 @@ def test_the_wire_is_counted_to_the_byte(relayed: Any, shell: Shell, transport: 
     done = shell("run", config)
     assert done.returncode == 0, done.stderr
 
-    account, wire = simulator.account(), shell.summary()["wire"]
-    assert wire["requests"] == account["posts"] + account["gets"]
+    stats, wire = simulator.stats(), shell.summary()["wire"]
+    assert wire["requests"] == stats["posts"] + stats["gets"]
     assert {name: wire[name] for name in ("sent_bytes", "received_bytes")} == relay.counted
 
 
@@ -122,8 +122,8 @@ def test_a_continued_run_goes_on_counting_and_counts_from_its_first_session(
     assert shell("run", config).returncode == 0
     summary = shell.summary()
 
-    account, wire = simulator.account(), summary["wire"]
-    assert wire["requests"] == account["posts"] + account["gets"] > before["wire"]["requests"]
+    stats, wire = simulator.stats(), summary["wire"]
+    assert wire["requests"] == stats["posts"] + stats["gets"] > before["wire"]["requests"]
     assert {name: wire[name] for name in ("sent_bytes", "received_bytes")} == relay.counted
     timings = [line["timing"] for line in shell.results()]
     done = sorted(timing["done"] for timing in timings)

@@ -37,7 +37,7 @@ def test_workers_do_not_outlive_a_main_process_that_is_killed(
     assert done.returncode == 0, done.stderr
     assert not any(map(is_there, workers))
     shell.assert_each_row_once(600)
-    assert simulator.account()["executed"] == 600
+    assert simulator.stats()["executed"] == 600
 
 
 @pytest.mark.parametrize("header", ["Idempotency-Key", None])
@@ -60,14 +60,14 @@ def test_a_worker_that_is_killed_is_followed_by_another_that_takes_over_its_rows
     assert "died (SIGKILL): another process goes on with its rows" in errors
     statuses = Counter(line["status"] for line in shell.results())
     assert Counter(line["row"] for line in shell.results()) == dict.fromkeys(range(1500), 1), errors
-    account, summary = simulator.account(), shell.summary()
+    stats, summary = simulator.stats(), shell.summary()
     if header:
         assert process.returncode == 0, errors
         assert statuses == {"completed": 1500}
-        assert account["executed"] == account["accepted"] == 1500
+        assert stats["executed"] == stats["accepted"] == 1500
     else:  # what was under way is not known, and not paid for twice
         assert statuses["completed"] >= 1500 - 2 * 20
-        assert account["executed"] <= 1500
+        assert stats["executed"] <= 1500
         assert set(statuses) <= {"completed", "uncertain"}
     assert {k: v for k, v in summary["requests"].items() if v} == {"total": 1500, **statuses}
 
@@ -92,7 +92,7 @@ def test_when_workers_die_again_and_again_the_run_stops_and_can_be_continued(
     done = shell("run", config)
     assert done.returncode == 0, done.stderr
     shell.assert_each_row_once(600)
-    assert simulator.account()["executed"] == 600
+    assert simulator.stats()["executed"] == 600
 
 
 @SIGNALS
@@ -106,12 +106,12 @@ def test_a_first_signal_drains_all_workers(
     process.send_signal(signum)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
-    assert errors.count("no more is sent") == 1
-    summary, account = shell.summary(), simulator.account()
+    assert errors.count("nothing more is sent") == 1
+    summary, stats = shell.summary(), simulator.stats()
     assert summary["run"]["status"] == "interrupted"
     assert summary["requests"]["open"] == 0
-    assert summary["requests"]["completed"] == len(shell.results()) == account["accepted"]
-    assert account["accepted"] < 600
+    assert summary["requests"]["completed"] == len(shell.results()) == stats["accepted"]
+    assert stats["accepted"] < 600
     done = shell("run", config, "--workers", "1")
     assert done.returncode == 0, done.stderr
     shell.assert_each_row_once(600)
@@ -156,7 +156,7 @@ def test_a_worker_that_dies_in_a_drain_is_not_waited_for(
     shell.wait_for(process, shell.has_accepted(100))
     workers = shell.workers_of(process)
     process.send_signal(signal.SIGINT)
-    assert "no more is sent" in process.stderr.readline()
+    assert "nothing more is sent" in process.stderr.readline()
     os.kill(workers[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
@@ -175,7 +175,7 @@ def test_a_worker_that_hangs_at_the_end_is_killed_and_its_results_count(
     process = shell.start("run", config)
     shell.wait_for(process, shell.has_results(300))
     process.send_signal(signal.SIGINT)
-    assert "no more is sent" in process.stderr.readline()
+    assert "nothing more is sent" in process.stderr.readline()
     os.kill(shell.workers_of(process)[0], signal.SIGSTOP)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

@@ -50,7 +50,7 @@ def recovery_of(rows: int, done: set[int], open_rows: set[int]) -> Recovery:
     for row in done:
         recovery.done.add(row)
     for row in open_rows - done:
-        recovery.open[row] = Job(row, f"row-{row}", f"job-{row}", "m", 0.0, 0.0, 0.0, 1)
+        recovery.outstanding[row] = Job(row, f"row-{row}", f"job-{row}", "m", 0.0, 0.0, 0.0, 1)
     return recovery
 
 

@@ -36,16 +36,16 @@ def test_rows_are_shared_out_and_each_ends_once(simulate: Callable[..., Simulato
     shell.assert_each_row_once(2000)
     assert len(rows_of_each(shell)) == 3
     assert min(rows_of_each(shell)) > 2000 / 3 / 3
-    account, summary = simulator.account(), shell.summary()
-    assert account["executed"] == account["accepted"] == account["posts"] == 2000
-    assert account["peak_posts"] <= 20
-    assert account["peak_gets"] <= 10
-    assert account["peak_open"] <= 301
+    stats, summary = simulator.stats(), shell.summary()
+    assert stats["executed"] == stats["accepted"] == stats["posts"] == 2000
+    assert stats["peak_posts"] <= 20
+    assert stats["peak_gets"] <= 10
+    assert stats["peak_open"] <= 301
     assert summary["requests"] == {
         "total": 2000, "completed": 2000, "incomplete": 0, "failed": 0, "cancelled": 0, "expired": 0,
         "rejected": 0, "uncertain": 0, "open": 0, "unsent": 0,
     }  # fmt: skip
-    assert summary["polls"]["total"] == account["gets"]
+    assert summary["polls"]["total"] == stats["gets"]
     assert summary["tokens"]["output"] == sum(
         line["response"]["body"]["usage"]["output_tokens"] for line in shell.results()
     )
@@ -81,8 +81,8 @@ def test_continued_with_another_number_of_workers_each_time(
     done = shell("run", config)
     assert done.returncode == 0, done.stderr
     shell.assert_each_row_once(600)
-    account = simulator.account()
-    assert account["executed"] == account["accepted"] == 600
+    stats = simulator.stats()
+    assert stats["executed"] == stats["accepted"] == 600
     assert shell.summary()["run"]["continued"] == 4
 
 
@@ -93,7 +93,7 @@ def test_the_first_request_goes_alone_and_a_refused_key_is_told_once(
     done = shell("run", shell.shared_config(simulator, workers=4))
     assert done.returncode == 3
     assert done.stderr.count("the service refuses the API key") == 1
-    assert simulator.account()["posts"] == 1
+    assert simulator.stats()["posts"] == 1
 
 
 def test_when_every_row_is_rejected_ten_are_asked_in_all(
@@ -103,7 +103,7 @@ def test_when_every_row_is_rejected_ten_are_asked_in_all(
     done = shell("run", shell.shared_config(simulator, workers=3))
     assert done.returncode == 3, done.stderr
     assert "the first 10 requests were all rejected" in done.stderr
-    assert simulator.account()["posts"] == 10
+    assert simulator.stats()["posts"] == 10
 
 
 def test_nobody_listening_is_told_once(shell: Shell, simulate: Callable[..., Simulator]) -> None:
@@ -290,7 +290,7 @@ def test_rows_of_a_file_are_found_by_each_worker(simulate: Callable[..., Simulat
     assert process.returncode == 0, errors
     shell.assert_each_row_once(3000)
     assert {line["custom_id"]: line["row"] for line in shell.results()} == {f"id-{i}": i for i in range(3000)}
-    assert simulator.account()["executed"] == 3000
+    assert simulator.stats()["executed"] == 3000
 
 
 def test_a_killed_run_is_reported_from_the_files_of_all_workers(
@@ -325,7 +325,7 @@ def test_with_faults_every_row_still_completes_exactly_once(
     done = shell("run", config)
     assert done.returncode == 0, done.stderr
     shell.assert_each_row_once(400)
-    assert simulator.account()["executed"] == 400
+    assert simulator.stats()["executed"] == 400
     retries = shell.summary()["retries"]
     assert sum(retries["submit"].values()) > 0
     assert sum(retries["poll"].values()) > 0

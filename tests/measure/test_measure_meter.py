@@ -1,83 +1,38 @@
-"""What a run counts: every ended request once, under its status, with its spans."""
+"""What a run counts: every result once, under its status, and what several processes counted together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.measure.meter import Latencies, Meter
-from runner.records import RESULT_STATUSES, Failure, Reply, Result, Timing, Usage
-from runner.store.results import Line
-
-
-def test_the_spans_of_a_completed_request_run_between_the_right_moments(
-    timing: Callable[..., Timing],
-) -> None:
-    latencies = Latencies()
-    latencies.record("completed", timing())
-    summary = latencies.summary()
-
-    assert list(summary) == ["schedule_delay", "submit", "completion", "detection_lag_bound", "poll"]
-    assert summary["schedule_delay"]["max"] == pytest.approx(1.0, rel=1e-3)
-    assert summary["submit"]["max"] == pytest.approx(1.0, rel=1e-3)
-    assert summary["completion"]["max"] == pytest.approx(10.0, rel=1e-3)
-    assert summary["detection_lag_bound"]["max"] == pytest.approx(3.0, rel=1e-3)
-    assert summary["poll"]["max"] is None
-
-
-def test_a_job_that_was_never_seen_unfinished_ended_after_its_acceptance(
-    timing: Callable[..., Timing],
-) -> None:
-    latencies = Latencies()
-    latencies.record("completed", timing(pending=None))
-
-    assert latencies.detection_lag_bound.quantile(50) == pytest.approx(8.0, rel=1e-3)
-
-
-@pytest.mark.parametrize("status", [status for status in RESULT_STATUSES if status != "completed"])
-def test_only_a_completed_request_has_a_completion(timing: Callable[..., Timing], status: Any) -> None:
-    latencies = Latencies()
-    latencies.record(status, timing())
-
-    assert latencies.completion.count == latencies.detection_lag_bound.count == 0
-    assert latencies.schedule_delay.count == 1
-
-
-def test_a_request_that_was_never_sent_or_never_accepted_has_no_such_spans(
-    timing: Callable[..., Timing],
-) -> None:
-    latencies = Latencies()
-    latencies.record("rejected", timing(accepted=None, pending=None))
-    latencies.record("uncertain", timing(sent=None, accepted=None, pending=None))
-
-    assert (latencies.schedule_delay.count, latencies.submit.count) == (1, 0)
-
+from runner.measure.counts import Counts, merged
+from runner.measure.histogram import Histogram
+from runner.measure.meter import Meter, add_latencies, take_latencies
+from runner.records import RESULT_STATUSES, Failure, Reply, Result, ResultStatus, Timing, Usage
+from runner.store import ResultHead
+from tests.measure.conftest import MakeTiming
 
 ENDED = st.lists(
     st.tuples(st.sampled_from(RESULT_STATUSES), st.integers(0, 9), st.integers(0, 9)), max_size=40
 )
 
 
-@given(ENDED, st.integers(0, 60), st.integers(0, 5))
-@settings(deadline=None, max_examples=30)
+@given(ENDED)
+@settings(max_examples=30)
 def test_every_request_is_counted_once_and_the_counts_add_up(
-    ended: Any, unsent: Any, still_open: Any
+    ended: list[tuple[ResultStatus, int, int]],
 ) -> None:
-    meter = Meter(len(ended) + unsent + still_open)
+    meter = Meter()
     for status, tokens_in, tokens_out in ended:
         usage = Usage(input=tokens_in, cached=tokens_in // 2, output=tokens_out, reasoning=tokens_out // 3)
         meter.finished(status, Timing(1.0, 1.0, 1.0, None, 2.0), usage)
-    meter.open = still_open
 
     assert meter.done == len(ended) == sum(meter.statuses[status] for status in RESULT_STATUSES)
     assert meter.not_completed == sum(status != "completed" for status, *_ in ended)
-    assert meter.unsent == unsent
-    assert meter.submitted + meter.unsent == meter.total
     assert meter.tokens == {
         "input": sum(i for _, i, _ in ended),
         "cached": sum(i // 2 for _, i, _ in ended),
@@ -86,7 +41,42 @@ def test_every_request_is_counted_once_and_the_counts_add_up(
     }
 
 
-def _line(**changes) -> Line:
+def test_acceptances_are_timed_from_the_first_to_the_last() -> None:
+    meter = Meter()
+    meter.accepting_s = 5.0
+    assert meter.total_accepting_s == 5.0
+    meter.accept(100.0)
+    meter.accept(104.0, 3)
+
+    assert meter.counts.accepted == 4
+    assert meter.total_accepting_s == 9.0
+
+
+def test_a_first_batch_is_timed_from_when_the_service_began_to_take_it_in() -> None:
+    meter = Meter()
+    meter.accept(100.0, 50, since_mono=90.0)
+
+    assert meter.total_accepting_s == 10.0
+
+
+def test_the_last_acceptance_is_the_latest_in_whatever_order_they_come() -> None:
+    meter = Meter()
+    for at in (10.0, 30.0, 20.0):
+        meter.accepted_at(at)
+
+    assert meter.counts.last_accepted == 30.0
+
+
+def test_only_the_first_session_is_the_beginning() -> None:
+    meter = Meter()
+    assert meter.began is None
+    for at in (1000.0, 2000.0):
+        meter.begin(at)
+
+    assert meter.began == 1000.0
+
+
+def _line(**changes: object) -> ResultHead:
     tokens = {"input_tokens": 7, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 2}}
     body = msgspec.Raw(msgspec.json.encode({"id": "r", "usage": tokens}))
     result = Result(
@@ -100,40 +90,55 @@ def _line(**changes) -> Line:
         polls=3,
     )
     encoded = msgspec.json.encode(msgspec.structs.replace(result, **changes))
-    return msgspec.json.decode(encoded, type=Line)
+    return msgspec.json.decode(encoded, type=ResultHead)
 
 
 def test_results_of_an_earlier_session_count_as_those_of_this_one() -> None:
-    meter = Meter(5)
+    meter = Meter()
     meter.recall(_line())
-    refused = Failure(type="x", message="y", status_code=400)
-    meter.recall(
-        _line(
-            status="rejected", response=None, error=refused, timing=Timing(1.0, 1.5, None, None, 2.0), polls=0
-        )
-    )
+    failure, timing = Failure(type="x", message="y", status_code=400), Timing(1.0, 1.5, None, None, 2.0)
+    meter.recall(_line(status="rejected", response=None, error=failure, timing=timing, polls=0))
 
     assert (meter.statuses["completed"], meter.statuses["rejected"], meter.done) == (1, 1, 2)
-    assert (meter.polls, meter.accepted, meter.unsent) == (3, 1, 3)
+    assert (meter.counts.polls, meter.counts.accepted) == (3, 1)
     assert meter.tokens == {"input": 7, "cached": 2, "output": 5, "reasoning": 0}
     assert meter.latencies.completion.count == 1
 
 
-def test_retries_of_an_earlier_session_are_taken_from_its_last_sample() -> None:
-    meter = Meter(5)
-    meter.recall_counters({"retries": {"submit": {"429": 4}, "poll": {"timeout": 2}}})
-    meter.submit_retries["429"] += 1
+def test_a_superseded_result_counts_only_as_what_it_cost() -> None:
+    meter = Meter()
+    meter.recall_superseded(_line())
 
-    assert meter.submit_retries == {"429": 5}
+    assert (meter.done, meter.counts.superseded, meter.latencies.completion.count) == (0, 1, 0)
+    assert (meter.counts.polls, meter.counts.accepted, meter.tokens["output"]) == (3, 1, 5)
+
+
+def test_a_request_that_was_outstanding_over_a_stop_is_in_no_latency(timing: MakeTiming) -> None:
+    meter = Meter()
+    meter.restarts = [105.0]
+    meter.finished("completed", timing(), Usage())
+    meter.finished("completed", timing(done=4.0), Usage())
+
+    assert (meter.counts.spanned, meter.latencies.completion.count) == (1, 1)
+
+
+def test_retries_of_an_earlier_session_are_taken_from_its_last_sample() -> None:
+    meter = Meter()
+    meter.recall_counters({"retries": {"submit": {"429": 4}, "poll": {"timeout": 2}}})
+    meter.counts.submit_retries["429"] += 1
+
+    assert meter.counts.submit_retries == {"429": 5}
     assert meter.retries == 7
 
 
-def test_what_went_over_the_wire_in_an_earlier_session_counts_as_well() -> None:
-    meter = Meter(5)
+def test_what_went_over_the_wire_in_an_earlier_session_is_counted_on() -> None:
+    meter = Meter()
+    wire = meter.wire
     meter.recall_counters({"wire": {"requests": 3, "sent_bytes": 900, "received_bytes": 600}})
-    meter.wire["requests"] += 1
+    wire["requests"] += 1
 
-    assert meter.wire == {"requests": 4, "sent_bytes": 900, "received_bytes": 600}
+    assert meter.wire is wire
+    assert wire == {"requests": 4, "sent_bytes": 900, "received_bytes": 600}
 
 
 @pytest.mark.parametrize(
@@ -146,11 +151,100 @@ def test_what_went_over_the_wire_in_an_earlier_session_counts_as_well() -> None:
         {"retries": {"poll": None}},
         {"wire": None},
         {"wire": {"requests": "many", "sent_bytes": 1.5}},
+        {"polls": "many", "accepting_s": None},
     ],
 )
-def test_a_sample_that_lacks_something_counts_nothing(sample: dict[str, Any]) -> None:
-    meter = Meter(5)
+def test_a_sample_that_lacks_something_counts_nothing(sample: Mapping[str, object]) -> None:
+    meter = Meter()
     meter.recall_counters(sample)
 
-    assert meter.retries == 0
-    assert set(meter.wire.values()) == {0}
+    assert meter.counts == Counts()
+    assert meter.total_accepting_s == 0.0
+
+
+STEP = st.tuples(
+    st.sampled_from(["w0", "w1", "w2"]),
+    st.sampled_from(RESULT_STATUSES),
+    st.floats(0.001, 500),
+    st.booleans(),
+)
+
+
+def _finish(meter: Meter, status: ResultStatus, latency_s: float, now_mono: float) -> None:
+    meter.accept(now_mono)
+    meter.accepted_at(now_mono)
+    meter.finished(status, Timing(0.0, 0.1, 0.2 + now_mono, None, latency_s), Usage(input=7, output=3))
+    meter.counts.polls += 2
+    meter.wire.update(requests=3, sent_bytes=700, received_bytes=int(latency_s))
+    meter.counts.poll_retries["429"] += 1
+
+
+@given(st.lists(STEP, max_size=20))
+@settings(max_examples=10)
+def test_what_several_processes_report_is_what_one_would_have_counted(
+    steps: list[tuple[str, ResultStatus, float, bool]],
+) -> None:
+    alone, whole, workers = Meter(), Meter(), {name: Meter() for name in ("w0", "w1", "w2")}
+    for meter in (alone, whole, *workers.values()):
+        meter.begin(-1.0)
+    _finish(alone, "completed", 9.0, 1.0)
+    _finish(whole, "completed", 9.0, 1.0)  # in an earlier session
+    base, last = whole.counts, dict[str, Counts]()
+
+    def report(name: str) -> None:
+        sent = msgspec.msgpack.encode(workers[name].counts)
+        last[name] = msgspec.msgpack.decode(sent, type=Counts)
+        whole.counts = merged([base, *last.values()])
+        add_latencies(whole, take_latencies(workers[name]))
+
+    for second, (name, status, latency_s, is_reported) in enumerate(steps, start=2):
+        _finish(alone, status, latency_s, second)
+        _finish(workers[name], status, latency_s, second)
+        if is_reported:
+            report(name)
+    for name in workers:
+        report(name)
+
+    assert whole.counts == alone.counts
+    assert whole.milestones.summary(whole.counts) == alone.milestones.summary(alone.counts)
+    assert whole.latencies.completion.count == alone.latencies.completion.count
+    assert whole.latencies.completion.quantile(95) == alone.latencies.completion.quantile(95)
+    assert whole.latencies.completion.max_s == alone.latencies.completion.max_s
+
+
+def test_every_histogram_of_a_meter_is_taken_even_one_that_is_new() -> None:
+    here, there = Meter(), Meter()
+    for meter in (here, there):
+        meter.latencies.new = Histogram()  # type: ignore[attr-defined] # as one that is added later
+        meter.milestones.new = Histogram()  # type: ignore[attr-defined]
+        meter.new = Histogram()  # type: ignore[attr-defined]
+    for name in (names := _histograms_of(there)):
+        names[name].record(1.0)
+    taken = take_latencies(there)
+    add_latencies(here, msgspec.msgpack.decode(msgspec.msgpack.encode(taken)))
+
+    assert len(taken) == len(names) == 9
+    assert {name: it.count for name, it in _histograms_of(here).items()} == dict.fromkeys(names, 1)
+
+
+def _histograms_of(meter: Meter) -> dict[str, Histogram]:
+    """Return all histograms that can be reached from a meter, by path."""
+    found: dict[str, Histogram] = {}
+
+    def walk(path: str, value: object) -> None:
+        if isinstance(value, Histogram):
+            found[path] = value
+        elif hasattr(value, "__dict__") and type(value).__module__.startswith("runner."):
+            for name, inner in vars(value).items():
+                walk(f"{path}.{name}", inner)
+
+    walk("meter", meter)
+    return found
+
+
+def test_latencies_that_a_report_lacks_stay_as_they_are() -> None:
+    meter = Meter()
+    meter.latencies.poll.record(1.0)
+    add_latencies(meter, {})
+
+    assert meter.latencies.poll.count == 1

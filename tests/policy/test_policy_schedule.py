@@ -1,11 +1,10 @@
-"""The optimum checking schedule against what is known of it, and against a plain search."""
+"""The optimum checking schedule, against theory and against a plain search."""
 
 from __future__ import annotations
 
 import math
 import random
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +17,7 @@ CELLS = 300
 
 
 def _learned(name: str, exchange_s: float) -> schedule.Schedule:
-    """The schedule for the true hazard of a distribution, cell by cell."""
+    """Return the schedule for the true hazard of a distribution, cell by cell."""
     latency = LATENCIES[name]
     first, last = latency.quantile(1e-4), latency.quantile(1 - 1e-7)
     edges = [0.0, *(first * (last / first) ** (n / CELLS) for n in range(CELLS + 1))]
@@ -30,7 +29,7 @@ def _learned(name: str, exchange_s: float) -> schedule.Schedule:
     return schedule.optimum(edges, hazards, exchange_s)
 
 
-def test_for_a_constant_hazard_looks_are_evenly_spaced_as_barlow_hunter_and_proschan_found() -> None:
+def test_for_a_constant_hazard_polls_are_evenly_spaced_as_barlow_hunter_and_proschan_found() -> None:
     # The best gap g of exponential lives of mean m: exp(g/m) - 1 - g/m = c/m.
     mean_s, exchange_s = 100.0, 2.0
     low, high = 0.0, mean_s
@@ -42,34 +41,34 @@ def test_for_a_constant_hazard_looks_are_evenly_spaced_as_barlow_hunter_and_pros
     best = schedule.optimum([n * 20.0 for n in range(60)], [1 / mean_s] * 59, exchange_s)
     ages = [0.0]
     while ages[-1] < 300:
-        ages.append(best.next_look(ages[-1], 0.0))
+        ages.append(best.next_poll(ages[-1], 0.0))
 
     assert [b - a for a, b in pairwise(ages)] == pytest.approx([gap] * (len(ages) - 1), rel=0.15)
 
 
 @pytest.mark.parametrize("exchange_s", [0.3, 2.0, 20.0])
 @pytest.mark.parametrize("name", LATENCIES)
-def test_it_costs_what_the_plain_search_costs(name: Any, exchange_s: float) -> None:
+def test_it_costs_what_the_plain_search_costs(name: str, exchange_s: float) -> None:
     draws = LATENCIES[name].draws(4000, seed=5)
     best, chance = _learned(name, exchange_s), random.Random(5)
-    looks, lag_s = spent(optimum(LATENCIES[name], exchange_s), draws)
+    polls, lag_s = spent(optimum(LATENCIES[name], exchange_s), draws)
     cost = 0.0
     for latency in draws:
         at = 0.0
         while at < latency:
-            at = best.next_look(at, chance.uniform(-1, 1))
+            at = best.next_poll(at, chance.uniform(-1, 1))
             cost += exchange_s
         cost += at - latency
 
-    assert cost / len(draws) <= 1.05 * (exchange_s * looks + lag_s)
+    assert cost / len(draws) <= 1.05 * (exchange_s * polls + lag_s)
 
 
 @pytest.mark.parametrize("name", ["lognormal 0.5", "bimodal", "uniform"])
-def test_it_foretells_its_looks_and_its_lag(name: str) -> None:
+def test_it_predicts_its_polls_and_its_lag(name: str) -> None:
     best = _learned(name, 2.0)
-    looks, lag_s = spent(optimum(LATENCIES[name], 2.0), LATENCIES[name].draws(20_000, seed=5))
+    polls, lag_s = spent(optimum(LATENCIES[name], 2.0), LATENCIES[name].draws(20_000, seed=5))
 
-    assert best.looks == pytest.approx(looks, rel=0.1)
+    assert best.polls == pytest.approx(polls, rel=0.1)
     assert best.lag_s == pytest.approx(lag_s, rel=0.1)
 
 
@@ -79,15 +78,15 @@ def test_it_foretells_its_looks_and_its_lag(name: str) -> None:
     st.lists(st.floats(-1e6, 1e7), min_size=2, max_size=20),
     st.floats(-1, 1),
 )
-@settings(deadline=None, max_examples=150)
-def test_the_next_look_is_later_and_an_older_job_is_not_looked_at_before_a_younger_one(
-    cells: Any, exchange_s: Any, at: Any, offset: Any
+@settings(max_examples=150)
+def test_the_next_poll_is_later_and_an_older_job_is_not_polled_before_a_younger_one(
+    cells: list[tuple[float, float]], exchange_s: float, at: list[float], offset: float
 ) -> None:
     edges = [0.0]
     for width, _ in cells:
         edges.append(edges[-1] + width)
     best = schedule.optimum(edges, [hazard for _, hazard in cells], exchange_s)
-    looks = [best.next_look(position, 0.0) for position in sorted(at)]
+    nexts = [best.next_poll(position, 0.0) for position in sorted(at)]
 
-    assert all(position < best.next_look(position, offset) < math.inf for position in at if position >= 0)
-    assert all(later >= earlier - 1e-6 * abs(earlier) for earlier, later in pairwise(looks))
+    assert all(position < best.next_poll(position, offset) < math.inf for position in at if position >= 0)
+    assert all(later >= earlier - 1e-6 * abs(earlier) for earlier, later in pairwise(nexts))

@@ -55,7 +55,7 @@ def make_run(tmp_path: Path) -> Callable[..., RunDir]:
         )
         if summary:
             history = recall(run_dir, manifest, manifest.rows)
-            history.meter.open = len(history.recovery.open)
+            history.meter.open = len(history.recovery.outstanding)
             status: Any = "interrupted" if accepted else "complete"
             whole = summarise(history.meter, history.session, status, None, Vitals())
             run_dir.summary.write_bytes(msgspec.json.encode(whole))

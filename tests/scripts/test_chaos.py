@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runner.simulator.answers import answer_to, prompt_digest
+from runner.simulator import answer_to, prompt_digest
 from scripts.lib.chaos.checks import Evidence, ServiceJob, violations
 from scripts.lib.chaos.damage import tear
 from scripts.lib.chaos.input_rows import Row
@@ -176,7 +176,7 @@ def evidence(*results, jobs=None, **changes):
         summary=counts,
         report=counts,
         jobs=jobs,
-        account={"accepted": len(jobs), "executed": sum(job.executed for job in jobs)},
+        stats={"accepted": len(jobs), "executed": sum(job.executed for job in jobs)},
     )
     return replace(whole, **changes)
 
@@ -187,7 +187,7 @@ def sorts(of):
 
 def test_a_run_without_fault_violates_nothing() -> None:
     assert list(violations(evidence())) == []
-    assert list(violations(evidence(result(2), result(0), result(1), account=None))) == []
+    assert list(violations(evidence(result(2), result(0), result(1), stats=None))) == []
 
 
 def test_uncertain_is_an_end_only_where_the_service_takes_no_keys() -> None:
@@ -310,7 +310,7 @@ DOCTORED = {
     "a summary with something open": (evidence(summary=told(completed=3, open=1)), "otherwise wrong"),
     "another report": (evidence(report=told(completed=2)), "otherwise wrong"),
     "another exit code": (evidence(exit_code=1), "otherwise wrong"),
-    "another account": (evidence(account={"accepted": 4, "executed": 3}), "otherwise wrong"),
+    "other stats": (evidence(stats={"accepted": 4, "executed": 3}), "otherwise wrong"),
 }
 
 

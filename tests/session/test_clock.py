@@ -62,7 +62,7 @@ def test_a_clock_that_was_set_between_two_sessions_stretches_no_wait(
     done = shell("run", config)
     assert done.returncode == 0, done.stderr
     assert {line["status"] for line in shell.results()} == {"completed"}
-    assert simulator.account()["executed"] == 30
+    assert simulator.stats()["executed"] == 30
 
 
 def test_unix_time_and_monotonic_time_are_told_into_each_other() -> None:

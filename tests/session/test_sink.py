@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from runner.background.submission import Submission
-from runner.config.sections import Sink as Section
+from runner.config.sink import Sink as Section
 from runner.errors import StorageError
 from runner.measure.meter import Meter
 from runner.records import Failure, Job, Reply, Request, Usage

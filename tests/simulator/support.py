@@ -1,52 +1,75 @@
-"""What the tests of the simulator share: settings, a virtual clock, a client, a server process."""
+"""Shared by the tests of the simulator: settings, bodies, schemas, and the API in virtual time."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import msgspec
+from jsonschema import Draft202012Validator
 
 from runner.config.simulation import Simulator
-from runner.simulator import serving
-from runner.simulator.api import Api
-from runner.simulator.ledger import Ledger
-from runner.simulator.reply import Reply, Work
-from runner.simulator.service import Service
-from runner.simulator.wire import Request
+from runner.simulator.api.api import Api
+from runner.simulator.api.reply import HttpReply, SlicedWork
+from runner.simulator.api.request import HttpRequest
+from runner.simulator.service.ledger import Ledger
+from runner.simulator.service.service import Service
 
 KEY = "sk-a-key-that-must-not-be-kept"
-OPENAPI = Path(__file__).resolve().parents[2].parent / "shared" / "spec" / "sail-openapi.json"
+OPENAPI = Path(__file__).resolve().parents[1] / "data" / "sail-openapi.json"
+"""The OpenAPI document of the service that the simulator plays."""
 
 
 def settings(**values: Any) -> Simulator:
-    """Settings under which a job takes no time, unless told otherwise."""
+    """Return settings in which a job takes no time, unless `values` say otherwise."""
     return Simulator.model_validate({"latency": {"type": "constant", "mean_s": 0.0}, **values})
 
 
-def body_of(prompt: object = "What is a fun fact about 7?", **values: Any) -> dict[str, Any]:
-    return {"model": "zai-org/GLM-5", "input": prompt, "background": True, **values}
+def taking(seconds: float, **values: Any) -> Simulator:
+    """Return settings in which every job takes this long."""
+    return settings(latency={"type": "constant", "mean_s": seconds}, **values)
 
 
 def params_of(prompt: object = "What is a fun fact about 7?", **values: Any) -> dict[str, Any]:
+    """Return the params of a request of a batch."""
     return {"model": "zai-org/GLM-5", "input": prompt, **values}
 
 
+def body_of(prompt: object = "What is a fun fact about 7?", **values: Any) -> dict[str, Any]:
+    """Return the body of a background request."""
+    return params_of(prompt, **{"background": True, **values})
+
+
 def batch_of(*custom_ids: str, label: str | None = None, **values: Any) -> dict[str, Any]:
-    """A batch whose prompts are the custom_ids; `values` go into the params of each."""
+    """Return the body of a batch whose prompts are the custom_ids; `values` go into the params of each."""
     requests = [{"custom_id": name, "params": params_of(name, **values)} for name in custom_ids]
     body: dict[str, Any] = {"endpoint": "/v1/responses", "requests": requests}
     return body if label is None else {**body, "label": label}
 
 
+def schema_of(name: str) -> Draft202012Validator:
+    """Return the validator of a schema of the OpenAPI document."""
+    document = json.loads(OPENAPI.read_bytes())
+    return Draft202012Validator({**document, "$ref": f"#/components/schemas/{name}"})
+
+
+def schema_of_reply(path: str, method: str, status_code: int = 200) -> Draft202012Validator:
+    """Return the validator of the reply of an endpoint of the OpenAPI document."""
+    document = json.loads(OPENAPI.read_bytes())
+    reply = document["paths"][path][method]["responses"][str(status_code)]
+    schema = reply["content"]["application/json"]["schema"]
+    return Draft202012Validator({"components": document["components"], **schema})
+
+
+# --- virtual time
+
+
 class Clock:
+    """A clock that stands still until a test moves it."""
+
     def __init__(self, now: float = 1_000_000.0) -> None:
         self.now = now
 
@@ -63,6 +86,21 @@ class Virtual:
         self.service = Service(configured, self.clock, ledger)
         self.api = Api(configured, self.service, None)
 
+    def answer(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | bytes | None = None,
+        key: str | None = None,
+        api_key: str | None = KEY,
+    ) -> HttpReply:
+        """Return the reply as the API gives it, perhaps with the work that makes it."""
+        raw = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
+        headers = {} if key is None else {b"idempotency-key": key.encode()}
+        if api_key is not None:
+            headers[b"authorization"] = b"Bearer " + api_key.encode()
+        return self.api.answer(HttpRequest(method, path, headers, keep_alive=True, chunks=True, body=raw))
+
     def call(
         self,
         method: str,
@@ -70,192 +108,84 @@ class Virtual:
         body: dict[str, Any] | bytes | None = None,
         key: str | None = None,
         api_key: str | None = KEY,
-    ) -> Reply:
-        raw = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
-        headers = {} if key is None else {b"idempotency-key": key.encode()}
-        if api_key is not None:
-            headers[b"authorization"] = b"Bearer " + api_key.encode()
-        reply = self.api.answer(Request(method, path, headers, keep_alive=True, chunks=True, body=raw))
+    ) -> HttpReply:
+        """Return the reply to a request after all of its work, and report it as sent."""
+        reply = self.answer(method, path, body, key, api_key)
         if reply.work is not None:
-            reply = self._worked(reply.work)
+            reply = self._finished(reply.work)
         self.api.served(reply, sent=reply.waits_for is None and reply.manner == "whole")
         return reply
 
-    def post(self, body: dict[str, Any] | bytes | None = None, key: str | None = None, **more: Any) -> Reply:
-        return self.call("POST", "/v1/responses", body_of() if body is None else body, key, **more)
-
-    def _worked(self, work: Work) -> Reply:
-        """What the work makes, when all of it is done."""
+    def _finished(self, work: SlicedWork) -> HttpReply:
         made = None
-        for said in work:
-            if isinstance(said, Reply):
-                made = said
+        for step in work:
+            if isinstance(step, HttpReply):
+                made = step
             else:
-                self.clock.now += said
+                self.clock.now += step
         assert made is not None
         return made
 
-    def batch(self, body: dict[str, Any] | bytes | None = None, key: str | None = None, **more: Any) -> Reply:
-        return self.call("POST", "/v1/batches", batch_of("a", "b") if body is None else body, key, **more)
+    # --- single responses
 
-    def create_batch(self, *custom_ids: str, **more: Any) -> str:
-        reply = self.batch(batch_of(*custom_ids, **more))
-        assert reply.status_code == 200, reply.body
-        return str(content(reply)["id"])
-
-    def states(self, batch_id: str) -> list[str]:
-        """The words of a batch's requests, in order."""
-        told = content(self.call("GET", f"/v1/batches/{batch_id}"))["request_status"]
-        return [state["status"] for state in told.values()]
-
-    def result(self, batch_id: str, custom_id: str) -> dict[str, Any]:
-        return content(self.call("GET", f"/v1/batches/{batch_id}/{custom_id}"))
+    def post(
+        self, body: dict[str, Any] | bytes | None = None, key: str | None = None, api_key: str | None = KEY
+    ) -> HttpReply:
+        """Return the reply to a POST of a response."""
+        return self.call("POST", "/v1/responses", body_of() if body is None else body, key, api_key)
 
     def create(self, prompt: object, **values: Any) -> str:
+        """Create a background response and return its id."""
         reply = self.post(body_of(prompt, **values))
         assert reply.status_code == 202, reply.body
         return str(content(reply)["id"])
 
     def get(self, job_id: str) -> dict[str, Any]:
+        """Return a response."""
         return content(self.call("GET", f"/v1/responses/{job_id}"))
 
+    # --- batches
 
-def content(reply: Reply) -> dict[str, Any]:
+    def batch(
+        self, body: dict[str, Any] | bytes | None = None, key: str | None = None, api_key: str | None = KEY
+    ) -> HttpReply:
+        """Return the reply to a POST of a batch; by default one of two requests, "a" and "b"."""
+        return self.call("POST", "/v1/batches", batch_of("a", "b") if body is None else body, key, api_key)
+
+    def create_batch(self, *custom_ids: str, **values: Any) -> str:
+        """Create a batch and return its id."""
+        reply = self.batch(batch_of(*custom_ids, **values))
+        assert reply.status_code == 200, reply.body
+        return str(content(reply)["id"])
+
+    def states(self, batch_id: str) -> list[str]:
+        """Return the status words of a batch's requests, in order."""
+        states = content(self.call("GET", f"/v1/batches/{batch_id}"))["request_status"]
+        return [state["status"] for state in states.values()]
+
+    def result(self, batch_id: str, custom_id: str) -> dict[str, Any]:
+        """Return the response of one request of a batch."""
+        return content(self.call("GET", f"/v1/batches/{batch_id}/{custom_id}"))
+
+
+@contextmanager
+def remembering(state: Path, configured: Simulator | None = None) -> Iterator[Virtual]:
+    """Provide a simulator in virtual time with a state file."""
+    ledger = Ledger(state)
+    try:
+        yield Virtual(configured, ledger)
+    finally:
+        ledger.close()
+
+
+def content(reply: HttpReply) -> dict[str, Any]:
+    """Return the object in a reply's body."""
     decoded: dict[str, Any] = json.loads(reply.body)
     return decoded
 
 
-def listed(reply: Reply) -> list[dict[str, Any]]:
+def listed(reply: HttpReply) -> list[dict[str, Any]]:
+    """Return the list of objects in a reply's body."""
     assert reply.status_code == 200, reply.body
     decoded: list[dict[str, Any]] = json.loads(reply.body)
     return decoded
-
-
-class Client:
-    """A plain HTTP client of a running simulator."""
-
-    def __init__(self, base_url: str, session: aiohttp.ClientSession) -> None:
-        self.base_url = base_url
-        self.root = base_url.removesuffix("/v1")
-        self.session = session
-
-    async def call(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        *,
-        key: str | None = None,
-        api_key: str | None = KEY,
-    ) -> tuple[int, dict[str, Any]]:
-        headers = {"Content-Type": "application/json"}
-        if api_key is not None:
-            headers["Authorization"] = f"Bearer {api_key}"
-        if key is not None:
-            headers["Idempotency-Key"] = key
-        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        async with self.session.request(method, self.base_url + path, data=data, headers=headers) as answer:
-            return answer.status, json.loads(await answer.read())
-
-    async def post(self, body: object = None, key: str | None = None) -> tuple[int, dict[str, Any]]:
-        return await self.call("POST", "/responses", body_of() if body is None else body, key=key)
-
-    async def get(self, job_id: str) -> tuple[int, dict[str, Any]]:
-        return await self.call("GET", f"/responses/{job_id}")
-
-    async def until_done(self, job_id: str) -> dict[str, Any]:
-        while True:
-            _, response = await self.get(job_id)
-            if response["status"] not in ("pending", "running", "queued", "in_progress"):
-                return response
-            await asyncio.sleep(0.01)
-
-    async def until_posts_now(self, count: int) -> None:
-        while (await self.account())["posts_now"] != count:  # noqa: ASYNC110  # it is the server that knows
-            await asyncio.sleep(0.005)
-
-    async def account(self) -> dict[str, Any]:
-        async with self.session.get(f"{self.root}/simulator/account") as answer:
-            account: dict[str, Any] = json.loads(await answer.read())
-            return account
-
-    async def jobs(self) -> list[dict[str, Any]]:
-        async with self.session.get(f"{self.root}/simulator/jobs") as answer:
-            return [json.loads(line) for line in (await answer.read()).splitlines()]
-
-
-@asynccontextmanager
-async def client_of(base_url: str) -> AsyncIterator[Client]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(20)) as session:
-        yield Client(base_url, session)
-
-
-@asynccontextmanager
-async def simulator(configured: Simulator | None = None, state: Path | None = None) -> AsyncIterator[Client]:
-    """A simulator on this loop, and a client of it."""
-    async with serving(configured or settings(), state_path=state) as base_url, client_of(base_url) as client:
-        yield client
-
-
-def request(method: str, path: str, body: bytes = b"", *headers: str) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "Host: h", f"Authorization: Bearer {KEY}", *headers]
-    if body:
-        lines.append(f"Content-Length: {len(body)}")
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-BODY = json.dumps(body_of()).encode()
-
-
-@asynccontextmanager
-async def raw_connection(base_url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    host, port = base_url.removeprefix("http://").removesuffix("/v1").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    try:
-        yield reader, writer
-    finally:
-        writer.transport.abort()
-
-
-SERVE = """
-import sys
-from pathlib import Path
-from runner.config.simulation import Simulator
-from runner.errors import RunnerError
-from runner.simulator import serve_forever
-settings, port, state, parent_pipe = sys.argv[1:]
-try:
-    code = serve_forever(
-        Simulator.model_validate_json(settings), "127.0.0.1", int(port), Path(state) if state else None,
-        parent_pipe == "yes",
-    )
-except RunnerError as error:
-    sys.exit(str(error))
-sys.exit(code)
-"""
-
-
-@contextmanager
-def server_process(
-    configured: Simulator | None = None, state: Path | None = None, port: int = 0, parent_pipe: bool = False
-) -> Iterator[subprocess.Popen[str]]:
-    """serve_forever in a process of its own."""
-    process = subprocess.Popen(
-        [
-            sys.executable, "-c", SERVE, (configured or settings()).model_dump_json(), str(port),
-            str(state or ""), "yes" if parent_pipe else "no",
-        ],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def base_url_of(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line.startswith("simulator listening on http://127.0.0.1:"), line
-    return line.split()[-1]

@@ -102,8 +102,8 @@ def test_a_killed_simulator_remembers_jobs_keys_cancels_and_deletes(tmp_path: Pa
             assert (status, refused["error"]["type"]) == (400, "idempotency_error")
             _, second = await client.post(body_of("running"), key="new")
             assert second["id"] not in ids.values()
-            account = await client.account()
-            assert (account["accepted"], account["restored"], account["replayed"]) == (4, 3, 1)
+            stats = await client.stats()
+            assert (stats["accepted"], stats["restored"], stats["replayed"]) == (4, 3, 1)
 
     with server_process(settings(**SLOW), state) as process:
         ids = asyncio.run(before(base_url_of(process)))
@@ -129,7 +129,7 @@ def test_a_full_disk_is_a_500_and_leaves_no_half_of_a_line(tmp_path: Path) -> No
             assert state.stat().st_size == size
             resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
             assert (await client.post(body_of("second"), key="second"))[0] == 202
-            assert (await client.account())["accepted"] == 2
+            assert (await client.stats())["accepted"] == 2
 
     with server_process(settings(**SLOW), state) as process:
         asyncio.run(scenario(base_url_of(process), process.pid))
@@ -166,8 +166,8 @@ def test_what_was_delivered_is_remembered(tmp_path: Path) -> None:
             await client.until_done(created["id"])
         async with simulator(state=state) as client:
             await client.get(created["id"])
-            account = await client.account()
-            assert (account["delivered"], account["open"], account["polls_after_delivery"]) == (1, 0, 1)
+            stats = await client.stats()
+            assert (stats["delivered"], stats["open"], stats["polls_after_delivery"]) == (1, 0, 1)
 
     asyncio.run(scenario())
 
@@ -199,7 +199,7 @@ def test_the_embedded_simulator_is_there_for_the_block_and_gone_after_it(tmp_pat
             os.kill(pid, 0)
         async with client_of(base_url) as client:
             with pytest.raises(aiohttp.ClientConnectorError):
-                await client.account()
+                await client.stats()
         async with Embedded(settings(seed=7), state) as embedded, client_of(embedded.base_url) as client:
             assert (await client.post(key="k"))[1]["id"] == created["id"]
 

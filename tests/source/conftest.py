@@ -1,10 +1,8 @@
-"""A source made of rows in a file, as a config would name it."""
+"""Fixtures: a source of rows in a file, as a config would name it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -13,14 +11,15 @@ from runner.config import RunConfig
 from runner.errors import InputError
 from runner.records import Request
 from runner.source import Source
+from tests.source.making import Bodies, Body, MakeSource, Problems, Requests
 
 
 @pytest.fixture
-def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Source]:
-    """A `Source` over `in.jsonl` with this content, read from the directory it lies in."""
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSource:
+    """Make a `Source` of `in.jsonl` with this content, read from its own directory."""
     monkeypatch.chdir(tmp_path)
 
-    def source(content: bytes | str | None, request: dict[str, Any] | None = None, **section: Any) -> Source:
+    def source(content: bytes | str | None, request: Body | None = None, **section: str | int) -> Source:
         if content is not None:
             Path("in.jsonl").write_bytes(content if isinstance(content, bytes) else content.encode())
         return Source(
@@ -37,12 +36,14 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sou
 
 
 @pytest.fixture
-def requests(source: Callable[..., Source]) -> Callable[..., list[Request]]:
-    """All requests of a source that `survey` finds good."""
+def requests(source: MakeSource) -> Requests:
+    """Return all requests of a source that `survey` finds to be good."""
 
-    def requests(*args: Any, **kwargs: Any) -> list[Request]:
-        made = source(*args, **kwargs)
-        found = [made.request(line) for block in made.blocks() for line in block]
+    def requests(
+        content: bytes | str | None, request: Body | None = None, **section: str | int
+    ) -> list[Request]:
+        made = source(content, request, **section)
+        found = [made.request(row) for block in made.blocks() for row in block]
         assert made.survey().rows == len(found)
         return found
 
@@ -50,11 +51,11 @@ def requests(source: Callable[..., Source]) -> Callable[..., list[Request]]:
 
 
 @pytest.fixture
-def bodies(requests: Callable[..., list[Request]]) -> Callable[..., list[dict[str, Any]]]:
-    """The decoded bodies of a source, without the `background` that every one has."""
+def bodies(requests: Requests) -> Bodies:
+    """Return the decoded bodies of a source, without the `background` that each one has."""
 
-    def bodies(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
-        decoded = [msgspec.json.decode(request.body) for request in requests(*args, **kwargs)]
+    def bodies(content: bytes | str | None, request: Body | None = None, **section: str | int) -> list[Body]:
+        decoded = [msgspec.json.decode(made.body) for made in requests(content, request, **section)]
         assert all(body.pop("background") is True for body in decoded)
         return decoded
 
@@ -62,13 +63,13 @@ def bodies(requests: Callable[..., list[Request]]) -> Callable[..., list[dict[st
 
 
 @pytest.fixture
-def wrong(source: Callable[..., Source]) -> Callable[..., list[str]]:
-    """What is said of input that must be wrong, one string a problem."""
+def wrong(source: MakeSource) -> Problems:
+    """Return the problems of input that must be wrong, one string each."""
 
-    def wrong(*args: Any, **kwargs: Any) -> list[str]:
-        with pytest.raises(InputError) as told:
-            source(*args, **kwargs).survey()
-        assert told.value.exit_code == 2
-        return [str(problem) for problem in told.value.problems]
+    def wrong(content: bytes | str | None, request: Body | None = None, **section: str | int) -> list[str]:
+        with pytest.raises(InputError) as raised:
+            source(content, request, **section).survey()
+        assert raised.value.exit_code == 2
+        return [str(problem) for problem in raised.value.problems]
 
     return wrong

@@ -1,8 +1,8 @@
-"""A program for `test_store_atomic.py`: does a job once for each of its system calls, and dies there.
+"""A program for `test_store_atomic.py`: does a job once for each of its system calls, and is killed there.
 
-usage: crashing.py JOB DIRECTORY SETTINGS. Every try has a process and a directory (`<call>-<moment>`) of its
-own. SIGKILL comes before the call, after it, or, of a write, when half of it is done. A line of JSON a call
-tells how its three tries ended; the last call is the one that was not made any more.
+Usage: crashing.py JOB DIRECTORY SETTINGS. Each try has its own process and directory (`<call>-<moment>`).
+SIGKILL comes before the call, after it, or (for a write) when half of it is done. It prints one line of JSON
+per call, with the exit codes of its three tries; the last line is for a call that the job does not make.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ write = os.write
 
 
 class Caller:
-    """Stands before the system: notes every call with what it is about, and kills this process at one."""
+    """Wraps the system calls: records each with its path, and kills this process at one of them."""
 
     def __init__(self, at: int, moment: str) -> None:
         self._at = at
@@ -43,10 +43,10 @@ class Caller:
 
     def _wrapped(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            if name == "write":  # the system may take less than it is given
+            if name == "write":  # the system may write less than it is given
                 arguments = arguments[0], bytes(arguments[1])[: settings["piece_bytes"]]
-            about = arguments[1] if name in ("replace", "rename") else arguments[0]
-            self.seen.append((name, self._names.get(about) or str(about)))
+            target = arguments[1] if name in ("replace", "rename") else arguments[0]
+            self.seen.append((name, self._names.get(target) or str(target)))
             if name == "write" and self._is_now("half"):
                 real(arguments[0], arguments[1][: len(arguments[1]) // 2])
                 die()
@@ -54,11 +54,11 @@ class Caller:
                 die()
             try:
                 result = real(*arguments, **options)
-            finally:  # also where the system said no
+            finally:  # also after a failed call
                 if self._is_now("after"):
                     die()
             if name == "open":
-                self._names[result] = str(about)
+                self._names[result] = str(target)
             return result
 
         return call
@@ -71,7 +71,7 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-# The jobs: up to the `yield` is preparation.
+# The jobs. What stands before the `yield` is preparation.
 
 
 def replace(path: Path) -> Iterator[None]:
@@ -82,7 +82,7 @@ def replace(path: Path) -> Iterator[None]:
 
 
 def create(path: Path) -> Iterator[None]:
-    """Begin a run."""
+    """Create a run."""
     config = RunConfig.model_validate(settings["config"])
     yield
     run_dir = RunDir(path / "runs" / "t")
@@ -91,19 +91,19 @@ def create(path: Path) -> Iterator[None]:
 
 
 def append(path: Path) -> Iterator[None]:
-    """Append lines; the file `told` has a byte for each that was reported as written."""
-    told = os.open(path / "told", os.O_CREAT | os.O_WRONLY)
+    """Append lines; the file `reported` has one byte for each line that was reported as written."""
+    reported = os.open(path / "reported", os.O_CREAT | os.O_WRONLY)
     yield
     log = AppendLog(path / "log")
     for line in settings["lines"]:
         log.append(line.encode() + b"\n")
-        write(told, b".")
+        write(reported, b".")
     log.sync()
     log.close()
 
 
 def attempt(job: Callable[[Path], Iterator[None]], path: Path, at: int, moment: str) -> int:
-    """Do the job in a process of its own; return how that ended. One that survives leaves its calls."""
+    """Do the job in its own process, which saves its calls if it survives; return the exit code."""
     path.mkdir()
     child = os.fork()
     if child:

@@ -1,4 +1,6 @@
-"""Killed before, after or in the middle of any system call, or told "no" by one: every file is whole."""
+"""Every file is whole after a kill before, after or during any system call, and after any failed call."""
+
+from __future__ import annotations
 
 import errno
 import json
@@ -7,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,41 +29,41 @@ LINES = [f"{n}-" * 700 for n in range(5)]
 CONFIG = {"name": "t", "request": {"model": "m", "user": "u" * 5_000}}
 KEY = "sekret-123456"
 SETTINGS = {"old": OLD, "new": NEW, "lines": LINES, "config": CONFIG, "key": KEY, "piece_bytes": 1_000}
-"""`piece_bytes`: the most that one write takes, so that every content takes several."""
+"""Settings for `crashing.py`. `piece_bytes` is the most that one write takes, so that all need several."""
 
 
 @dataclass
 class Crash:
-    """A process that died at its call number `at`, and the directory that it left."""
+    """A process that was killed at its call number `at`, and the directory that it left."""
 
     at: int
     moment: str
     path: Path
 
     def came_after(self, call: int) -> bool:
-        """Whether call number `call` was made."""
+        """Return whether call number `call` was made."""
         return self.at > call or (self.at == call and self.moment == "after")
 
 
 @dataclass
 class Crashes:
-    """All crashes of a job, and the calls of one that was left alone: (name, what it is about)."""
+    """All crashes of a job, and the calls of a process that was not killed: (name, path)."""
 
     crashes: list[Crash]
     calls: list[tuple[str, str]]
 
-    def number(self, name: str, about: str, *, last: bool = False) -> int:
-        """The number of the first (or last) call of this name about a path that ends so."""
-        found = [n for n, call in enumerate(self.calls, 1) if call[0] == name and call[1].endswith(about)]
+    def number(self, name: str, suffix: str, *, last: bool = False) -> int:
+        """Return the number of the first (or last) call of this name on a path with this suffix."""
+        found = [n for n, call in enumerate(self.calls, 1) if call[0] == name and call[1].endswith(suffix)]
         return found[-1 if last else 0]
 
 
 @pytest.fixture(scope="module")
-def crashes_of(tmp_path_factory: pytest.TempPathFactory):
-    """`crashes_of(job)`: what `crashing.py` left of a job; each job is done once."""
-    known = {}
+def crashes_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Crashes]:
+    """Return a function that runs `crashing.py` for a job, once, and returns its crashes."""
+    known: dict[str, Crashes] = {}
 
-    def crashes_of(job):
+    def crashes_of(job: str) -> Crashes:
         if job not in known:
             known[job] = _crash(job, tmp_path_factory.mktemp(job))
         return known[job]
@@ -68,7 +71,7 @@ def crashes_of(tmp_path_factory: pytest.TempPathFactory):
     return crashes_of
 
 
-def _crash(job, root):
+def _crash(job: str, root: Path) -> Crashes:
     command = [sys.executable, Path(__file__).with_name("crashing.py"), job, root, json.dumps(SETTINGS)]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     ran = subprocess.run(command, capture_output=True, text=True, env=environ)
@@ -76,7 +79,7 @@ def _crash(job, root):
     assert not ran.stderr
     tries = [json.loads(line) for line in ran.stdout.splitlines()]
     last, _ = tries.pop()
-    calls = [tuple(call) for call in json.loads((root / f"{last}-before" / "calls.json").read_text())]
+    calls = [(name, path) for name, path in json.loads((root / f"{last}-before/calls.json").read_text())]
     assert [at for at, _ in tries] == list(range(1, len(calls) + 1))
     for at, ended in tries:
         survives = 0 if calls[at - 1][0] != "write" else -signal.SIGKILL
@@ -85,8 +88,8 @@ def _crash(job, root):
     return Crashes([Crash(at, moment, root / f"{at}-{moment}") for at, moment in died], calls)
 
 
-def test_a_kill_at_any_call_leaves_the_old_file_or_the_new_one_and_nothing_in_the_way(
-    crashes_of: Any,
+def test_a_kill_at_any_call_leaves_the_old_file_or_the_new_one_and_no_obstacle(
+    crashes_of: Callable[[str], Crashes],
 ) -> None:
     job = crashes_of("replace")
     renamed = job.number("replace", "/file")
@@ -99,8 +102,8 @@ def test_a_kill_at_any_call_leaves_the_old_file_or_the_new_one_and_nothing_in_th
         assert [entry.name for entry in crash.path.iterdir()] == ["file"], crash
 
 
-def test_content_is_on_the_disk_before_it_has_the_name_and_the_name_before_it_is_reported(
-    crashes_of: Any,
+def test_content_is_synced_before_the_rename_and_the_directory_after_it(
+    crashes_of: Callable[[str], Crashes],
 ) -> None:
     job = crashes_of("replace")
     opened, synced = job.number("open", ".tmp"), job.number("fsync", ".tmp")
@@ -111,14 +114,16 @@ def test_content_is_on_the_disk_before_it_has_the_name_and_the_name_before_it_is
     assert names["open"] == names["close"] == 2
 
 
-def test_a_kill_at_any_call_of_a_beginning_leaves_no_run_or_a_whole_one(crashes_of: Any) -> None:
+def test_a_kill_at_any_call_of_a_creation_leaves_no_run_or_a_whole_one(
+    crashes_of: Callable[[str], Crashes],
+) -> None:
     job = crashes_of("create")
-    begun = job.number("replace", "/manifest.json")
-    assert job.number("replace", "/config.yaml") < begun
+    created = job.number("replace", "/manifest.json")
+    assert job.number("replace", "/config.yaml") < created
     config = RunConfig.model_validate(CONFIG)
     for crash in job.crashes:
         run_dir = RunDir(crash.path / "runs" / "t")
-        assert run_dir.exists is crash.came_after(begun), crash
+        assert run_dir.exists is crash.came_after(created), crash
         assert not run_dir.is_held, crash
         if run_dir.config.exists():
             assert load(run_dir.config, environ={}) == config, crash
@@ -136,14 +141,14 @@ def test_a_kill_at_any_call_of_a_beginning_leaves_no_run_or_a_whole_one(crashes_
         run_dir.unlock()
 
 
-def test_a_kill_at_any_call_of_a_log_keeps_every_line_that_was_reported_and_no_half_of_another(
-    crashes_of: Any,
+def test_a_kill_at_any_call_of_a_log_keeps_every_reported_line_and_no_other_half_line(
+    crashes_of: Callable[[str], Crashes],
 ) -> None:
     job = crashes_of("append")
     torn = 0
     for crash in job.crashes:
         path = crash.path / "log"
-        reported = (crash.path / "told").stat().st_size
+        reported = (crash.path / "reported").stat().st_size
         kept = [line.decode() for line in read_lines(path)]
         assert kept == LINES[: len(kept)], crash
         assert reported <= len(kept) <= reported + 1, crash
@@ -155,24 +160,27 @@ def test_a_kill_at_any_call_of_a_log_keeps_every_line_that_was_reported_and_no_h
     assert torn >= len(LINES)
 
 
-@pytest.fixture
-def refuse(monkeypatch: pytest.MonkeyPatch):
-    """`refuse(call, path, number)`: this call of `os`, about this path, fails so; all others are made.
+Refuse = Callable[[str, Path, int], None]
 
-    A write takes half of what it is given first, as on a disk that is getting full.
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
+    """Return `refuse(call, path, number)`, which makes this call of `os` on this path fail with this errno.
+
+    All other calls are made. A write first takes half of its content, as on a disk that is getting full.
     """
 
-    def refuse(name, path, number):
+    def refuse(name: str, path: Path, number: int) -> None:
         real = getattr(os, name)
-        refused = []
+        refused: list[int] = []
 
-        def call(*arguments, **options):
-            if not is_about(path, arguments[0]):
+        def call(*arguments: Any, **options: Any) -> Any:
+            if not is_on(path, arguments[0]):
                 return real(*arguments, **options)
             if name == "write" and not refused:
                 refused.append(1)
                 return real(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
-            if name == "close":  # the descriptor is gone all the same
+            if name == "close":  # a failed close closes the descriptor
                 real(*arguments)
             raise OSError(number, os.strerror(number))
 
@@ -181,8 +189,8 @@ def refuse(monkeypatch: pytest.MonkeyPatch):
     return refuse
 
 
-def is_about(path, what):
-    """Whether a path, or a descriptor, is this one."""
+def is_on(path: Path, what: Path | int) -> bool:
+    """Return whether a path, or an open file descriptor, is this path."""
     try:
         return os.path.samestat(path.stat(), os.fstat(what)) if isinstance(what, int) else what == path
     except OSError:
@@ -199,35 +207,35 @@ def is_about(path, what):
         ("replace", errno.EACCES),
     ],
 )
-def test_what_the_system_refuses_is_told_and_leaves_the_old_file_alone(
-    tmp_path: Path, refuse: Any, call: str, number: Any
+def test_a_failed_call_is_reported_and_leaves_the_old_file_as_it_was(
+    tmp_path: Path, refuse: Refuse, call: str, number: int
 ) -> None:
     path = tmp_path / "summary.json"
     path.write_text(OLD)
     refuse(call, tmp_path / ".summary.json.tmp", number)
-    with pytest.raises(StorageError) as told:
+    with pytest.raises(StorageError) as raised:
         replace_atomically(path, NEW.encode())
-    assert str(told.value).startswith(f"{path}: cannot be written: {os.strerror(number)} (")
+    assert str(raised.value).startswith(f"{path}: cannot be written: {os.strerror(number)} (")
     assert path.read_text() == OLD
     assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]
 
 
 @pytest.mark.parametrize(("call", "number"), [("open", errno.EMFILE), ("fsync", errno.EIO)])
-def test_a_name_that_may_not_survive_a_power_cut_is_told_and_the_file_is_whole(
-    tmp_path: Path, refuse: Any, call: str, number: Any
+def test_a_failed_directory_sync_is_reported_and_the_file_is_whole(
+    tmp_path: Path, refuse: Refuse, call: str, number: int
 ) -> None:
     path = tmp_path / "summary.json"
     path.write_text(OLD)
     refuse(call, tmp_path, number)
-    with pytest.raises(StorageError) as told:
+    with pytest.raises(StorageError) as raised:
         replace_atomically(path, NEW.encode())
-    assert str(told.value).startswith(f"{path}: cannot be written: {os.strerror(number)} (")
+    assert str(raised.value).startswith(f"{path}: cannot be written: {os.strerror(number)} (")
     assert path.read_text() == NEW
     assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]
 
 
-def test_a_temporary_that_cannot_be_removed_hides_no_reason_and_is_in_nobodys_way(
-    tmp_path: Path, refuse: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_temporary_file_that_cannot_be_removed_hides_no_error_and_does_not_block_the_next_one(
+    tmp_path: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, temporary = tmp_path / "summary.json", tmp_path / ".summary.json.tmp"
     path.write_text(OLD)
@@ -243,8 +251,8 @@ def test_a_temporary_that_cannot_be_removed_hides_no_reason_and_is_in_nobodys_wa
     assert not temporary.exists()
 
 
-def test_a_beginning_that_is_refused_half_way_is_no_run(
-    tmp_path: Path, refuse: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_creation_that_fails_half_way_is_no_run(
+    tmp_path: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir = RunDir(tmp_path / "t")
     run_dir.lock()
@@ -259,16 +267,16 @@ def test_a_beginning_that_is_refused_half_way_is_no_run(
     run_dir.unlock()
 
 
-def test_a_log_that_cannot_be_opened_says_why(tmp_path: Path, refuse: Any) -> None:
+def test_a_log_that_cannot_be_opened_reports_the_reason(tmp_path: Path, refuse: Refuse) -> None:
     refuse("open", tmp_path / "log", errno.EMFILE)
-    with pytest.raises(StorageError) as told:
+    with pytest.raises(StorageError) as raised:
         AppendLog(tmp_path / "log")
-    assert str(told.value).startswith(f"{tmp_path / 'log'}: cannot be opened: Too many open files (")
+    assert str(raised.value).startswith(f"{tmp_path / 'log'}: cannot be opened: Too many open files (")
 
 
 @pytest.mark.parametrize("can_be_cut", [True, False])
-def test_a_log_refused_in_the_middle_of_a_line_keeps_the_lines_before_and_takes_no_more(
-    tmp_path: Path, refuse: Any, monkeypatch: pytest.MonkeyPatch, can_be_cut: bool
+def test_a_log_that_fails_in_the_middle_of_a_line_keeps_the_lines_before_and_accepts_no_more(
+    tmp_path: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch, can_be_cut: bool
 ) -> None:
     path = tmp_path / "log"
     log = AppendLog(path)
@@ -277,9 +285,9 @@ def test_a_log_refused_in_the_middle_of_a_line_keeps_the_lines_before_and_takes_
     if not can_be_cut:
         refuse("ftruncate", path, errno.EIO)
     for _ in range(2):
-        with pytest.raises(StorageError) as told:
+        with pytest.raises(StorageError) as raised:
             log.append(b"a second line\n")
-        assert str(told.value).startswith(f"{path}: cannot be written: No space left on device (")
+        assert str(raised.value).startswith(f"{path}: cannot be written: No space left on device (")
     monkeypatch.undo()
     with pytest.raises(StorageError):
         log.append(b"three\n")
@@ -290,19 +298,19 @@ def test_a_log_refused_in_the_middle_of_a_line_keeps_the_lines_before_and_takes_
     assert path.read_bytes() == b"one\n"
 
 
-def test_a_log_that_cannot_be_synced_says_so_each_time_and_keeps_its_lines(
-    tmp_path: Path, refuse: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_log_that_cannot_be_synced_reports_it_each_time_and_keeps_its_lines(
+    tmp_path: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "log"
     log = AppendLog(path)
     log.append(b"one\n")
     refuse("fdatasync", path, errno.EIO)
     for _ in range(2):
-        with pytest.raises(StorageError) as told:
+        with pytest.raises(StorageError) as raised:
             log.sync()
-        assert str(told.value).startswith(f"{path}: cannot be synced: Input/output error (")
+        assert str(raised.value).startswith(f"{path}: cannot be synced: Input/output error (")
     monkeypatch.undo()
-    with pytest.raises(StorageError):  # what the kernel says now need not be true
+    with pytest.raises(StorageError):  # the kernel may report success now although pages are lost
         log.sync()
     log.close()
     assert path.read_bytes() == b"one\n"

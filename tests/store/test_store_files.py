@@ -1,4 +1,4 @@
-"""Append whole lines, or replace atomically: full disks, torn ends and kill -9 included."""
+"""Files are appended by whole lines or replaced atomically: full disks, torn ends and kill -9 included."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,6 +18,7 @@ from runner.store import RunDir
 from runner.store.files import (
     RESERVE_SIZES_BYTES,
     AppendLog,
+    LineSnapshot,
     Reserve,
     cut_torn_tail,
     read_lines,
@@ -28,7 +28,7 @@ from runner.store.files import (
 needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 
 
-def test_lines_are_in_the_file_when_append_returns_and_later_sessions_add_to_it(tmp_path: Path) -> None:
+def test_lines_are_in_the_file_when_append_returns_and_later_sessions_add_more(tmp_path: Path) -> None:
     log = AppendLog(tmp_path / "log")
     log.append(b"one\n")
     assert (tmp_path / "log").read_bytes() == b"one\n"
@@ -80,7 +80,7 @@ if sys.argv[2:] == ["again"]:
 
 
 def _fill_the_disk(path: Path, *more: str) -> list[str]:
-    command = [sys.executable, "-c", FULL_DISK, path, *more]
+    command = [sys.executable, "-c", FULL_DISK, str(path), *more]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
@@ -92,21 +92,21 @@ def test_a_write_error_cuts_the_file_back_to_its_last_whole_line(tmp_path: Path)
     assert "run the same command again" in said
 
 
-def test_a_log_takes_no_more_after_a_write_error(tmp_path: Path) -> None:
+def test_a_log_accepts_no_more_after_a_write_error(tmp_path: Path) -> None:
     assert _fill_the_disk(tmp_path / "log", "again")[1:] == ["refused"]
     assert len(list(read_lines(tmp_path / "log"))) == 3
 
 
 @needs_dev_full
-def test_a_full_disk_is_a_storage_error_that_ends_the_run_with_3() -> None:
+def test_a_full_disk_raises_a_storage_error_with_exit_code_3() -> None:
     log = AppendLog(Path("/dev/full"))
-    with pytest.raises(StorageError, match="/dev/full: cannot be written: No space left") as told:
+    with pytest.raises(StorageError, match="/dev/full: cannot be written: No space left") as raised:
         log.append(b"x\n")
     log.close()
-    assert told.value.exit_code == 3
+    assert raised.value.exit_code == 3
 
 
-def test_a_log_that_cannot_be_opened_is_a_storage_error(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_opened_raises_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be opened"):
         AppendLog(tmp_path / "no" / "log")
     with pytest.raises(StorageError, match="cannot be opened"):
@@ -130,7 +130,7 @@ def test_a_reader_of_the_old_file_keeps_the_old_content(tmp_path: Path) -> None:
         assert reader.read() == b"one"
 
 
-def test_where_it_cannot_be_replaced_the_old_file_stays(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
     path.mkdir()
     with pytest.raises(StorageError, match="cannot be written"):
@@ -150,8 +150,9 @@ def test_a_kill_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_path: Path)
     )
     for round_ in range(3):
         with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE) as writer:
+            assert writer.stdout
             assert writer.stdout.readline() == b"going\n"
-            for _ in range(15 * round_):  # the kill comes at another point of its work each time
+            for _ in range(15 * round_):  # so that each kill hits another moment of the work
                 numbers = path.read_bytes().split()
                 assert len(numbers) == 5_000
                 assert len(set(numbers)) == 1
@@ -175,7 +176,7 @@ def test_a_kill_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_path: Path)
     ],
     ids=lambda content: f"{content[:6]!r}-{len(content)}",
 )
-def test_a_torn_end_is_cut_back_to_the_last_whole_line(tmp_path: Path, content: bytes, left: bytes) -> None:
+def test_a_torn_line_at_the_end_is_cut_off(tmp_path: Path, content: bytes, left: bytes) -> None:
     path = tmp_path / "log"
     path.write_bytes(content)
     whole = list(read_lines(path))
@@ -186,13 +187,13 @@ def test_a_torn_end_is_cut_back_to_the_last_whole_line(tmp_path: Path, content: 
     assert list(read_lines(path)) == whole == left.split(b"\n")[:-1]
 
 
-def test_a_file_that_is_not_there_has_no_lines_and_no_torn_end(tmp_path: Path) -> None:
+def test_a_missing_file_has_no_lines_and_no_torn_end(tmp_path: Path) -> None:
     assert list(read_lines(tmp_path / "none")) == []
     assert cut_torn_tail(tmp_path / "none") == 0
     assert not (tmp_path / "none").exists()
 
 
-def test_what_cannot_be_read_is_a_storage_error(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_raises_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be read"):
         list(read_lines(tmp_path))
     with pytest.raises(StorageError, match="cannot be repaired"):
@@ -203,8 +204,8 @@ def test_what_cannot_be_read_is_a_storage_error(tmp_path: Path) -> None:
     lines=st.lists(st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"")), max_size=8), data=st.data()
 )
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_cut_anywhere_a_log_reads_as_a_prefix_of_its_lines_and_goes_on(
-    tmp_path: Path, lines: Any, data: Any
+def test_a_log_cut_anywhere_reads_as_a_prefix_of_its_lines_and_can_be_continued(
+    tmp_path: Path, lines: list[bytes], data: st.DataObject
 ) -> None:
     whole = b"".join(line + b"\n" for line in lines)
     path = tmp_path / "log"
@@ -220,35 +221,35 @@ def test_cut_anywhere_a_log_reads_as_a_prefix_of_its_lines_and_goes_on(
     path.unlink()
 
 
-def test_a_reserve_takes_room_until_it_is_released_or_the_directory_repaired(run_dir: RunDir) -> None:
+def test_a_reserve_takes_space_until_it_is_released_or_the_directory_is_repaired(run_dir: RunDir) -> None:
     reserve = Reserve(run_dir.reserve)
     assert run_dir.reserve.stat().st_blocks * 512 >= RESERVE_SIZES_BYTES[0]
     reserve.release()
     assert not run_dir.reserve.exists()
     reserve.release()
-    Reserve(run_dir.reserve)  # and then a kill
+    Reserve(run_dir.reserve)  # left behind by a kill
     (run_dir.path / ".summary.json.tmp").write_bytes(b"{")
     assert run_dir.repair() == {}
     assert not list(run_dir.path.iterdir())
 
 
-@pytest.mark.parametrize("room", RESERVE_SIZES_BYTES[1:])
-def test_a_reserve_is_as_large_as_there_is_room_for(
-    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, room: Any
+@pytest.mark.parametrize("space_bytes", RESERVE_SIZES_BYTES[1:])
+def test_a_reserve_is_smaller_where_there_is_little_space(
+    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, space_bytes: int
 ) -> None:
-    def fallocate(fd, offset, size):
-        if size > room:
+    def fallocate(fd: int, _offset: int, size: int) -> None:
+        if size > space_bytes:
             raise OSError(errno.ENOSPC, "No space left on device")
         os.truncate(fd, size)
 
     monkeypatch.setattr(os, "posix_fallocate", fallocate)
     Reserve(run_dir.reserve).release()
     reserve = Reserve(run_dir.reserve)
-    assert run_dir.reserve.stat().st_size == room
+    assert run_dir.reserve.stat().st_size == space_bytes
     reserve.release()
 
 
-def test_without_room_or_the_means_there_is_no_reserve(
+def test_a_system_that_cannot_allocate_has_no_reserve(
     run_dir: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(os, "posix_fallocate")
@@ -257,19 +258,19 @@ def test_without_room_or_the_means_there_is_no_reserve(
     reserve.release()
 
 
-def test_a_line_torn_by_a_full_disk_that_cannot_be_cut_either_is_cut_before_the_next_try(
+def test_a_torn_line_that_cannot_be_cut_at_once_is_cut_before_the_next_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = AppendLog(tmp_path / "log")
     log.append(b"one\n")
     real_write, real_truncate = os.write, os.ftruncate
 
-    def half(fd, data):
+    def half(fd: int, data: bytes) -> int:
         if len(data) > 3:
             return real_write(fd, data[:3])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    def refuse(fd, size):
+    def refuse(_fd: int, _size: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
@@ -285,17 +286,37 @@ def test_a_line_torn_by_a_full_disk_that_cannot_be_cut_either_is_cut_before_the_
     assert (tmp_path / "log").read_bytes() == b"one\nsecond\n"
 
 
-def test_a_line_that_is_still_being_written_ends_what_is_read(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Its other half may be there a moment later, and is no line."""
+def test_a_snapshot_has_the_whole_lines_of_its_moment_whatever_is_written_later(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b'one\n{"half')
+    lines = LineSnapshot(path)
+    with path.open("ab") as writer:
+        writer.write(b'":1}\ntwo\n')
 
-    class Growing:
-        def __enter__(self):
-            return iter([b"one\n", b'{"half', b'":1}\n', b"two\n"])
+    assert list(lines) == [b"one"]
+    lines.close()
+    assert list(read_lines(path)) == [b"one", b'{"half":1}', b"two"]
 
-        def __exit__(self, *_):
-            pass
 
-    monkeypatch.setattr(Path, "open", lambda *_, **__: Growing())
-    assert list(read_lines(tmp_path / "log")) == [b"one"]
+def test_a_snapshot_has_its_lines_when_a_torn_end_is_cut_and_other_lines_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"one\ntwo\ntorn" + b"." * 600_000)
+    lines = LineSnapshot(path)
+    first = next(iter(lines))
+    cut_torn_tail(path)
+    with path.open("ab") as writer:
+        writer.write(b"3\n" * 400_000)
+
+    assert [first, *lines] == [b"one", b"two"]
+    lines.close()
+
+
+def test_a_snapshot_of_a_file_that_is_replaced_has_the_old_lines(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"one\ntwo\n")
+    lines = LineSnapshot(path)
+    replace_atomically(path, b"three\n")
+
+    assert list(lines) == [b"one", b"two"]
+    lines.close()
+    lines.close()

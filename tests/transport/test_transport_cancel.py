@@ -1,71 +1,66 @@
-"""Cancelling a job: what is asked, and what each kind of answer means; the same on both transports."""
+"""Cancellation of a job: the request, and the outcome of each kind of answer; the same on both transports."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Unpack
 from urllib.parse import unquote
 
 import msgspec
 import pytest
 
+from runner.transport import Transport
 from runner.transport.outcomes import (
     Accepted,
+    CancelOutcome,
     Done,
     Pending,
     Rejected,
+    SubmitOutcome,
     Throttled,
     Transient,
     Unauthorised,
 )
-from tests.transport.conftest import Http
+from tests.transport.scripted import After, Received, Service, Step, as_json, job, raw
+from tests.transport.talking import API_KEY, SHORT_S, Ask, Options, Talk
 
-SHORT_S = 0.3
-"""`timeout_s` of exchanges that must end by it."""
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 PAGE = b"<!DOCTYPE html><html><body><h1>Hello</h1></body></html>"
 ENVELOPE = {"error": {"message": "No such thing.", "type": "some_error", "param": None, "code": "some_code"}}
 ODD_IDS = ["a/b", "a b", "a?b=c", "a#b", "a%2Fb", "a%b", "Zoë", "a+b&c;d:e@f", "a\\b", "a..b", "a\nb"]
 
 
-def asked(talk, http, job_id="resp_1", **options):
-    """The one request of a cancellation."""
+def asked(talk: Talk, job_id: str = "resp_1", **options: Unpack[Options]) -> Received:
+    """Cancel a job, and return the one request that was received."""
 
-    async def conversation(transport, service):
+    async def conversation(transport: Transport, service: Service) -> list[Received]:
         await transport.cancel(job_id)
         return service.received
 
-    (request,) = talk(conversation, http.job("cancelled"), **options)
+    (request,) = talk(conversation, job("cancelled"), **options)
     return request
 
 
 @pytest.mark.parametrize("path", ["", "/v1", "/gateway/openai/v1"])
-def test_a_cancellation_is_a_post_without_a_body_to_the_job_with_the_key(
-    talk: Callable[..., Any], http: type[Http], api_key: str, path: str
-) -> None:
-    request = asked(talk, http, path=path)
+def test_a_cancellation_is_a_post_without_a_body_to_the_job_with_the_key(talk: Talk, path: str) -> None:
+    request = asked(talk, path=path)
     assert (request.method, request.target) == ("POST", f"{path}/responses/resp_1/cancel")
     assert request.body == b""
     assert request.header("Content-Length") in (None, "0")
     assert request.header("Transfer-Encoding") is None
-    assert request.header("Authorization") == f"Bearer {api_key}"
+    assert request.header("Authorization") == f"Bearer {API_KEY}"
     assert request.header("Accept") == "application/json"
 
 
 @pytest.mark.parametrize("header", ["Idempotency-Key", "X-Request-Token", None])
-def test_a_cancellation_has_no_idempotency_key(
-    talk: Callable[..., Any], http: type[Http], header: str | None
-) -> None:
-    request = asked(talk, http, idempotency_header=header)
+def test_a_cancellation_has_no_idempotency_key(talk: Talk, header: str | None) -> None:
+    request = asked(talk, idempotency_header=header)
     assert request.header("Idempotency-Key") is None
     assert request.header("X-Request-Token") is None
 
 
 @pytest.mark.parametrize("job_id", ODD_IDS)
-def test_an_odd_job_id_stays_one_segment_of_the_path(
-    talk: Callable[..., Any], http: type[Http], job_id: Any
-) -> None:
-    *path, quoted, action = asked(talk, http, job_id).target.split("/")
+def test_an_odd_job_id_stays_one_segment_of_the_path(talk: Talk, job_id: str) -> None:
+    *path, quoted, action = asked(talk, job_id).target.split("/")
     assert (path, action) == (["", "v1", "responses"], "cancel")
     assert "?" not in quoted
     assert "#" not in quoted
@@ -83,12 +78,9 @@ def test_an_odd_job_id_stays_one_segment_of_the_path(
         ("failed", "failed"),
     ],
 )
-def test_an_answer_with_a_job_that_has_ended_is_its_end(
-    ask: Callable[..., Any], http: type[Http], status: int, word: str, ended: str
-) -> None:
+def test_an_answer_with_a_job_that_has_ended_is_done(ask: Ask, status: int, word: str, ended: str) -> None:
     body = {"id": "resp_1", "status": word, "usage": {"input_tokens": 3}}
-    outcome = ask("CANCEL", http.json(body, status, {"X-Request-Id": "req_1"}))
-    assert isinstance(outcome, Done)
+    outcome = ask.expect(Done, "CANCEL", as_json(body, status, {"X-Request-Id": "req_1"}))
     assert (outcome.status, outcome.usage.input) == (ended, 3)
     assert (outcome.reply.status_code, outcome.reply.request_id) == (status, "req_1")
     assert msgspec.json.decode(outcome.reply.body) == body
@@ -112,36 +104,31 @@ PENDING = {
 
 @pytest.mark.parametrize("status", [200, 202])
 @pytest.mark.parametrize("name", PENDING)
-def test_a_success_that_does_not_tell_the_end_is_left_to_a_look(
-    ask: Callable[..., Any], http: type[Http], status: int, name: Any
-) -> None:
-    assert ask("CANCEL", http.raw(PENDING[name], status)) == Pending()
+def test_a_success_without_the_end_of_the_job_is_left_to_a_poll(ask: Ask, status: int, name: str) -> None:
+    assert ask("CANCEL", raw(PENDING[name], status)) == Pending()
 
 
-def test_a_success_without_content_is_left_to_a_look(ask: Callable[..., Any], http: type[Http]) -> None:
-    assert ask("CANCEL", http.step(b"HTTP/1.1 204 No Content\r\n\r\n")) == Pending()
+def test_a_success_without_content_is_left_to_a_poll(ask: Ask) -> None:
+    assert ask("CANCEL", Step(b"HTTP/1.1 204 No Content\r\n\r\n")) == Pending()
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 409, 410, 422, 501])
-def test_a_refusal_is_rejected_with_the_words_of_the_service(
-    ask: Callable[..., Any], http: type[Http], status: int
-) -> None:
-    outcome = ask("CANCEL", http.json(ENVELOPE, status, {"X-Request-Id": "req_1"}))
-    assert isinstance(outcome, Rejected)
+def test_a_refusal_is_rejected_with_the_words_of_the_service(ask: Ask, status: int) -> None:
+    outcome = ask.expect(Rejected, "CANCEL", as_json(ENVELOPE, status, {"X-Request-Id": "req_1"}))
     assert outcome.has_envelope
     failure = outcome.failure
     assert (failure.message, failure.type, failure.code) == ("No such thing.", "some_error", "some_code")
     assert failure.status_code == status
+    assert outcome.reply is not None
     assert (outcome.reply.status_code, outcome.reply.request_id) == (status, "req_1")
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 409, 410, 501])
 @pytest.mark.parametrize(("body", "quoted"), [(PAGE, "<h1>Hello</h1>"), (b"", "an empty body")])
-def test_a_refusal_without_an_envelope_is_rejected_too(
-    ask: Callable[..., Any], http: type[Http], status: int, body: Any, quoted: str
+def test_a_refusal_without_an_error_envelope_is_rejected(
+    ask: Ask, status: int, body: bytes, quoted: str
 ) -> None:
-    outcome = ask("CANCEL", http.raw(body, status, {"Content-Type": "text/html"}))
-    assert isinstance(outcome, Rejected)
+    outcome = ask.expect(Rejected, "CANCEL", raw(body, status, {"Content-Type": "text/html"}))
     assert not outcome.has_envelope
     assert outcome.reply is None
     assert outcome.failure.status_code == status
@@ -149,34 +136,27 @@ def test_a_refusal_without_an_envelope_is_rejected_too(
 
 
 @pytest.mark.parametrize("status", [401, 402, 403])
-def test_a_refused_key_is_unauthorised(ask: Callable[..., Any], http: type[Http], status: int) -> None:
-    outcome = ask("CANCEL", http.json(ENVELOPE, status))
-    assert isinstance(outcome, Unauthorised)
+def test_a_refused_key_is_unauthorised(ask: Ask, status: int) -> None:
+    outcome = ask.expect(Unauthorised, "CANCEL", as_json(ENVELOPE, status))
     assert (outcome.failure.message, outcome.failure.status_code) == ("No such thing.", status)
 
 
 @pytest.mark.parametrize("status", [429, 503, 529])
-def test_a_service_that_wants_fewer_requests_is_throttled(
-    ask: Callable[..., Any], http: type[Http], status: int
-) -> None:
-    outcome = ask("CANCEL", http.json(ENVELOPE, status, {"Retry-After": "7"}))
-    assert isinstance(outcome, Throttled)
+def test_a_service_that_wants_fewer_requests_is_throttled(ask: Ask, status: int) -> None:
+    outcome = ask.expect(Throttled, "CANCEL", as_json(ENVELOPE, status, {"Retry-After": "7"}))
     assert (outcome.cause, outcome.wait_s) == (str(status), 7.0)
     assert outcome.failure.message == "No such thing."
 
 
 @pytest.mark.parametrize("status", [408, 425, 500, 502, 503, 504])
 @pytest.mark.parametrize("body", [b"", PAGE, b'{"error":{"message":"later"}}'])
-def test_a_status_that_may_pass_is_transient(
-    ask: Callable[..., Any], http: type[Http], status: int, body: Any
-) -> None:
-    outcome = ask("CANCEL", http.raw(body, status))
-    assert isinstance(outcome, Transient)
+def test_a_status_that_may_pass_is_transient(ask: Ask, status: int, body: bytes) -> None:
+    outcome = ask.expect(Transient, "CANCEL", raw(body, status))
     assert (outcome.cause, outcome.wait_s) == (str(status), None)
     assert outcome.failure.status_code == status
 
 
-WIRE = {
+WIRE: dict[str, tuple[bytes, After, str]] = {
     "closed at once": (b"", "close", "reset"),
     "reset at once": (b"", "reset", "reset"),
     "half a header": (HEAD + b"Content-Le", "close", "reset"),
@@ -189,28 +169,24 @@ WIRE = {
 
 
 @pytest.mark.parametrize("name", WIRE)
-def test_a_fault_of_the_wire_is_transient_with_its_cause(
-    ask: Callable[..., Any], http: type[Http], name: Any
-) -> None:
+def test_a_fault_of_the_network_is_transient_with_its_cause(ask: Ask, name: str) -> None:
     data, after, cause = WIRE[name]
-    options = {"timeout_s": SHORT_S} if cause == "timeout" else {}
-    outcome = ask("CANCEL", http.step(data, after), **options)
-    assert isinstance(outcome, Transient)
+    options: Options = {"timeout_s": SHORT_S} if cause == "timeout" else {}
+    outcome = ask.expect(Transient, "CANCEL", Step(data, after), **options)
     assert outcome.cause == outcome.failure.type == cause
     assert outcome.failure.message
 
 
-def test_where_nobody_listens_no_connection_is_made(ask: Callable[..., Any], dead_port: int) -> None:
-    outcome = ask("CANCEL", base_url=f"http://127.0.0.1:{dead_port}/v1")
-    assert isinstance(outcome, Transient)
+def test_a_cancellation_cannot_connect_where_nobody_listens(ask: Ask, dead_port: int) -> None:
+    outcome = ask.expect(Transient, "CANCEL", base_url=f"http://127.0.0.1:{dead_port}/v1")
     assert (outcome.cause, outcome.ambiguous) == ("connect", False)
     assert str(dead_port) in outcome.failure.message
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_is_not_followed(talk: Callable[..., Any], http: type[Http], status: int) -> None:
-    async def conversation(transport, service):
-        service.steps = (http.raw(b"", status, {"Location": f"{service.root}/elsewhere"}),)
+def test_a_redirect_is_not_followed(talk: Talk, status: int) -> None:
+    async def conversation(transport: Transport, service: Service) -> tuple[CancelOutcome, int]:
+        service.steps = (raw(b"", status, {"Location": f"{service.root}/elsewhere"}),)
         return await transport.cancel("resp_1"), len(service.received)
 
     outcome, requests = talk(conversation)
@@ -219,37 +195,35 @@ def test_a_redirect_is_not_followed(talk: Callable[..., Any], http: type[Http], 
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
-def test_no_library_repeats_a_cancellation_because_of_its_status(
-    talk: Callable[..., Any], http: type[Http], status: int
-) -> None:
-    async def conversation(transport, service):
+def test_no_library_repeats_a_cancellation_because_of_its_status(talk: Talk, status: int) -> None:
+    async def conversation(transport: Transport, service: Service) -> int:
         await transport.cancel("resp_1")
         return len(service.received)
 
     headers = {"Retry-After": "0", "X-Should-Retry": "true"}
-    assert talk(conversation, http.json(ENVELOPE, status, headers)) == 1
+    assert talk(conversation, as_json(ENVELOPE, status, headers)) == 1
 
 
 @pytest.mark.parametrize("fault", ["close", "reset"])
-def test_no_library_repeats_a_cancellation_that_failed_on_a_kept_connection(
-    talk: Callable[..., Any], http: type[Http], fault: str
-) -> None:
-    async def conversation(transport, service):
+def test_no_library_repeats_a_cancellation_that_failed_on_a_kept_connection(talk: Talk, fault: After) -> None:
+    async def conversation(
+        transport: Transport, service: Service
+    ) -> tuple[SubmitOutcome, CancelOutcome, int]:
         accepted = await transport.submit(b"{}", "key-1")
         return accepted, await transport.cancel("resp_1"), len(service.received)
 
-    steps = (http.job("queued", 202), http.step(b"", fault), http.job("cancelled"))
+    steps = (job("queued", 202), Step(b"", fault), job("cancelled"))
     accepted, outcome, requests = talk(conversation, *steps)
     assert accepted == Accepted(id="resp_1")
     assert isinstance(outcome, Transient)
     assert (outcome.cause, requests) == ("reset", 2)
 
 
-def test_submit_look_and_cancellation_share_a_connection(talk: Callable[..., Any], http: type[Http]) -> None:
-    async def conversation(transport, service):
+def test_submit_poll_and_cancellation_share_a_connection(talk: Talk) -> None:
+    async def conversation(transport: Transport, service: Service) -> tuple[list[str], int]:
         await transport.submit(b"{}", "key-1")
         await transport.cancel("resp_1")
         await transport.retrieve("resp_1")
         return [request.method for request in service.received], service.connections
 
-    assert talk(conversation, http.job("running")) == (["POST", "POST", "GET"], 1)
+    assert talk(conversation, job("running")) == (["POST", "POST", "GET"], 1)

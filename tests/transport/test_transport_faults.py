@@ -1,27 +1,32 @@
-"""Faults of the wire and of bodies: each is the same outcome on both transports, none an exception."""
+"""Faults of the network and of bodies: each has the same outcome on both transports; none is an exception."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
-from collections.abc import Callable
 from contextlib import ExitStack, closing
-from typing import Any
 
 import msgspec
 import pytest
 
-from runner.transport.outcomes import Pending, Transient
-from tests.transport.conftest import Http
+from runner.transport import Transport
+from runner.transport.outcomes import (
+    AnyOutcome,
+    Gone,
+    Pending,
+    Rejected,
+    RetrieveOutcome,
+    SubmitOutcome,
+    Transient,
+)
+from tests.transport.scripted import After, Service, Step, as_json, job, raw
+from tests.transport.talking import SHORT_S, Ask, Talk, Verb, post_or_get
 
 VERBS = pytest.mark.parametrize("verb", ["POST", "GET"])
-SHORT_S = 0.3
-"""`timeout_s` of exchanges that must end by it."""
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 HTML = b"<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html>"
 
-WIRE = {
+WIRE: dict[str, tuple[bytes, After, str]] = {
     "closed at once": (b"", "close", "reset"),
     "reset at once": (b"", "reset", "reset"),
     "status line only": (b"HTTP/1.1 200 OK\r\n", "close", "reset"),
@@ -29,7 +34,7 @@ WIRE = {
     "half a header": (HEAD + b"Content-Le", "close", "reset"),
     "no HTTP at all": (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "close", "not_http"),
     "binary": (b"\x15\x03\x01\x00\x02\x02\x50\r\n\r\n", "close", "not_http"),
-    "a status that is no number": (b"HTTP/1.1 abc OK\r\n\r\n", "close", "not_http"),
+    "a status that is not a number": (b"HTTP/1.1 abc OK\r\n\r\n", "close", "not_http"),
     "a negative length": (HEAD + b"Content-Length: -5\r\n\r\n", "close", "not_http"),
     "two lengths": (HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n", "close", "not_http"),
     "a header too long": (HEAD + b"X: " + b"x" * 70_000 + b"\r\n\r\n", "close", "not_http"),
@@ -37,8 +42,12 @@ WIRE = {
     "a body cut by a reset": (HEAD + b'Content-Length: 100\r\n\r\n{"id":"r"', "reset", "cut"),
     "a cut chunk": (HEAD + b'Transfer-Encoding: chunked\r\n\r\n20\r\n{"id":', "close", "cut"),
     "chunks without an end": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", "close", "cut"),
-    "a chunk of no size": (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n", "close", "not_http"),
-    "gzip that is none": (HEAD + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope", "close", "cut"),
+    "a chunk without a size": (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n", "close", "not_http"),
+    "gzip that is not gzip": (
+        HEAD + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope",
+        "close",
+        "cut",
+    ),
     "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", "keep", "empty"),
 }
 
@@ -71,53 +80,47 @@ BODIES = {
 }
 
 
-def same(verb: str, outcome: object, cause: str, *, ambiguous: bool) -> None:
+def failed(verb: Verb, outcome: AnyOutcome, cause: str, *, ambiguous: bool) -> Transient:
+    """Return `outcome`, which must be a failure of this cause that has a message."""
     assert isinstance(outcome, Transient), outcome
     assert outcome.cause == cause
     assert outcome.failure.message
     assert msgspec.json.encode(outcome)
     if verb == "POST":
         assert outcome.ambiguous is ambiguous
+    return outcome
 
 
 @VERBS
 @pytest.mark.parametrize("name", WIRE)
-def test_a_fault_of_the_wire_is_transient_and_leaves_a_post_in_doubt(
-    ask: Callable[..., Any], http: type[Http], verb: Any, name: Any
+def test_a_fault_of_the_network_is_transient_and_leaves_a_post_in_doubt(
+    ask: Ask, verb: Verb, name: str
 ) -> None:
     data, after, cause = WIRE[name]
-    same(verb, ask(verb, http.step(data, after)), cause, ambiguous=True)
+    failed(verb, ask(verb, Step(data, after)), cause, ambiguous=True)
 
 
 @VERBS
 @pytest.mark.parametrize("name", BODIES)
-def test_a_success_whose_body_is_no_response_object_is_transient(
-    ask: Callable[..., Any], http: type[Http], verb: Any, name: Any
-) -> None:
+def test_a_success_whose_body_is_not_a_response_object_is_transient(ask: Ask, verb: Verb, name: str) -> None:
     body, cause = BODIES[name]
-    outcome = ask(verb, http.raw(body))
-    same(verb, outcome, cause, ambiguous=True)
+    outcome = failed(verb, ask(verb, raw(body)), cause, ambiguous=True)
     assert outcome.failure.status_code == 200
     assert len(outcome.failure.message) < 500
 
 
 @VERBS
-def test_every_such_body_of_a_bad_gateway_is_still_a_502(
-    talk: Callable[..., Any], http: type[Http], verb: Any
-) -> None:
-    async def conversation(transport, service):
-        ask = transport.submit if verb == "POST" else transport.retrieve
-        arguments = (b"{}", "key-1") if verb == "POST" else ("resp_1",)
-        return [await ask(*arguments) for _ in BODIES]
+def test_a_502_with_any_of_these_bodies_is_still_a_502(talk: Talk, verb: Verb) -> None:
+    async def conversation(transport: Transport, service: Service) -> list[SubmitOutcome | RetrieveOutcome]:
+        return [await post_or_get(transport, verb) for _ in BODIES]
 
-    for outcome in talk(conversation, *(http.raw(body, 502) for body, _ in BODIES.values())):
-        same(verb, outcome, "502", ambiguous=True)
-        assert len(outcome.failure.message) < 500
+    for outcome in talk(conversation, *(raw(body, 502) for body, _ in BODIES.values())):
+        assert len(failed(verb, outcome, "502", ambiguous=True).failure.message) < 500
 
 
 @VERBS
-def test_silence_ends_with_the_deadline(ask: Callable[..., Any], verb: Any) -> None:
-    same(verb, ask(verb, timeout_s=SHORT_S), "timeout", ambiguous=True)
+def test_silence_ends_with_the_deadline(ask: Ask, verb: Verb) -> None:
+    failed(verb, ask(verb, timeout_s=SHORT_S), "timeout", ambiguous=True)
 
 
 @VERBS
@@ -129,47 +132,42 @@ def test_silence_ends_with_the_deadline(ask: Callable[..., Any], verb: Any) -> N
         pytest.param(HEAD, b"X: y\r\n", id="headers"),
     ],
 )
-def test_an_answer_that_comes_drop_by_drop_ends_with_the_deadline(
-    ask: Callable[..., Any], http: type[Http], verb: Any, data: Any, drip: bytes
+def test_an_answer_that_trickles_in_ends_with_the_deadline(
+    ask: Ask, verb: Verb, data: bytes, drip: bytes
 ) -> None:
-    same(verb, ask(verb, http.step(data, drip=drip), timeout_s=SHORT_S), "timeout", ambiguous=True)
+    failed(verb, ask(verb, Step(data, drip=drip), timeout_s=SHORT_S), "timeout", ambiguous=True)
 
 
 @VERBS
-def test_a_body_that_stops_half_way_ends_with_the_deadline(
-    ask: Callable[..., Any], http: type[Http], verb: Any
-) -> None:
-    step = http.step(HEAD + b"Content-Length: 100\r\n\r\n{", "hang")
-    same(verb, ask(verb, step, timeout_s=SHORT_S), "timeout", ambiguous=True)
+def test_a_body_that_stops_half_way_ends_with_the_deadline(ask: Ask, verb: Verb) -> None:
+    step = Step(HEAD + b"Content-Length: 100\r\n\r\n{", "hang")
+    failed(verb, ask(verb, step, timeout_s=SHORT_S), "timeout", ambiguous=True)
 
 
-def test_after_a_timeout_the_next_exchange_gets_its_own_answer(
-    talk: Callable[..., Any], http: type[Http]
-) -> None:
-    async def conversation(transport, service):
+def test_after_a_timeout_the_next_exchange_gets_its_own_answer(talk: Talk) -> None:
+    async def conversation(transport: Transport, service: Service) -> list[RetrieveOutcome]:
         return [await transport.retrieve("resp_1") for _ in range(2)]
 
-    late, outcome = talk(conversation, http.step(HEAD, "hang"), http.job("running"), timeout_s=1.0)
-    same("GET", late, "timeout", ambiguous=True)
+    late, outcome = talk(conversation, Step(HEAD, "hang"), job("running"), timeout_s=0.5)
+    failed("GET", late, "timeout", ambiguous=True)
     assert outcome == Pending()
 
 
 @VERBS
-def test_where_nobody_listens_nothing_was_sent(ask: Callable[..., Any], verb: Any, dead_port: int) -> None:
+def test_nothing_is_sent_where_nobody_listens(ask: Ask, verb: Verb, dead_port: int) -> None:
     outcome = ask(verb, base_url=f"http://127.0.0.1:{dead_port}/v1")
-    same(verb, outcome, "connect", ambiguous=False)
+    outcome = failed(verb, outcome, "connect", ambiguous=False)
     assert str(dead_port) in outcome.failure.message
 
 
 @VERBS
-def test_an_unknown_host_is_named_and_nothing_was_sent(ask: Callable[..., Any], verb: Any) -> None:
-    outcome = ask(verb, base_url="http://nowhere.invalid/v1")
-    same(verb, outcome, "connect", ambiguous=False)
+def test_an_unknown_host_is_named_and_nothing_is_sent(ask: Ask, verb: Verb) -> None:
+    outcome = failed(verb, ask(verb, base_url="http://nowhere.invalid/v1"), "connect", ambiguous=False)
     assert "nowhere.invalid" in outcome.failure.message
 
 
-def test_a_connection_that_is_never_made_leaves_no_doubt(ask: Callable[..., Any]) -> None:
-    """A listener whose queue is full lets further connections hang, as a firewall that drops packets does."""
+def test_a_connection_that_is_never_made_leaves_no_doubt(ask: Ask) -> None:
+    # A listener with a full queue lets further connections hang, like a firewall that drops packets.
     with ExitStack() as stack:
         listener = stack.enter_context(closing(socket.socket()))
         listener.bind(("127.0.0.1", 0))
@@ -178,54 +176,48 @@ def test_a_connection_that_is_never_made_leaves_no_doubt(ask: Callable[..., Any]
             waiting = stack.enter_context(closing(socket.socket()))
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
-        outcome = ask("POST", base_url=f"http://127.0.0.1:{listener.getsockname()[1]}/v1", timeout_s=SHORT_S)
-    same("POST", outcome, "connect", ambiguous=False)
+        outcome = ask("POST", base_url=f"http://127.0.0.1:{listener.getsockname()[1]}/v1", timeout_s=0.5)
+    failed("POST", outcome, "connect", ambiguous=False)
 
 
 @VERBS
-def test_https_to_a_service_that_speaks_plain_http_is_no_connection(
-    talk: Callable[..., Any], verb: Any
-) -> None:
-    async def conversation(transport, service):
-        async def plain(reader, writer):
+def test_https_to_a_service_that_speaks_plain_http_cannot_connect(talk: Talk, verb: Verb) -> None:
+    async def conversation(transport: Transport, service: Service) -> SubmitOutcome | RetrieveOutcome:
+        async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
             await writer.drain()
             writer.close()
 
         server = await asyncio.start_server(plain, "127.0.0.1", tls_port)
         async with server:
-            if verb == "POST":
-                return await transport.submit(b"{}", "key-1")
-            return await transport.retrieve("resp_1")
+            return await post_or_get(transport, verb)
 
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         tls_port = taken.getsockname()[1]
     outcome = talk(conversation, base_url=f"https://127.0.0.1:{tls_port}/v1")
-    same(verb, outcome, "connect", ambiguous=False)
+    failed(verb, outcome, "connect", ambiguous=False)
 
 
 @pytest.mark.parametrize("name", ["no HTTP at all", "status line only", "a cut body"])
-def test_the_message_of_a_fault_is_one_line_a_person_can_read(
-    ask: Callable[..., Any], http: type[Http], name: str
-) -> None:
+def test_the_message_of_a_fault_is_one_line_a_person_can_read(ask: Ask, name: str) -> None:
     data, after, _ = WIRE[name]
-    message = ask("GET", http.step(data, after)).failure.message
+    message = ask.expect(Transient, "GET", Step(data, after)).failure.message
     assert "\n" not in message
     assert "\\n" not in message
     assert "object at 0x" not in message
     assert "RawResponseMessage" not in message
 
 
-def test_the_message_of_a_timeout_says_how_long_was_waited(ask: Callable[..., Any]) -> None:
-    assert str(SHORT_S) in ask("GET", timeout_s=SHORT_S).failure.message
+def test_the_message_of_a_timeout_names_the_time_and_its_setting(ask: Ask) -> None:
+    message = ask.expect(Transient, "GET", timeout_s=SHORT_S).failure.message
+    assert message == f"no answer within {SHORT_S} s (target.timeout_s)"
 
 
 @VERBS
 @pytest.mark.parametrize("charset", ["undefined", "no-such-charset"])
-def test_an_error_in_an_impossible_charset_is_read_all_the_same(
-    ask: Callable[..., Any], http: type[Http], verb: Any, charset: str
-) -> None:
+def test_an_error_in_an_unknown_charset_is_read(ask: Ask, verb: Verb, charset: str) -> None:
     headers = {"Content-Type": f"application/json; charset={charset}"}
-    outcome = ask(verb, http.raw(json.dumps({"error": {"message": "no such model"}}).encode(), 400, headers))
+    outcome = ask(verb, as_json({"error": {"message": "no such model"}}, 400, headers))
+    assert isinstance(outcome, Rejected | Gone)
     assert outcome.failure.message == "no such model"

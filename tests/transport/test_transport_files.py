@@ -1,4 +1,4 @@
-"""No more open files: told from a service that is not there, and nothing was sent."""
+"""Too many open files is an outcome of its own, and leaves no doubt: nothing was sent."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import aiohttp
 import pytest
 
+from runner.transport import Transport, Upload
 from runner.transport.faults import Faults
-from runner.transport.outcomes import Accepted, Transient
+from runner.transport.outcomes import Accepted, AnyOutcome, SubmitOutcome, Transient
 from runner.transport.scrub import Scrubber
-from tests.transport.conftest import Http
+from tests.transport.scripted import Service, job
+from tests.transport.talking import Talk, Verb, exchange
 
 
 @contextmanager
 def no_more_files() -> Iterator[None]:
-    """As many files as are open now may be open in this process, and no more."""
+    """Limit the open files of this process to those that are open now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest_free = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest_free)
@@ -33,23 +34,20 @@ def no_more_files() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("verb", ["POST", "GET", "CANCEL"])
-def test_a_connection_for_which_there_is_no_file_is_not_made_and_leaves_no_doubt(
-    talk: Callable[..., Any], http: type[Http], verb: str
+def test_an_exchange_that_cannot_open_a_connection_leaves_no_doubt(
+    talk: Talk, upload: Callable[[bytes], Upload], verb: Verb
 ) -> None:
-    """One exchange holds the only connection; the next needs another."""
-
-    async def conversation(transport, service):
+    async def conversation(
+        transport: Transport, service: Service
+    ) -> tuple[AnyOutcome, SubmitOutcome, int, SubmitOutcome]:
         arrived, answer_it = asyncio.Event(), asyncio.Event()
-        service.on_request = lambda _: arrived.set()
-        service.steps = (http.job("queued", 202, gate=answer_it),)
+        service.on_request = arrived.set
+        service.steps = (job("queued", 202, gate=answer_it),)
+        # One exchange holds the only connection, so the next one needs another.
         holder = asyncio.create_task(transport.submit(b"{}", "key-1"))
         await arrived.wait()
         with no_more_files():
-            outcome = await {
-                "POST": lambda: transport.submit(b"{}", "key-2"),
-                "GET": lambda: transport.retrieve("resp_1"),
-                "CANCEL": lambda: transport.cancel("resp_1"),
-            }[verb]()
+            outcome = await exchange(transport, verb, upload)
         answer_it.set()
         return outcome, await holder, len(service.received), await transport.submit(b"{}", "key-2")
 
@@ -65,7 +63,7 @@ def test_a_connection_for_which_there_is_no_file_is_not_made_and_leaves_no_doubt
     ("number", "cause"),
     [(errno.EMFILE, "no_files"), (errno.ENFILE, "no_files"), (errno.ECONNREFUSED, "connect")],
 )
-def test_the_limits_of_process_and_system_are_told_from_a_refused_connection(number: Any, cause: str) -> None:
+def test_too_many_open_files_is_distinguished_from_a_refused_connection(number: int, cause: str) -> None:
     key = aiohttp.client_reqrep.ConnectionKey("h", 1, False, True, None, None, None)
     error = aiohttp.ClientConnectorError(key, OSError(number, os.strerror(number)))
     outcome = Faults(Scrubber("sk-of-the-customer"), 30.0).transient(error)

@@ -9,20 +9,26 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from runner.errors import StorageError
-from runner.transport import Upload
-from runner.transport.outcomes import Accepted, Created, Rejected, Transient, Unauthorised
+from runner.transport import Transport, Upload
+from runner.transport.outcomes import (
+    Accepted,
+    Created,
+    CreateOutcome,
+    Rejected,
+    SubmitOutcome,
+    Transient,
+    Unauthorised,
+)
 from runner.transport.uploads import PIECE_BYTES
-from tests.transport.conftest import Http
+from tests.transport.scripted import After, Received, Service, Step, as_json, job
+from tests.transport.talking import API_KEY, SHORT_S, Ask, Talk
 
-SHORT_S = 0.3
-"""`batch.timeout_s` of uploads that must end by it."""
 LARGE = bytes(20_000_000)
-MEGABYTES = 64
+MEGABYTES = 32
 CREATED = {"id": "batch_1", "request_counts": 3, "created_at": 1_750_000_000}
 ERROR = {"error": {"message": "No.", "type": "some_error", "param": "requests[3].params", "code": None}}
 
@@ -31,14 +37,14 @@ ERROR = {"error": {"message": "No.", "type": "some_error", "param": "requests[3]
     "size", [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 7 * PIECE_BYTES + 12_345]
 )
 def test_exactly_the_bytes_of_the_file_are_sent(
-    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload], size: Any
+    talk: Talk, upload: Callable[[bytes], Upload], size: int
 ) -> None:
     body = random.Random(size).randbytes(size)
 
-    async def conversation(transport, service):
+    async def conversation(transport: Transport, service: Service) -> tuple[CreateOutcome, list[Received]]:
         return await transport.create_batch(upload(body), "key-1"), service.received
 
-    outcome, (request,) = talk(conversation, http.json(CREATED))
+    outcome, (request,) = talk(conversation, as_json(CREATED))
     assert outcome == Created(id="batch_1", count=3)
     assert request.body == body
     assert request.header("Content-Length") == str(size)
@@ -47,101 +53,102 @@ def test_exactly_the_bytes_of_the_file_are_sent(
 
 
 def test_an_upload_is_a_post_of_json_to_batches_with_both_keys(
-    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload], api_key: str
+    talk: Talk, upload: Callable[[bytes], Upload]
 ) -> None:
-    async def conversation(transport, service):
+    async def conversation(transport: Transport, service: Service) -> list[Received]:
         await transport.create_batch(upload(b"{}"), "key-1")
         return service.received
 
-    (request,) = talk(conversation, http.json(CREATED), path="/gateway/v1")
+    (request,) = talk(conversation, as_json(CREATED), path="/gateway/v1")
     assert (request.method, request.target) == ("POST", "/gateway/v1/batches")
-    assert request.header("Authorization") == f"Bearer {api_key}"
+    assert request.header("Authorization") == f"Bearer {API_KEY}"
     assert request.header("Idempotency-Key") == "key-1"
     assert request.header("Content-Type") == "application/json"
     assert request.header("Accept") == "application/json"
 
 
 @pytest.mark.parametrize("header", ["X-Request-Token", None])
-def test_the_idempotency_key_goes_under_the_header_that_the_config_names_or_nowhere(
-    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload], header: str | None
+def test_the_idempotency_key_is_sent_in_the_header_that_the_config_names_or_not_at_all(
+    talk: Talk, upload: Callable[[bytes], Upload], header: str | None
 ) -> None:
-    async def conversation(transport, service):
+    async def conversation(transport: Transport, service: Service) -> list[Received]:
         await transport.create_batch(upload(b"{}"), "key-1")
         return service.received
 
-    (request,) = talk(conversation, http.json(CREATED), idempotency_header=header)
+    (request,) = talk(conversation, as_json(CREATED), idempotency_header=header)
     assert request.header("Idempotency-Key") is None
     assert request.header("X-Request-Token") == ("key-1" if header else None)
 
 
-def test_of_a_file_that_is_longer_only_its_first_bytes_are_sent(
-    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload]
+def test_only_the_first_bytes_of_a_longer_file_are_sent(
+    talk: Talk, upload: Callable[[bytes], Upload]
 ) -> None:
-    async def conversation(transport, service):
+    async def conversation(transport: Transport, service: Service) -> list[Received]:
         whole = upload(b"0123456789")
         await transport.create_batch(Upload(whole.path, 4), "key-1")
         return service.received
 
-    (request,) = talk(conversation, http.json(CREATED))
+    (request,) = talk(conversation, as_json(CREATED))
     assert request.body == b"0123"
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_uploads_and_other_exchanges_share_connections(
-    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload], count: int
+    talk: Talk, upload: Callable[[bytes], Upload], count: int
 ) -> None:
-    async def conversation(transport, service):
+    async def conversation(transport: Transport, service: Service) -> tuple[int, int]:
         content = upload(bytes(PIECE_BYTES * 2))
         for _ in range(count):
             await transport.create_batch(content, "key-1")
             await transport.submit(b"{}", "key-1")
         return len(service.received), service.connections
 
-    assert talk(conversation, http.json(CREATED)) == (2 * count, 1)
+    assert talk(conversation, as_json(CREATED)) == (2 * count, 1)
 
 
 @pytest.mark.parametrize("after", ["close", "hang", "stall"])
 @pytest.mark.parametrize(("status", "kind"), [(401, Unauthorised), (413, Rejected), (400, Rejected)])
-def test_an_answer_that_comes_before_the_end_of_the_body_is_the_outcome(
-    talk: Callable[..., Any],
-    http: type[Http],
+def test_an_answer_before_the_end_of_the_body_is_the_outcome(
+    talk: Talk,
     upload: Callable[[bytes], Upload],
     status: int,
-    kind: Any,
-    after: str,
+    kind: type[Unauthorised | Rejected],
+    after: After,
 ) -> None:
-    async def conversation(transport, service):
+    async def conversation(
+        transport: Transport, service: Service
+    ) -> tuple[CreateOutcome, SubmitOutcome, int]:
         content = upload(LARGE)
         refused = await transport.create_batch(content, "key-1")
-        service.steps = (http.job("queued", 202),)
+        service.steps = (job("queued", 202),)
         return refused, await transport.submit(b"{}", "key-1"), service.connections
 
-    refused, later, connections = talk(conversation, http.json(ERROR, status, early=True, after=after))
+    refused, later, connections = talk(conversation, as_json(ERROR, status, early=True, after=after))
     assert isinstance(refused, kind)
     assert (refused.failure.message, refused.failure.status_code) == ("No.", status)
     assert (later, connections) == (Accepted(id="resp_1"), 2), "a connection with half a body on it was used"
 
 
-def test_an_acceptance_that_comes_before_the_end_of_the_body_is_believed(
-    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload]
+def test_an_acceptance_before_the_end_of_the_body_counts(
+    talk: Talk, upload: Callable[[bytes], Upload]
 ) -> None:
-    async def conversation(transport, service):
+    async def conversation(transport: Transport, service: Service) -> CreateOutcome:
         return await transport.create_batch(upload(LARGE), "key-1")
 
-    step = http.json(CREATED, early=True, after="stall")
+    step = as_json(CREATED, early=True, after="stall")
     assert talk(conversation, step) == Created(id="batch_1", count=3)
 
 
-def test_a_service_that_says_go_on_first_gets_the_whole_body(
-    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload]
+def test_a_service_that_answers_100_continue_gets_the_whole_body(
+    talk: Talk, upload: Callable[[bytes], Upload]
 ) -> None:
     body = random.Random(1).randbytes(PIECE_BYTES * 3)
 
-    async def conversation(transport, service):
+    async def conversation(transport: Transport, service: Service) -> tuple[CreateOutcome, list[Received]]:
         return await transport.create_batch(upload(body), "key-1"), service.received
 
-    answer = http.json(CREATED).data
-    step = http.step(b"HTTP/1.1 100 Continue\r\n\r\n" + answer)
+    answer = as_json(CREATED).data
+    step = Step(b"HTTP/1.1 100 Continue\r\n\r\n" + answer)
     outcome, (request,) = talk(conversation, step)
     assert isinstance(outcome, Created)
     assert request.body == body
@@ -149,68 +156,63 @@ def test_a_service_that_says_go_on_first_gets_the_whole_body(
 
 @pytest.mark.parametrize("after", ["close", "reset"])
 def test_a_connection_that_is_lost_during_an_upload_leaves_it_in_doubt(
-    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload], after: str
+    talk: Talk, upload: Callable[[bytes], Upload], after: After
 ) -> None:
-    async def conversation(transport, service):
+    async def conversation(transport: Transport, service: Service) -> CreateOutcome:
         return await transport.create_batch(upload(LARGE), "key-1")
 
-    outcome = talk(conversation, http.step(early=True, after=after))
+    outcome = talk(conversation, Step(early=True, after=after))
     assert isinstance(outcome, Transient)
     assert (outcome.cause, outcome.ambiguous) == ("reset", True)
 
 
 @pytest.mark.parametrize("early", [False, True])
 def test_an_upload_has_a_deadline_of_its_own(
-    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload], early: bool
+    talk: Talk, upload: Callable[[bytes], Upload], early: bool
 ) -> None:
-    """Whether the service does not answer, or does not even take the body."""
-
-    async def conversation(transport, service):
+    async def conversation(transport: Transport, service: Service) -> tuple[CreateOutcome, SubmitOutcome]:
         outcome = await transport.create_batch(upload(LARGE), "key-1")
-        service.steps = (http.job("queued", 202),)
+        service.steps = (job("queued", 202),)
         return outcome, await transport.submit(b"{}", "key-1")
 
-    step = http.step(early=early, after="stall")
+    step = Step(early=early, after="stall")
     outcome, later = talk(conversation, step, upload_s=SHORT_S)
     assert isinstance(outcome, Transient)
     assert (outcome.cause, outcome.ambiguous) == ("timeout", True)
-    assert "0.3 s (batch.timeout_s)" in outcome.failure.message
+    assert f"{SHORT_S} s (batch.timeout_s)" in outcome.failure.message
     assert later == Accepted(id="resp_1")
 
 
 def test_an_upload_may_take_longer_than_another_exchange(
-    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload]
+    talk: Talk, upload: Callable[[bytes], Upload]
 ) -> None:
-    async def conversation(transport, service):
+    async def conversation(transport: Transport, service: Service) -> CreateOutcome:
         answer = asyncio.Event()
         asyncio.get_running_loop().call_later(3 * SHORT_S, answer.set)
-        service.steps = (http.json(CREATED, gate=answer),)
+        service.steps = (as_json(CREATED, gate=answer),)
         return await transport.create_batch(upload(b"{}"), "key-1")
 
     assert isinstance(talk(conversation, timeout_s=SHORT_S), Created)
 
 
-def test_where_nobody_listens_no_upload_is_in_doubt(ask: Callable[..., Any], dead_port: int) -> None:
-    outcome = ask("CREATE", base_url=f"http://127.0.0.1:{dead_port}/v1")
-    assert isinstance(outcome, Transient)
+def test_an_upload_is_not_in_doubt_where_nobody_listens(ask: Ask, dead_port: int) -> None:
+    outcome = ask.expect(Transient, "CREATE", base_url=f"http://127.0.0.1:{dead_port}/v1")
     assert (outcome.cause, outcome.ambiguous) == ("connect", False)
 
 
-def test_a_cancelled_upload_is_cancelled_and_the_transport_goes_on(
-    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload]
-) -> None:
-    async def conversation(transport, service):
+def test_the_transport_works_after_a_cancelled_upload(talk: Talk, upload: Callable[[bytes], Upload]) -> None:
+    async def conversation(transport: Transport, service: Service) -> SubmitOutcome:
         asked = asyncio.Event()
-        service.on_request = lambda _: asked.set()
+        service.on_request = asked.set
         task = asyncio.create_task(transport.create_batch(upload(LARGE), "key-1"))
         await asked.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        service.steps = (http.job("queued", 202),)
+        service.steps = (job("queued", 202),)
         return await transport.submit(b"{}", "key-1")
 
-    assert talk(conversation, http.step(early=True, after="stall")) == Accepted(id="resp_1")
+    assert talk(conversation, Step(early=True, after="stall")) == Accepted(id="resp_1")
 
 
 def missing(path: Path) -> Upload:
@@ -228,17 +230,17 @@ def cut(path: Path) -> Upload:
 
 
 @pytest.mark.parametrize("make", [missing, a_directory, cut])
-def test_a_file_that_cannot_be_read_is_an_error_of_storage_not_of_the_service(
-    talk: Callable[..., Any], http: type[Http], tmp_path: Path, make: Any
+def test_a_file_that_cannot_be_read_is_a_storage_error(
+    talk: Talk, tmp_path: Path, make: Callable[[Path], Upload]
 ) -> None:
-    async def conversation(transport, service):
+    async def conversation(transport: Transport, service: Service) -> SubmitOutcome:
         content = make(tmp_path)
-        with pytest.raises(StorageError) as told:
+        with pytest.raises(StorageError) as caught:
             await transport.create_batch(content, "key-1")
-        assert str(content.path) in str(told.value)
+        assert str(content.path) in str(caught.value)
         return await transport.submit(b"{}", "key-1")
 
-    assert talk(conversation, http.job("queued", 202)) == Accepted(id="resp_1")
+    assert talk(conversation, job("queued", 202)) == Accepted(id="resp_1")
 
 
 MEASURE = """

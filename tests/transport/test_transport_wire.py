@@ -1,65 +1,69 @@
-"""What goes over the wire is counted to the byte: heads and bodies, of exchanges that failed, too."""
+"""Bytes over the wire are counted exactly: heads and bodies, failed exchanges included."""
 
 from __future__ import annotations
 
 import gzip
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Unpack
 
 import pytest
 
-from runner.transport import Upload
+from runner.transport import Transport, Upload
 from runner.transport.uploads import PIECE_BYTES
-from tests.transport.conftest import Http
+from runner.transport.wire import Wire
+from tests.transport.scripted import After, Received, Service, Step, as_json, job, raw
+from tests.transport.talking import SHORT_S, Options, Talk, exchange
 
-SHORT_S = 0.3
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 BODY = b'{"id":"resp_1","status":"completed"}'
 
 
-async def one_of_each(transport, upload):
-    await transport.submit(b'{"input":"hi"}', "key-1")
-    await transport.retrieve("resp/1")
-    await transport.cancel("resp_1")
+async def one_of_each(transport: Transport, upload: Callable[[bytes], Upload]) -> None:
+    """Make one exchange of each kind, with an upload of more than one piece."""
+    for verb in ("POST", "GET", "CANCEL", "BATCH", "RESULT", "LIST"):
+        await exchange(transport, verb, upload)
     await transport.create_batch(upload(bytes(2 * PIECE_BYTES + 7)), "key-1")
-    await transport.look_at_batch("batch_1")
-    await transport.batch_result("batch_1", "row-1")
-    await transport.list_batches("batch 1", 25)
 
 
-def counted(talk, conversation, *steps, **options):
-    """The wire of a conversation that is given its service, and what the service received."""
-    wire: Counter[str] = Counter()
+def counted(
+    talk: Talk,
+    conversation: Callable[[Transport], Awaitable[object]],
+    *steps: Step,
+    **options: Unpack[Options],
+) -> tuple[Wire, list[Received]]:
+    """Hold a conversation, and return what was counted and what the service received."""
+    wire: Wire = Counter()
 
-    async def main(transport, service):
+    async def main(transport: Transport, service: Service) -> list[Received]:
         await conversation(transport)
         return service.received
 
-    return wire, talk(main, *steps, wire=wire, **options)
+    options["wire"] = wire
+    return wire, talk(main, *steps, **options)
 
 
 ANSWERS = {
-    "a job": lambda http: http.job("running"),
-    "headers of all sorts": lambda http: http.json(
+    "a job": job("running"),
+    "headers of all sorts": as_json(
         {"id": "resp_1"},
         202,
         {"X-Request-Id": "req_1", "Content-Type": "text/html; charset=latin-1", "X": ""},
     ),
-    "a compressed answer": lambda http: http.raw(
+    "a compressed answer": raw(
         gzip.compress(b'{"id":"resp_1","x":"' + b"x" * 5000 + b'"}'), headers={"Content-Encoding": "gzip"}
     ),
-    "an error": lambda http: http.json({"error": {"message": "no"}}, 500),
-    "a redirect": lambda http: http.raw(b"", 307, {"Location": "http://127.0.0.1/"}),
-    "ten megabytes": lambda http: http.json({"id": "resp_1", "x": "x" * 10_000_000}),
+    "an error": as_json({"error": {"message": "no"}}, 500),
+    "a redirect": raw(b"", 307, {"Location": "http://127.0.0.1/"}),
+    "ten megabytes": as_json({"id": "resp_1", "x": "x" * 10_000_000}),
 }
 
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_every_byte_of_an_exchange_is_counted_once(
-    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload], name: Any
+    talk: Talk, upload: Callable[[bytes], Upload], name: str
 ) -> None:
-    step = ANSWERS[name](http)
+    step = ANSWERS[name]
     wire, received = counted(talk, lambda transport: one_of_each(transport, upload), step)
 
     assert len(received) == 7
@@ -70,8 +74,8 @@ def test_every_byte_of_an_exchange_is_counted_once(
     }
 
 
-def test_where_nobody_listens_nothing_is_sent(
-    talk: Callable[..., Any], upload: Callable[[bytes], Upload], dead_port: int
+def test_nothing_is_sent_where_nobody_listens(
+    talk: Talk, upload: Callable[[bytes], Upload], dead_port: int
 ) -> None:
     wire, received = counted(
         talk, lambda transport: one_of_each(transport, upload), base_url=f"http://127.0.0.1:{dead_port}/v1"
@@ -82,11 +86,9 @@ def test_where_nobody_listens_nothing_is_sent(
 
 
 @pytest.mark.parametrize("after", ["close", "reset", "hang"])
-def test_an_exchange_that_failed_was_one_all_the_same(
-    talk: Callable[..., Any], http: type[Http], after: str
-) -> None:
+def test_a_failed_exchange_counts_as_a_request(talk: Talk, after: After) -> None:
     wire, received = counted(
-        talk, lambda transport: transport.submit(b"{}", "key-1"), http.step(after=after), timeout_s=SHORT_S
+        talk, lambda transport: transport.submit(b"{}", "key-1"), Step(after=after), timeout_s=SHORT_S
     )
 
     (request,) = received
@@ -102,24 +104,22 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_what_came_counts_as_it_came(
-    request: pytest.FixtureRequest, talk: Callable[..., Any], http: type[Http], name: Any
-) -> None:
-    if "openai" in request.node.callspec.params.values():
-        pytest.skip("the SDK tells of whole answers only, and not how they came")
-    wire, _ = counted(talk, lambda transport: transport.retrieve("resp_1"), http.step(WHOLE[name], "close"))
+def test_received_bytes_count_as_they_came(talk: Talk, name: str) -> None:
+    if talk.name == "openai":
+        pytest.skip("the SDK reports whole answers only, and not how they came")
+    wire, _ = counted(talk, lambda transport: transport.retrieve("resp_1"), Step(WHOLE[name], "close"))
 
     assert wire["received_bytes"] == len(WHOLE[name])
 
 
-def test_of_an_upload_that_was_refused_only_what_was_sent_is_counted(
-    talk: Callable[..., Any], http: type[Http], upload: Callable[[bytes], Upload]
+def test_only_the_sent_bytes_of_a_rejected_upload_are_counted(
+    talk: Talk, upload: Callable[[bytes], Upload]
 ) -> None:
     size = 20_000_000
     wire, _ = counted(
         talk,
         lambda transport: transport.create_batch(upload(bytes(size)), "key-1"),
-        http.json({"error": {"message": "no"}}, 413, early=True, after="stall"),
+        as_json({"error": {"message": "no"}}, 413, early=True, after="stall"),
     )
 
     assert 0 < wire["sent_bytes"] < size

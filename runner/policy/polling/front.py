@@ -1,82 +1,93 @@
-"""The moving front of a queue that drains in order: which job, by order of acceptance, is done when."""
+"""The moving front of a queue that drains in order: which job, by order of acceptance, completes when."""
 
 from __future__ import annotations
 
 from typing import Final
 
 ENOUGH: Final = 60
-"""Completions before the front is believed."""
+"""Completions before the front is used."""
 LEVEL_COMPLETIONS: Final = 100
-"""Where the front is: the mean of so many."""
+"""Recent completions whose mean says where the front is."""
 SPEED_COMPLETIONS: Final = 400
-"""How fast it moves: a line through so many."""
+"""Recent completions through which a line is fitted that says how fast the front moves."""
 LEAST_EXPLAINED: Final = 0.25
-"""There is no front unless the order explains this share of the variance of times."""
+"""Share of the variance of orders that time must explain; below it there is no front."""
 STALL: Final = 30.0
-"""No completion for so many times as long as usual: the service stood still."""
+"""Pause between completions, in multiples of the usual one, that shows a service standing still."""
 STRAY: Final = 4.0
-"""A completion farther from the front than so many times the usual is moved to there."""
+"""Distance from the front, in multiples of the usual one, beyond which a completion is moved to there."""
 
 
 class Front:
-    """Follows the mean order of the jobs that finish at a time, and extrapolates it.
+    """Follows the mean order of the jobs that complete at a time, and extrapolates it.
 
-    Orders are regressed on times, not times on orders: what was seen so far is all that finished until now,
-    a cut by time, and such a cut leaves the mean of the other variable alone.
+    When thousands of jobs are sent at once to a service of limited capacity, they complete roughly in the
+    order of acceptance. A job's age then says little; its distance from the front says nearly all.
+
+    A line through the recent completions gives the speed. It is fitted to orders as a function of time (a
+    least-squares fit that forgets exponentially), not to times as a function of order: the data so far are
+    all completions up to now. Such a cut by time leaves the mean order at each time alone, but would make
+    the mean time of each order too early.
     """
 
     def __init__(self) -> None:
-        self._seen = 0
-        self._at = self._order = 0.0
-        self._slow_at = self._slow_order = 0.0
-        self._variance = self._order_variance = self._covariance = 0.0
-        self._usual = 0.0
-        self._per_order_s = 0.0
-        self._last = self._usual_gap_s = 0.0
+        self._count = 0
+        # Means over the last LEVEL_COMPLETIONS: a point on the line.
+        self._level_at = self._level_order = 0.0
+        # Moments over the last SPEED_COMPLETIONS: the slope of the line.
+        self._mean_at = self._mean_order = 0.0
+        self._variance_at = self._variance_order = self._covariance = 0.0
+        self._s_per_order = 0.0
+        self._usual_distance = 0.0
+        self._last_at = self._usual_gap_s = 0.0
 
     def expects(self, order: float) -> float | None:
-        """When the job that was accepted `order`-th will be done; None while that is not known."""
-        if not self._per_order_s:
+        """Return the Unix time at which the job of this order is expected to complete; None if unknown."""
+        if not self._s_per_order:
             return None
-        return self._at + (order - self._order) * self._per_order_s
+        return self._level_at + (order - self._level_order) * self._s_per_order
 
-    def saw(self, order: float, at: float) -> None:
-        """A job finished at about `at`."""
-        self._seen += 1
+    def record(self, order: float, at: float) -> None:
+        """Take in that a job completed at about `at`, in Unix seconds."""
+        self._count += 1
         self._skip_stall(at)
-        if self._per_order_s:
-            expected = self._order + (at - self._at) / self._per_order_s
-            off = order - expected
-            most = STRAY * self._usual
-            self._usual += (abs(off) - self._usual) / min(self._seen, LEVEL_COMPLETIONS)
-            order = expected + min(max(off, -most), most)
-        elif self._seen == 1:
-            self._at = self._slow_at = at
-            self._order = self._slow_order = order
-        share = 1 / min(self._seen, LEVEL_COMPLETIONS)
-        self._at += share * (at - self._at)
-        self._order += share * (order - self._order)
-        share = 1 / min(self._seen, SPEED_COMPLETIONS)
-        later, farther = at - self._slow_at, order - self._slow_order
-        self._slow_at += share * later
-        self._slow_order += share * farther
-        self._variance += share * ((1 - share) * later * later - self._variance)
-        self._order_variance += share * ((1 - share) * farther * farther - self._order_variance)
+        if self._s_per_order:
+            order = self._without_straying(order, at)
+        elif self._count == 1:
+            self._level_at = self._mean_at = at
+            self._level_order = self._mean_order = order
+        share = 1 / min(self._count, LEVEL_COMPLETIONS)
+        self._level_at += share * (at - self._level_at)
+        self._level_order += share * (order - self._level_order)
+        share = 1 / min(self._count, SPEED_COMPLETIONS)
+        later, farther = at - self._mean_at, order - self._mean_order
+        self._mean_at += share * later
+        self._mean_order += share * farther
+        self._variance_at += share * ((1 - share) * later * later - self._variance_at)
+        self._variance_order += share * ((1 - share) * farther * farther - self._variance_order)
         self._covariance += share * ((1 - share) * later * farther - self._covariance)
-        if self._seen < ENOUGH:
+        if self._count < ENOUGH:
             return
-        if not self._usual:
-            self._usual = abs(order - self._order) + 1.0
+        if not self._usual_distance:
+            self._usual_distance = abs(order - self._level_order) + 1.0
         explained = self._covariance * abs(self._covariance)
-        is_moving = explained > LEAST_EXPLAINED * self._variance * self._order_variance > 0
-        self._per_order_s = self._variance / self._covariance if is_moving else 0.0
+        is_moving = explained > LEAST_EXPLAINED * self._variance_at * self._variance_order > 0
+        self._s_per_order = self._variance_at / self._covariance if is_moving else 0.0
+
+    def _without_straying(self, order: float, at: float) -> float:
+        """Return `order`, moved towards the front if it is too far away: a few strays must not turn it."""
+        expected = self._level_order + (at - self._level_at) / self._s_per_order
+        distance = order - expected
+        most = STRAY * self._usual_distance
+        self._usual_distance += (abs(distance) - self._usual_distance) / min(self._count, LEVEL_COMPLETIONS)
+        return expected + min(max(distance, -most), most)
 
     def _skip_stall(self, at: float) -> None:
-        """A while without completions is cut out of time: it moves the front as a whole, not its speed."""
-        gap_s = max(at - self._last, 0.0) if self._seen > 1 else 0.0
-        if self._seen > ENOUGH and gap_s > STALL * self._usual_gap_s:
-            self._at += gap_s
-            self._slow_at += gap_s
+        """Cut a stall out of the data: it shifts the front as a whole, and says nothing about its speed."""
+        gap_s = max(at - self._last_at, 0.0) if self._count > 1 else 0.0
+        if self._count > ENOUGH and gap_s > STALL * self._usual_gap_s:
+            self._level_at += gap_s
+            self._mean_at += gap_s
         else:
-            self._usual_gap_s += (gap_s - self._usual_gap_s) / min(self._seen, LEVEL_COMPLETIONS)
-        self._last = max(self._last, at)
+            self._usual_gap_s += (gap_s - self._usual_gap_s) / min(self._count, LEVEL_COMPLETIONS)
+        self._last_at = max(self._last_at, at)

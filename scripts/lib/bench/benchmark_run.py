@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from runner.config import RunConfig
-from runner.simulator.answers import answer_to
+from runner.simulator import answer_to
 from runner.source import Source
 from scripts.lib.bench.pinned_processes import KEY_ENV
 

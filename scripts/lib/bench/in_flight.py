@@ -76,4 +76,4 @@ def loaded(level: int, jobs: int) -> Load:
         done = trial(simulator, ours.command, jobs, client_cores())
         # The last sample is of the end, when nothing is in flight.
         samples = ours.in_flight()[:-1] or [0]
-        return Load(trial=done, most=simulator.account()["peak_open"], usual=median(samples))
+        return Load(trial=done, most=simulator.stats()["peak_open"], usual=median(samples))

@@ -60,7 +60,7 @@ def peaks(rows: int, level: int) -> dict[str, float]:
         return {
             "peak": used.peak_bytes,
             "wall_s": used.wall_s,
-            "seen": simulator.account()["peak_open"],
+            "seen": simulator.stats()["peak_open"],
             "simulator": simulator.peak_bytes(),
         }
 

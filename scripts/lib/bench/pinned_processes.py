@@ -21,8 +21,8 @@ LOOK_S = 0.02
 """Between looks whether the client has ended, and at its memory. What grew since the last look is missed,
 unless the client is one process: that one's peak the kernel tells at its end."""
 
-POSTS, GETS = ("posts", "batch_posts"), ("gets", "batch_looks", "result_gets")
-"""Exchanges by the names of the simulator's account."""
+POSTS, GETS = ("posts", "batch_posts"), ("gets", "batch_polls", "result_gets")
+"""Exchanges by the names of the simulator's stats."""
 
 _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 SERVER_CORES = set(_CORES[-1:]) if len(_CORES) > 1 else set()
@@ -77,11 +77,11 @@ class Service:
         self._process = process
         self.base_url = base_url
 
-    def account(self) -> dict[str, Any]:
-        url = self.base_url.removesuffix("/v1") + "/simulator/account"
+    def stats(self) -> dict[str, Any]:
+        url = self.base_url.removesuffix("/v1") + "/simulator/stats"
         with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - it is ours
-            account: dict[str, Any] = json.load(answer)
-        return account
+            stats: dict[str, Any] = json.load(answer)
+        return stats
 
     def peak_bytes(self) -> int:
         """Peak memory so far; 0 where the system does not tell."""
@@ -129,9 +129,9 @@ def measured(command: Sequence[str], cores: set[int]) -> Usage:
 
 def trial(service: Service, command: Sequence[str], jobs: int, cores: set[int]) -> Trial:
     """Run a client of this simulator to its end."""
-    before = service.account()
+    before = service.stats()
     usage = measured(command, cores)
-    after = service.account()
+    after = service.stats()
     posts, gets = (sum(after[name] - before[name] for name in names) for names in (POSTS, GETS))
     return Trial(jobs=jobs, usage=usage, posts=posts, gets=gets)
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from runner.simulator.answers import answer_to, prompt_digest
+from runner.simulator import answer_to, prompt_digest
 from runner.store.journal import Acceptance, BatchAcceptance, BatchIntent, Entry, Reopened
 from scripts.lib.chaos.input_rows import Row
 
@@ -70,7 +70,7 @@ class Evidence:
     report: Mapping[str, Any]
     """What `runner report --json` says."""
     jobs: Sequence[ServiceJob]
-    account: Mapping[str, int] | None
+    stats: Mapping[str, int] | None
     """The service's own counts; None where it has ended with the run."""
     left_behind: Sequence[str] = ()
     """What stood in the run directory after an end in order, and should not."""
@@ -245,7 +245,7 @@ def _journal_agrees(content: bytes, epochs: dict[int, int]) -> Iterator[Violatio
 
 
 def _counts_agree(evidence: Evidence, statuses: Mapping[str, int]) -> Iterator[Violation]:
-    """Summary, report, exit code and the service's account tell the same story."""
+    """Summary, report, exit code and the service's stats agree."""
     total, told = len(evidence.rows), evidence.summary["requests"]
     expected = {"total": total, "open": 0, "unsent": 0, **statuses}
     if {name: count for name, count in told.items() if count or name in expected} != expected:
@@ -256,9 +256,9 @@ def _counts_agree(evidence: Evidence, statuses: Mapping[str, int]) -> Iterator[V
         yield Violation("otherwise wrong", f"summary.json says {told}, the report {evidence.report}")
     if evidence.exit_code != (0 if statuses.get("completed") == total else 1):
         yield Violation("otherwise wrong", f"exit code {evidence.exit_code} for {dict(statuses)}")
-    if evidence.account is not None:
+    if evidence.stats is not None:
         executed = sum(job.executed for job in evidence.jobs)
-        told_by_service = (evidence.account["accepted"], evidence.account["executed"])
+        told_by_service = (evidence.stats["accepted"], evidence.stats["executed"])
         if told_by_service != (len(evidence.jobs), executed):
-            said = f"{len(evidence.jobs)} jobs, {executed} executed; the account {told_by_service}"
+            said = f"{len(evidence.jobs)} jobs, {executed} executed; the stats say {told_by_service}"
             yield Violation("otherwise wrong", f"/simulator/jobs says {said}")

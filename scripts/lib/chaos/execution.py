@@ -255,7 +255,7 @@ class Trial:
             summary=json.loads((self._run / "summary.json").read_bytes()),
             report=json.loads(report.stdout),
             jobs=self._service.jobs() if self._service else remembered(self._traces.state),
-            account=self._service.account() if self._service else None,
+            stats=self._service.stats() if self._service else None,
             left_behind=self._left_behind,
         )
 

@@ -66,9 +66,9 @@ class Service:
     def close(self) -> None:
         self._end(kill=False)
 
-    def account(self) -> dict[str, Any]:
-        account: dict[str, Any] = json.loads(self._get("/simulator/account"))
-        return account
+    def stats(self) -> dict[str, Any]:
+        stats: dict[str, Any] = json.loads(self._get("/simulator/stats"))
+        return stats
 
     def jobs(self) -> list[ServiceJob]:
         """What `/simulator/jobs` says, with the prompts that the state file remembers."""

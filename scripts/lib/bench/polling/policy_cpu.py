@@ -23,10 +23,10 @@ class Played:
     def rewind(self) -> None:
         self._next = iter(self._answers)
 
-    def next_look(self, job: Followed, now: float) -> float:
+    def next_poll(self, job: Followed, now: float) -> float:
         if self._next:
             return next(self._next)
-        self._answers.append(self._policy.next_look(job, now))
+        self._answers.append(self._policy.next_poll(job, now))
         return self._answers[-1]
 
     def started(self, job: Followed, late_s: float) -> None:

@@ -77,12 +77,12 @@ def watch(
             n = ordered[order]
             job = WatchedJob(kinds[n % len(kinds)], order, *jobs[n])
             order += 1
-            heapq.heappush(due, (policy.next_look(job, job.accepted), n, job))
+            heapq.heappush(due, (policy.next_poll(job, job.accepted), n, job))
             seen.calls += 1
             continue
         due_at, n, job = heapq.heappop(due)
         now = max(due_at, opens_at)
-        later = policy.next_look(job, now)
+        later = policy.next_poll(job, now)
         seen.calls += 3
         if later > now:
             heapq.heappush(due, (later, n, job))
@@ -97,7 +97,7 @@ def watch(
             continue
         policy.saw_pending(job, now)
         job.pending = now
-        later = policy.next_look(job, now)
+        later = policy.next_poll(job, now)
         assert now < later < math.inf
         heapq.heappush(due, (later, n, job))
         seen.calls += 1

@@ -1,0 +1,1 @@
+"""Where the samples of a run go: each file is one output."""

@@ -1,0 +1,1 @@
+"""The endpoints: from a request to a reply, without I/O."""

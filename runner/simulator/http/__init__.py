@@ -1,0 +1,1 @@
+"""The wire: bytes to requests, replies to bytes, connections and the server."""

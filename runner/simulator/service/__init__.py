@@ -1,0 +1,1 @@
+"""The service behind the endpoints: jobs and batches in the time of a given clock."""
