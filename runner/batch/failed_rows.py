@@ -66,7 +66,7 @@ def nothing_accepted(failure: Failure, refusals: int) -> NothingAccepted:
     if refusals > 1:
         what = f"the first {refusals} batches were all refused: {failure.message}"
     if failure.status_code in _NO_BATCHES:
-        hint = "does the service have a Batch API? with target.mode: background it needs none"
+        hint = "does the service have a Batch API? if not, set target.mode: background"
     elif failure.status_code == 413:
         hint = "lower batch.max_bytes, then run the same command again"
     return NothingAccepted(Problem(what, f"HTTP {failure.status_code}", hint))

@@ -384,6 +384,10 @@ class Workbench:
         """Return all results on record."""
         return read_results(self.files.results)
 
+    def body_files(self) -> list[str]:
+        """Return the names of the files with bodies of batches."""
+        return sorted(path.name for path in self.directory.glob(".batch-*"))
+
     def submission(self, rows: range, number: int = 0) -> BatchSubmission:
         """Return a batch of these rows of the source, cut and counted, with its body in a file."""
         label = label_of("t", RUN_ID, number)
