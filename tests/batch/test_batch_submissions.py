@@ -3,93 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import pytest
 
-from runner.batch.submission import BatchSubmission
-from runner.batch.submissions import BatchSubmissions
-from runner.config import RunConfig
 from runner.errors import StorageError
 from runner.policy.idempotency import KEY_LIFE_S
 from runner.records import Failure
 from runner.store import BatchAcceptance, BatchIntent, BatchRetraction
-from runner.store.journal import Entry
 from runner.transport.fake import throttled, transient
-from tests import virtual_time
-from tests.batch.support import UNIX, Workbench, config_of, listed
+from tests.batch.desk import Desk, play
+from tests.batch.support import UNIX, config_of
 
-Scene: TypeAlias = Callable[["Desk"], Coroutine[Any, Any, None]]
 NO = Failure("invalid_request_error", "No.", 400)
-
-
-class Desk:
-    """Submissions over a workbench, and what they called for."""
-
-    def __init__(self, bench: Workbench, *, has_accepted: bool) -> None:
-        self.bench = bench
-        self.requeued: list[int] = []
-        self.gone: list[int] = []
-        self.submissions = BatchSubmissions(
-            bench.parts,
-            bench.failed_rows,
-            has_accepted=has_accepted,
-            on_requeued=self._requeued,
-            on_gone=lambda batch: self.gone.append(batch.number),
-        )
-        bench.woken.append(self.submissions.turnstile.wake)
-        bench.on_accepted = lambda batch: self.submissions.hand_over(batch.number)
-
-    def add(self, rows: range, number: int = 0) -> BatchSubmission:
-        batch = self.bench.submission(rows, number)
-        self.submissions.add(batch)
-        return batch
-
-    async def announced(self, rows: range, number: int = 0) -> BatchSubmission:
-        """Return a batch that was added, handed out and announced."""
-        self.add(rows, number)
-        batch = await self.take()
-        await self.submissions.announce(batch)
-        return batch
-
-    async def take(self) -> BatchSubmission:
-        batch = await self.submissions.turnstile.get()
-        assert batch is not None
-        return batch
-
-    async def takes_at(self, batch: BatchSubmission) -> float:
-        """Return the time at which the batch is handed out."""
-        assert await self.take() is batch
-        return self.bench.clock.now_mono()
-
-    def entries(self) -> list[Entry]:
-        return self.bench.entries()
-
-    def _requeued(self, rows: Iterable[int]) -> None:
-        self.requeued += rows
-
-
-def play(
-    directory: Path,
-    scene: Scene,
-    config: RunConfig | None = None,
-    *,
-    has_accepted: bool = True,
-    is_confirmed: bool = True,
-) -> None:
-    """Play a scene with submissions of 30 rows."""
-
-    async def main() -> None:
-        desk = Desk(
-            Workbench(directory, source=listed(30), config=config or config_of()), has_accepted=has_accepted
-        )
-        if is_confirmed:
-            desk.bench.health.confirm()
-        await scene(desk)
-
-    virtual_time.run(main())
 
 
 def test_batches_are_handed_out_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -166,7 +92,7 @@ def test_an_intent_is_in_the_journal_once_before_the_batch_is_sent(tmp_path: Pat
     async def scene(it: Desk) -> None:
         batch = await it.announced(range(10))
         await it.submissions.announce(batch)
-        (intent,) = it.entries()
+        (intent,) = it.bench.entries()
         assert isinstance(intent, BatchIntent)
         assert (intent.batch, intent.label, intent.key) == (0, batch.label, batch.key)
         assert intent.ranges == [range(10)]
@@ -196,7 +122,7 @@ def test_an_accepted_batch_counts_until_its_acceptance_is_written(tmp_path: Path
         await asyncio.sleep(0.0)
         assert len(it.submissions) == 0
         assert it.gone == [0]
-        assert [type(entry) for entry in it.entries()] == [BatchIntent, BatchAcceptance]
+        assert [type(entry) for entry in it.bench.entries()] == [BatchIntent, BatchAcceptance]
         assert [opened.id for opened in it.bench.accepted] == ["batch-1"]
         assert (it.bench.in_flight.taken, it.bench.in_flight.outstanding) == (0, 10)
         assert it.bench.meter.counts.accepted == 10
@@ -227,7 +153,7 @@ def test_a_retraction_takes_an_announcement_back_once(tmp_path: Path) -> None:
         it.submissions.retract(batch, "429", 5.0)
         it.submissions.retract(batch, "429", 6.0)
         await asyncio.sleep(0.0)
-        assert it.entries()[1:] == [BatchRetraction(batch=0, cause="429", at=UNIX + 5.0)]
+        assert it.bench.entries()[1:] == [BatchRetraction(batch=0, cause="429", at=UNIX + 5.0)]
         assert (batch.announced, batch.in_doubt) == (False, False)
         assert (it.bench.in_flight.taken, it.bench.in_flight.announced) == (10, 0)
 
