@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,9 @@ from runner.batch.submission import BatchSubmission, Names, ranges_of
 def submission(count: int) -> BatchSubmission:
     names = Names({f"row-{row}": row for row in range(count)})
     ranges = list(ranges_of(array("I", range(count))))
-    return BatchSubmission(
-        4, "l-4", "key", "kind", names, ranges, 9, Path("body"), due=1.0, sent=2.0, attempts=3
-    )
+    batch = BatchSubmission(4, "l-4", "key", "kind", names, ranges, 9, Path("body"), due=1.0)
+    batch.sent, batch.attempts = 2.0, 3
+    return batch
 
 
 def test_an_open_batch_has_the_rows_and_times_of_its_submission() -> None:
@@ -44,7 +45,7 @@ def test_requests_to_learn_from_are_few_and_spread_evenly(count: int) -> None:
     rows = [batch.names.rows[one.wire_id] for one in batch.sampled]
     assert min(count, MOST_SAMPLED) / 2 <= len(rows) <= MOST_SAMPLED
     assert rows[0] == 0
-    assert len({later - earlier for earlier, later in zip(rows, rows[1:], strict=False)}) <= 1
+    assert len({later - earlier for earlier, later in pairwise(rows)}) <= 1
     assert {(one.kind, one.order, one.accepted, one.pending, one.polls) for one in batch.sampled} == {
         ("kind", 8, 7.0, None, 0)
     }

@@ -175,7 +175,7 @@ def test_where_nothing_shows_whether_it_was_accepted_the_config_decides(
 
 
 def test_one_inconclusive_answer_among_others_decides_nothing(tmp_path: Path) -> None:
-    """All lookups but one show that it is absent. That one shows that there is no list: a proxy may say so."""
+    """All lookups but one show that it is absent. That one shows no list, which may be a proxy."""
 
     async def scene(it: Desk) -> None:
         batch = await in_doubt(it)
