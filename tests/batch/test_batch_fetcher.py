@@ -171,9 +171,9 @@ def test_a_result_that_is_not_there_yet_is_fetched_again_at_growing_intervals(tm
     async def scene(it: Fetch) -> None:
         await it.fetch(range(1))
         await it.run()
-        assert it.gets == [0.0, 1.0, 3.0, 7.0, 11.0]
+        assert it.gets == [0.0, 2.0, 6.0, 10.0]
         assert it.statuses() == {"completed"}
-        assert it.bench.results()[0].timing.pending == UNIX + 7.0
+        assert it.bench.results()[0].timing.pending == UNIX + 6.0
 
     config = config_of(poll={"interval_s": 1.0, "factor": 2.0, "max_interval_s": 4.0})
     fetch(tmp_path, scene, answering(until(10.0, PENDING)), config)
@@ -206,7 +206,7 @@ OUTAGE = {"limits": {"max_outage_s": 60.0}}
 """An unknown job is then given up after 10 s, and a result that was reported done after 300 s."""
 
 
-def test_a_result_that_the_service_does_not_find_is_waited_for_much_longer_than_an_outage(
+def test_a_result_that_the_service_does_not_find_is_given_up_after_five_outages(
     tmp_path: Path,
 ) -> None:
     async def scene(it: Fetch) -> None:
@@ -262,7 +262,7 @@ def test_the_response_of_an_unsuccessful_request_is_fetched_as_patiently_as_a_su
     fetch(tmp_path, scene, answering(until(20.0, outcome), status), config)
 
 
-def test_an_outage_during_fetches_of_unsuccessful_requests_ends_the_run_and_no_request(
+def test_an_outage_ends_the_run_and_no_unsuccessful_request(
     tmp_path: Path,
 ) -> None:
     async def scene(it: Fetch) -> None:
@@ -314,7 +314,7 @@ def test_an_unsuccessful_request_without_a_response_ends_as_the_batch_reports(
     fetch(tmp_path, scene, answering(lambda _: gone()), config)
 
 
-def test_an_unsuccessful_request_whose_response_says_nothing_ends_as_the_batch_reports(
+def test_an_unsuccessful_request_with_an_empty_response_ends_as_the_batch_reports(
     tmp_path: Path,
 ) -> None:
     async def scene(it: Fetch) -> None:
@@ -324,7 +324,7 @@ def test_an_unsuccessful_request_whose_response_says_nothing_ends_as_the_batch_r
         assert result.error is not None
         assert (result.status, result.error.type) == ("failed", "failed")
         assert "its response does not say why" in result.error.message
-        assert it.gets == [0.0, 1.0, 2.5, 4.75, 8.125, 13.1875]
+        assert it.gets == [0.0, 1.5, 3.75, 7.125, 12.1875]
 
     fetch(tmp_path, scene, answering(lambda _: PENDING), config_of(**OUTAGE))
 
