@@ -141,7 +141,7 @@ class Shell:
 
     def workers_of(self, process: Process) -> list[int]:
         """The ids of its worker processes, the oldest first."""
-        command = ["pgrep", "-P", str(process.pid), "-f", "engine.worker"]
+        command = ["pgrep", "-P", str(process.pid), "-f", "commands.worker"]
         found = subprocess.run(command, capture_output=True, text=True)
         return sorted(map(int, found.stdout.split()))
 

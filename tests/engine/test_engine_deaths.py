@@ -57,7 +57,7 @@ def test_a_worker_that_is_killed_is_followed_by_another_that_takes_over_its_rows
         shell.wait_for(process, shell.has_results(least))
         os.kill(shell.workers_of(process)[-1], signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
-    assert "died (SIGKILL): another process goes on with its rows" in errors
+    assert "died (SIGKILL): another process continues with its rows" in errors
     statuses = Counter(line["status"] for line in shell.results())
     assert Counter(line["row"] for line in shell.results()) == dict.fromkeys(range(1500), 1), errors
     stats, summary = simulator.stats(), shell.summary()

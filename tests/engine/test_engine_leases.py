@@ -93,7 +93,7 @@ def test_a_budget_may_ask_for_less_than_a_lease() -> None:
 def test_what_a_dead_worker_left_goes_to_its_successor_first_and_to_nobody_else() -> None:
     leases = Leases(2000, Recovery(2000), 2)
     first, other = leases.take(0), leases.take(1)
-    leases.leave(0, first[100:], [5])
+    leases.release(0, first[100:], [5])
     assert not set(leases.take(1)) & set(first)
     assert leases.take(0) == first[100:]
     assert leases.take(0)[0] > other[-1]
@@ -106,7 +106,7 @@ def test_leases_are_not_over_while_something_was_given_back() -> None:
     while leases.take(0):
         pass
     assert leases.are_over
-    leases.leave(0, [2, 3], [])
+    leases.release(0, [2, 3], [])
     assert not leases.are_over
     assert leases.take(0) == [2, 3]
     assert leases.are_over

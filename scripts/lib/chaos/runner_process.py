@@ -66,7 +66,7 @@ class Process:
     @property
     def workers(self) -> list[int]:
         """Process ids."""
-        command = ["pgrep", "-P", str(self.popen.pid), "-f", "engine.worker"]
+        command = ["pgrep", "-P", str(self.popen.pid), "-f", "commands.worker"]
         found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
         return [int(pid) for pid in found]
 
