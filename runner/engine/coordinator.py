@@ -34,8 +34,8 @@ from runner.engine.workers import Worker
 from runner.errors import Problem, RunnerError, StoppedEarly
 from runner.measure.vitals import Fleet
 from runner.records import Job
-from runner.session.limits import Limits
-from runner.session.session import Outcome
+from runner.session.limits import LimitCheck
+from runner.session.session import SessionOutcome
 from runner.session.shutdown import GRACE_S, Shutdown
 from runner.store import recover
 
@@ -82,7 +82,7 @@ class Coordinator:
         self._fleet = fleet
         self._recovery = recovery
         self._totals = Totals(meter, task.history.in_flight, fleet)
-        self._limits = Limits(task.config, meter)
+        self._limits = LimitCheck(task.config, meter)
         workers = task.config.engine.workers
         self._members = [Member(number, launch()) for number in range(workers)]
         self._leases = Leases(task.rows, recovery, workers)
@@ -104,7 +104,7 @@ class Coordinator:
             on_forced=self._force_all,
         )
 
-    async def run(self, *beside: Coroutine[Any, Any, None]) -> Outcome:
+    async def run(self, *beside: Coroutine[Any, Any, None]) -> SessionOutcome:
         """Work until every row has its result, or something ends the session; `beside` runs until then.
 
         Raises `StorageError`.
@@ -124,7 +124,7 @@ class Coordinator:
                 task.cancel()
             self._kill_all()
         self._account_for_lost()
-        return Outcome(self.shutdown.ended_by)
+        return SessionOutcome(self.shutdown.ended_by)
 
     async def _start_all(self) -> None:
         jobs = list(self._recovery.outstanding.values())

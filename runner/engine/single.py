@@ -13,7 +13,7 @@ from runner.errors import RunnerError
 from runner.session.clock import Clock
 from runner.session.feed import AllExcept, Feed
 from runner.session.parts import Parts
-from runner.session.session import Assignment, Mode, Outcome, Session
+from runner.session.session import Assignment, Mode, SessionOutcome, Session
 from runner.session.shutdown import Shutdown
 from runner.source import Source
 from runner.store import Recovery
@@ -52,7 +52,7 @@ class Single:
         """How to end the session."""
         return self._session.shutdown
 
-    async def run(self, *beside: Coroutine[Any, Any, None]) -> Outcome:
+    async def run(self, *beside: Coroutine[Any, Any, None]) -> SessionOutcome:
         """Work until every row has its result, or something ends the session. Raises `StorageError`."""
         self._session.feed.grant(self._needed)
         self._session.feed.all_granted = True

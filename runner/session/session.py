@@ -16,7 +16,7 @@ from runner.measure.vitals import Vitals
 from runner.session.clock import Clock
 from runner.session.feed import Feed, Rows
 from runner.session.health import FIRST_PATIENCE_S, ServiceHealth
-from runner.session.limits import Limits
+from runner.session.limits import LimitCheck
 from runner.session.parts import Parts
 from runner.session.shutdown import GRACE_S, Shutdown
 from runner.session.sink import Sink, WrittenResult
@@ -94,7 +94,7 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SessionOutcome:
     """How a session ended."""
 
     ended_by: RunnerError | None
@@ -119,7 +119,7 @@ class Session(Generic[M]):
         self._host = host
         self._workers: list[asyncio.Task[None]] = []
         self._helpers: list[asyncio.Task[None]] = []
-        self._limits = Limits(config, a.meter)
+        self._limits = LimitCheck(config, a.meter)
         self._reserve = Reserve(a.files.reserve)
         self._journal = Journal(a.files.journal)
         self._sink: Sink[Any] = Sink(
@@ -160,7 +160,7 @@ class Session(Generic[M]):
             on_forced=self._cancel_workers,
         )
 
-    async def run(self, *beside: Coroutine[Any, Any, None]) -> Outcome:
+    async def run(self, *beside: Coroutine[Any, Any, None]) -> SessionOutcome:
         """Work until every granted row has its result, or something ends the session.
 
         What is given in `beside` runs until then as well; an error in it stops the session. On return no task
@@ -168,6 +168,7 @@ class Session(Generic[M]):
         Raises `StorageError` where the files cannot even be closed.
         """
         try:
+            self._begin()
             async with asyncio.TaskGroup() as tasks:
                 self._start(tasks, beside)
                 await self.shutdown.over.wait()
@@ -175,15 +176,19 @@ class Session(Generic[M]):
         except StorageError as error:
             self.shutdown.stop(error)
         finally:
+            for coroutine in beside:
+                coroutine.close()  # one that never started, that is
             await self._close()
-        return Outcome(self.shutdown.ended_by)
+        return SessionOutcome(self.shutdown.ended_by)
 
-    def _start(self, tasks: asyncio.TaskGroup, beside: Sequence[Coroutine[Any, Any, None]]) -> None:
-        """Mark the beginning in the journal, then start everything. Raises `StorageError`."""
+    def _begin(self) -> None:
+        """Mark in the journal that the session begins, or goes on in another process. Raises `StorageError`."""
         began = self._a.clock.now()
         self._journal.write(SessionStart(at=began, number=self._a.session))
         if self._a.resumes:  # there may be jobs that nobody watched for a while
             self._a.meter.restarts.append(began)
+
+    def _start(self, tasks: asyncio.TaskGroup, beside: Sequence[Coroutine[Any, Any, None]]) -> None:
         workers = self.mode.workers()
         self._check_limits()
         self.shutdown.drain_after(self._a.config.limits.max_s)
