@@ -43,7 +43,7 @@ REPORT_S: Final = 0.2
 LATENCIES_EVERY: Final = 5
 """Every report of this number has latencies: they are larger than the rest, and shown once a second."""
 IDLE_REPORTS: Final = 5
-"""Consecutive reports without a row taken, after which waiting rows are given back."""
+"""Consecutive reports without a row sent, after which waiting rows are given back."""
 FEW_ROWS: Final = 64
 """Rows left to send below which the worker asks for more."""
 
@@ -79,7 +79,8 @@ class WorkerSession:
         self._recovery = Recovery(0)
         self._has_asked = False
         self._has_reported_confirmed = setup.is_confirmed
-        self._taken = self._idle_reports = 0
+        self._progress = (0, 0, 0)
+        self._idle_reports = 0
         self._session = Session(
             Assignment(
                 config=config,
@@ -161,10 +162,12 @@ class WorkerSession:
             await asyncio.sleep(REPORT_S)
 
     def _give_back_idle_rows(self) -> None:
-        """Give back rows if none was taken for a while: no slot is free here, but one may be elsewhere."""
+        """Give back rows if none was sent for a while: no slot is free here, but one may be elsewhere."""
         feed = self._session.feed
-        self._idle_reports = 0 if feed.taken != self._taken else self._idle_reports + 1
-        self._taken = feed.taken
+        # The feed alone does not show it: rows are taken many at a time, and sent one by one.
+        progress = feed.taken, self._meter.counts.accepted, self._in_flight.finished
+        self._idle_reports = 0 if progress != self._progress else self._idle_reports + 1
+        self._progress = progress
         if self._idle_reports >= IDLE_REPORTS and len(feed):
             rows = self._session.mode.give_back()
             self._has_asked = False
