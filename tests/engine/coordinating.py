@@ -40,8 +40,10 @@ def make_config(rows: int = 100, workers: int = 2, **sections: Any) -> RunConfig
     )
 
 
-def make_task(path: Path, rows: int = 100, workers: int = 2, **sections: Any) -> Task:
-    """Return the next session of the run in `path`, which is made if it does not exist."""
+def make_task(
+    path: Path, rows: int = 100, workers: int = 2, *, limit: int | None = None, **sections: Any
+) -> Task:
+    """Return the next session of the run in `path`, for its first `limit` rows; make the run if need be."""
     config = make_config(rows, workers, **sections)
     source, run_dir, fleet = Source(config), RunDir(path), Fleet()
     path.mkdir(exist_ok=True)
@@ -49,7 +51,7 @@ def make_task(path: Path, rows: int = 100, workers: int = 2, **sections: Any) ->
         run_dir.create(config, source.survey(), "key")
     run_dir.repair()
     manifest = run_dir.read_manifest()
-    history = recall(run_dir, manifest, rows)
+    history = recall(run_dir, manifest, limit or rows)
     history.session.continued = history.next_session
     return Task(
         config=config,
@@ -59,7 +61,7 @@ def make_task(path: Path, rows: int = 100, workers: int = 2, **sections: Any) ->
         base_url=config.target.base_url,
         source=source,
         history=history,
-        rows=rows,
+        rows=limit or rows,
         vitals=fleet,
     )
 

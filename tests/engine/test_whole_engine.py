@@ -165,7 +165,7 @@ def test_a_worker_with_nothing_but_rows_that_always_fail_is_no_outage(tmp_path: 
     def submit(exchange: Exchange) -> SubmitOutcome | None:
         return transient("500") if row_of(exchange) < 2 else None
 
-    sections = {
+    sections: dict[str, Any] = {
         "submit": {"concurrency": 2, "max_in_flight": 4, "retry": {"max_attempts": 8}},
         "limits": {"max_outage_s": 10},
     }
