@@ -162,7 +162,7 @@ def test_counts_add_up_over_sessions_and_absence_is_no_latency(
     assert summary["run"]["continued"] == 2
     assert summary["run"]["spanned_a_stop"] == 30
     assert summary["latency_s"]["completion"]["max"] is None
-    assert "30 requests were under way while it was stopped" in done.stdout
+    assert "30 requests were in flight while it was stopped" in done.stdout
     assert polls_before < summary["polls"]["total"] <= simulator.stats()["gets"]
     assert Counter(line["row"] for line in shell.results()) == dict.fromkeys(range(30), 1)
 
