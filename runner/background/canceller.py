@@ -35,7 +35,7 @@ _CANNOT: Final = (404, 405, 501)
 
 
 @dataclass
-class Tally:
+class CancelCounts:
     """What became of the jobs. Those in none of the counts are still outstanding."""
 
     cancelled: int = 0
@@ -83,7 +83,7 @@ class CancelMode:
         self._workers = min(parts.config.submit.concurrency, len(self._due))
         self._requesting = 0
         self._is_possible = False
-        self.tally = Tally()
+        self.counts = CancelCounts()
         self._turnstile: Turnstile[_Case] = Turnstile(self._take, parts.clock.now_mono)
         self._exchanges = parts.exchanges(self._turnstile.wake)
 
@@ -151,7 +151,7 @@ class CancelMode:
                 case.refusals += 1
                 self._push(case, -math.inf)  # before any other: it shows whether the rest are to be asked for
             case Gone():
-                self.tally.unknown += 1
+                self.counts.unknown += 1
             case Throttled() | Transient():
                 case.failures += 1
                 self._push(case, ended_mono + self._parts.retry_wait_s(case.failures, outcome.wait_s))
@@ -161,9 +161,9 @@ class CancelMode:
     def _finish(self, case: _Case, outcome: Done, ended_mono: float) -> None:
         if outcome.status == "cancelled":
             self._is_possible = True
-            self.tally.cancelled += 1
+            self.counts.cancelled += 1
         else:
-            self.tally.ended += 1
+            self.counts.ended += 1
         self._parts.sink.finish(case.job, self._parts.clock.unix(ended_mono), outcome)
 
     def _ask_again_or_leave(self, case: _Case, refusal: Failure, now_mono: float) -> None:
@@ -172,7 +172,7 @@ class CancelMode:
             case.is_asked, case.refusal = False, None
             self._push(case, now_mono + FIRST_POLL_S)
             return
-        self.tally.refusal = self.tally.refusal or refusal
+        self.counts.refusal = self.counts.refusal or refusal
         if not self._is_possible and refusal.status_code in _CANNOT:
             self._due.clear()
 

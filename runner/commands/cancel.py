@@ -11,7 +11,7 @@ from pathlib import Path
 import uvloop
 import yaml
 
-from runner.background.canceller import CancelMode, NoRows, Tally
+from runner.background.canceller import CancelMode, NoRows, CancelCounts
 from runner.commands.host import raise_open_file_limit
 from runner.commands.result import CommandResult
 from runner.commands.signals import Signals
@@ -52,7 +52,7 @@ class _Cancellation:
         self._key = read_key(self._config)
         raise_open_file_limit(self._config)
         self._vitals = Vitals()
-        self._tally = Tally()
+        self._counts = CancelCounts()
 
     def execute(self) -> CommandResult:
         manifest = self._run_dir.read_manifest()
@@ -114,7 +114,7 @@ class _Cancellation:
                 lambda parts, _: CancelMode(parts, history.recovery.outstanding.values()),
                 self,
             )
-            self._tally = session.mode.tally
+            self._counts = session.mode.counts
             shutdown, health = session.shutdown, session.health
             asyncio.get_running_loop().call_later(self._timeout_s, shutdown.end)
             self._signals.hand_to(lambda signum: shutdown.stop(Interrupted(signum)))
@@ -136,14 +136,14 @@ class _Cancellation:
         return None
 
     def _result(self, history: History, ended_by: RunnerError | None) -> CommandResult:
-        tally, still_open = self._tally, history.in_flight.outstanding - self._tally.unknown
+        done, still_open = self._counts, history.in_flight.outstanding - self._counts.unknown
         counts = (
-            f"{tally.cancelled:,} cancelled, {tally.ended:,} had ended or ended meanwhile (results kept), "
-            f"{tally.unknown:,} unknown to the service, {still_open:,} still open"
+            f"{done.cancelled:,} cancelled, {done.ended:,} had ended or ended meanwhile (results kept), "
+            f"{done.unknown:,} unknown to the service, {still_open:,} still open"
         )
         said = [*_unacknowledged(history)]
-        if tally.refusal:
-            said.insert(0, f"not cancelled: {tally.refusal.message}")
+        if done.refusal:
+            said.insert(0, f"not cancelled: {done.refusal.message}")
         if ended_by:
             return CommandResult(ended_by.exit_code, (str(ended_by), *said), counts)
         return CommandResult(1 if still_open else 0, tuple(said), counts)

@@ -28,6 +28,7 @@ from runner.records import ResultStatus
 from runner.session.clock import Clock
 from runner.source import Source
 from runner.store import Manifest, RunDir, archive_superseded, check_unchanged, recover, reopen
+from runner.transport import open_transport
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,4 +202,5 @@ def _engine_for(task: Task, progress: Progress, clock: Clock) -> Engine:
         return Coordinator(task, task.vitals, progress.say, launch)
     from runner.engine.single import Single
 
-    return Single(task, progress.say, clock)
+    transport = open_transport(task.config, task.base_url, task.key, task.history.meter.wire)
+    return Single(task, transport, progress.say, clock)

@@ -21,9 +21,9 @@ main(fd)
 
 
 class SubprocessWorker:
-    """A `Worker` that is a child process, with a socket pair in between.
+    """A `Worker` that is a child process, connected by a socket pair.
 
-    It holds the lock of the run directory as well, for as long as it lives.
+    The process shares the lock of the run directory, for as long as it lives.
     """
 
     def __init__(self, lock_fd: int) -> None:
@@ -43,7 +43,9 @@ class SubprocessWorker:
             except OSError as error:
                 ours.close()
                 what = f"a worker process cannot be started: {error.strerror}"
-                raise StoppedEarly(Problem(what, "engine.workers", "use fewer, and continue")) from None
+                raise StoppedEarly(
+                    Problem(what, "engine.workers", "lower it, then run the same command again")
+                ) from None
         self._channel = await Channel.open(ours, Event)
 
     def tell(self, command: Command) -> None:

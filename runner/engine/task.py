@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from runner.config import RunConfig
 from runner.measure.history import History
 from runner.measure.vitals import Vitals
-from runner.session.session import Outcome
+from runner.session.session import SessionOutcome
 from runner.session.shutdown import Shutdown
 from runner.source import Source
 from runner.store import Manifest, RunDir
@@ -50,7 +50,7 @@ class Engine(Protocol):
     def shutdown(self) -> Shutdown:
         """How to end it."""
 
-    async def run(self, *beside: Coroutine[Any, Any, None]) -> Outcome:
+    async def run(self, *beside: Coroutine[Any, Any, None]) -> SessionOutcome:
         """Work until every row has its result, or something ends the session; `beside` runs until then.
 
         Raises `StorageError`.

@@ -62,7 +62,7 @@ class Circuit:
         A throttled or unauthorised exchange counts as an answer: the service is up.
         """
         self._in_flight -= 1
-        was_open = self.is_open
+        was_open = self._failures >= FAILURES_TO_OPEN
         if exchange.effect is not Effect.FAILED:
             self._failures = self._probes = 0
             return was_open

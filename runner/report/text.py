@@ -1,4 +1,4 @@
-"""The report as Markdown tables: plain enough to read in a terminal, ready to paste into a pull request."""
+"""The report as Markdown tables: readable in a terminal, and ready to paste into a pull request."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from runner.records import RESULT_STATUSES
 
-SPANS: Final = {
+LATENCIES: Final = {
     "schedule_delay": "schedule delay",
     "submit": "submit",
     "completion": "completion",
@@ -26,18 +26,22 @@ Table = list[list[str]]
 
 
 def render(summaries: Sequence[dict[str, Any]]) -> str:
-    """Totals, one column a run; then latencies, one row a span and run."""
+    """Return the totals, with one column per run, and the latencies, with one row per latency and run.
+
+    Fields that older versions did not write may be missing in `summaries`. Raises `LookupError`, `TypeError`,
+    `ValueError` or `AttributeError` where any other field is missing or of a wrong type.
+    """
     totals: Table = [["", *(summary["run"]["name"] for summary in summaries)]]
     columns = [dict(_totals(summary)) for summary in summaries]
-    for name in dict.fromkeys(name for column in columns for name in column):
-        totals.append([name, *(column.get(name, "–") for column in columns)])
+    for title in dict.fromkeys(title for column in columns for title in column):
+        totals.append([title, *(column.get(title, "–") for column in columns)])
     latencies: Table = [["seconds", *_QUANTILES]]
-    for span, label in SPANS.items():
+    for name, label in LATENCIES.items():
         for summary in summaries:
             row = label if len(summaries) == 1 else f"{label}: {summary['run']['name']}"
-            values = summary["latency_s"][span]
+            values = summary["latency_s"][name]
             if values["max"] is not None:
-                latencies.append([row, *(_seconds(values[name]) for name in _QUANTILES)])
+                latencies.append([row, *(_seconds(values[column]) for column in _QUANTILES)])
     tables = [markdown(totals), *([markdown(latencies)] if len(latencies) > 1 else [])]
     return "\n\n".join([*tables, *_remarks(summaries)])
 
@@ -46,10 +50,11 @@ def _remarks(summaries: Sequence[dict[str, Any]]) -> Iterator[str]:
     for summary in summaries:
         name, spanned = summary["run"]["name"], summary["run"]["spanned_a_stop"]
         if spanned:
-            yield f"{name}: {spanned:,} requests were under way while it was stopped; they are in no latency."
+            what = f"{spanned:,} requests were in flight while it was stopped"
+            yield f"{name}: {what}; they are excluded from latency figures."
         client = summary["client"]
         if client and client["limited"]:
-            yield f"{name}: limited by the client; its CPU was busy, and latencies include its own delay."
+            yield f"{name}: limited by the client: its CPU was busy, so latencies include its own delay."
 
 
 def _totals(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -65,7 +70,7 @@ def _totals(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if requests[status] or status == "completed":
             yield status, f"{requests[status]:,}"
     if run.get("retried"):
-        yield "tried again by hand", f"{run['retried']:,}"
+        yield "retried by hand", f"{run['retried']:,}"
     yield from _milestones(summary.get("milestones_s", {}))
     yield "accepted per second", f"{throughput['accepted_per_s']:,.1f}"
     yield "completed per second", f"{throughput['completed_per_s']:,.1f}"
@@ -75,7 +80,9 @@ def _totals(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "polls", f"{polls['total']:,}" + (f" ({each:.2f} per completion)" if each is not None else "")
     yield from _wire(summary.get("wire"), sum(requests[status] for status in RESULT_STATUSES))
     for side in ("submit", "poll"):
-        counts = [f"{_cause(cause)} ×{count:,}" for cause, count in sorted(summary["retries"][side].items())]
+        counts = [
+            f"{_cause_name(cause)} ×{count:,}" for cause, count in sorted(summary["retries"][side].items())
+        ]
         if counts:
             yield f"{side} retries", ", ".join(counts)
     tokens = summary["tokens"]
@@ -95,7 +102,7 @@ def _milestones(milestones: dict[str, float | None]) -> Iterator[tuple[str, str]
 
 
 def _wire(wire: dict[str, int] | None, done: int) -> Iterator[tuple[str, str]]:
-    """None in summaries of a time when it was not counted."""
+    """Yield the traffic per row; `wire` is None in summaries of versions that did not count it."""
     if wire is None:
         return
     requests, up, down = wire["requests"], wire["sent_bytes"], wire["received_bytes"]
@@ -112,7 +119,7 @@ def _client(client: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
     yield "client peak memory", f"{client['max_rss_bytes'] / 1e6:,.0f} MB"
 
 
-def _cause(cause: str) -> str:
+def _cause_name(cause: str) -> str:
     return f"HTTP {cause}" if cause.isdigit() else cause
 
 
@@ -123,7 +130,7 @@ def _seconds(value: float | None) -> str:
 
 
 def markdown(table: Table, left: int = 1) -> str:
-    """The first `left` columns are words, the others numbers."""
+    """Return a Markdown table whose first `left` columns are aligned left, and the others right."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
 

@@ -12,6 +12,12 @@ from runner.transport.outcomes import AnyOutcome, Throttled, Transient, Unauthor
 
 WORTH_SAYING_S: Final = 10.0
 """Shortest wait asked for by the service that the user is informed of."""
+_EFFECTS: Final = {
+    Throttled: Effect.THROTTLED,
+    Transient: Effect.FAILED,
+    Unauthorised: Effect.UNAUTHORISED,
+}
+"""What an outcome shows of the service, by its type; every other type is an answer."""
 
 
 class Exchanges:
@@ -49,14 +55,15 @@ class Exchanges:
 
         Returns what ends the run, to be raised once the outcome's own request is dealt with.
         """
-        effect, wait_s = effect_of(outcome), getattr(outcome, "wait_s", None)
+        effect, wait_s = _EFFECTS.get(type(outcome), Effect.ANSWERED), None
+        if isinstance(outcome, Throttled):
+            wait_s = outcome.wait_s
+            self._report_wait(outcome, ended_mono)
         # Admission first: health may wake the submitter, which must find a gate that is closed by now.
         lets_others_start = self._admission.ended(Exchange(started_mono, ended_mono, effect, wait_s))
         end_of_run = self._health.record(outcome, ended_mono)
         if lets_others_start:
             self._on_reopened()
-        if isinstance(outcome, Throttled):
-            self._report_wait(outcome, ended_mono)
         return end_of_run
 
     def answered(self, started_mono: float, ended_mono: float) -> None:
@@ -71,15 +78,3 @@ class Exchanges:
             return
         self._waiting_until_mono = now_mono + outcome.wait_s
         self._say(f"waiting {outcome.wait_s:g} s, as the service asks: {outcome.failure.message}")
-
-
-def effect_of(outcome: AnyOutcome) -> Effect:
-    """Return what an outcome shows of the service, whatever it was about."""
-    match outcome:
-        case Throttled():
-            return Effect.THROTTLED
-        case Transient():
-            return Effect.FAILED
-        case Unauthorised():
-            return Effect.UNAUTHORISED
-    return Effect.ANSWERED

@@ -73,6 +73,9 @@ class ServiceHealth:
 
         Returns what ends the run, to be raised once the outcome's own request is dealt with.
         """
+        if self.is_confirmed and not isinstance(outcome, Transient | Throttled | Unauthorised):
+            self.record_answer(now_mono)
+            return None
         match outcome:
             case Unauthorised(failure=failure):
                 return key_refused(failure, self._target.api_key_env)
@@ -90,7 +93,7 @@ class ServiceHealth:
             case Throttled():
                 self.confirm()
                 return self._record_failure(now_mono, outcome, is_silence=False)
-            case Rejected() if not self.is_confirmed:
+            case Rejected():
                 return self._record_rejection(outcome)
         self.record_answer(now_mono)
         self.confirm()
@@ -98,7 +101,8 @@ class ServiceHealth:
 
     def record_answer(self, at_mono: float) -> None:
         """Note that the service answered at `at_mono`: this process, or another one of the run."""
-        self.answered_at_mono = max(self.answered_at_mono, at_mono)
+        if at_mono > self.answered_at_mono:
+            self.answered_at_mono = at_mono
         if self._failing_since_mono is not None and at_mono >= self._failing_since_mono:
             self._failing_since_mono = None
 

@@ -9,7 +9,7 @@ from runner.measure.summary import cost_usd
 from runner.policy.budget import Budget
 
 
-class Limits:
+class LimitCheck:
     """Limits on cost and failures; asked before each fresh row and after each result."""
 
     def __init__(self, config: RunConfig, meter: Meter) -> None:

@@ -17,14 +17,14 @@ from runner.policy.retry import wait_s
 from runner.session.clock import Clock
 from runner.session.exchanges import Exchanges
 from runner.session.health import ServiceHealth
-from runner.session.limits import Limits
-from runner.session.sink import Accepted, Sink
+from runner.session.limits import LimitCheck
+from runner.session.sink import AcceptedT, Sink
 from runner.store import Files
 from runner.transport import Transport
 
 
 @dataclass(frozen=True, slots=True)
-class Parts(Generic[Accepted]):
+class Parts(Generic[AcceptedT]):
     """What a mode works with. The session owns all of it."""
 
     config: RunConfig
@@ -32,12 +32,12 @@ class Parts(Generic[Accepted]):
     files: Files
     run_id: str
     transport: Transport
-    sink: Sink[Accepted]
+    sink: Sink[AcceptedT]
     meter: Meter
     in_flight: InFlight
     clock: Clock
     health: ServiceHealth
-    limits: Limits
+    limits: LimitCheck
     say: Callable[[str], None]
     """Inform the user of something, in one line."""
     random: random.Random

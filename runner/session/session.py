@@ -16,7 +16,7 @@ from runner.measure.vitals import Vitals
 from runner.session.clock import Clock
 from runner.session.feed import Feed, Rows
 from runner.session.health import FIRST_PATIENCE_S, ServiceHealth
-from runner.session.limits import Limits
+from runner.session.limits import LimitCheck
 from runner.session.parts import Parts
 from runner.session.shutdown import GRACE_S, Shutdown
 from runner.session.sink import Sink, WrittenResult
@@ -94,7 +94,7 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SessionOutcome:
     """How a session ended."""
 
     ended_by: RunnerError | None
@@ -119,7 +119,7 @@ class Session(Generic[M]):
         self._host = host
         self._workers: list[asyncio.Task[None]] = []
         self._helpers: list[asyncio.Task[None]] = []
-        self._limits = Limits(config, a.meter)
+        self._limits = LimitCheck(config, a.meter)
         self._reserve = Reserve(a.files.reserve)
         self._journal = Journal(a.files.journal)
         self._sink: Sink[Any] = Sink(
@@ -160,7 +160,7 @@ class Session(Generic[M]):
             on_forced=self._cancel_workers,
         )
 
-    async def run(self, *beside: Coroutine[Any, Any, None]) -> Outcome:
+    async def run(self, *beside: Coroutine[Any, Any, None]) -> SessionOutcome:
         """Work until every granted row has its result, or something ends the session.
 
         What is given in `beside` runs until then as well; an error in it stops the session. On return no task
@@ -174,7 +174,7 @@ class Session(Generic[M]):
                 await self._finish()
         finally:
             await self._close()
-        return Outcome(self.shutdown.ended_by)
+        return SessionOutcome(self.shutdown.ended_by)
 
     def _start(self, tasks: asyncio.TaskGroup, beside: Sequence[Coroutine[Any, Any, None]]) -> None:
         """Mark the beginning in the journal, then start everything; an error in that stops the session."""
@@ -229,12 +229,14 @@ class Session(Generic[M]):
         in_flight, meter = self._a.in_flight, self._a.meter
         for it in accepted:
             in_flight.accept(self.mode.follow(it))
-        for it in ended:
-            if it.was_outstanding:
-                in_flight.finish()
+        outstanding = 0
+        for result, usage, was_outstanding, was_announced in ended:
+            if was_outstanding:
+                outstanding += 1
             else:
-                in_flight.refuse(announced=it.was_announced)
-            meter.finished(it.result.status, it.result.timing, it.usage)
+                in_flight.refuse(announced=was_announced)
+            meter.finished(result.status, result.timing, usage)
+        in_flight.finish(outstanding)
         if ended:
             self._check_limits()
             self.shutdown.check()

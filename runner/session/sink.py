@@ -27,7 +27,7 @@ from runner.transport.outcomes import Done
 NO_USAGE: Final = Usage()
 RESCUE_EVERY_S: Final = 0.25
 
-Accepted = TypeVar("Accepted")
+AcceptedT = TypeVar("AcceptedT")
 
 
 class WrittenResult(NamedTuple):
@@ -41,7 +41,7 @@ class WrittenResult(NamedTuple):
     """Whether an intent of the row, without an acceptance, is in the journal."""
 
 
-class Sink(Generic[Accepted]):
+class Sink(Generic[AcceptedT]):
     """Writes everything that a session puts on record about its requests.
 
     Intents are with the kernel when `intend` returns. All else is written at the end of the turn of the event
@@ -57,7 +57,7 @@ class Sink(Generic[Accepted]):
         store: Literal["full", "text"],
         fsync_s: float,
         *,
-        on_written: Callable[[Sequence[Accepted], Sequence[WrittenResult]], None],
+        on_written: Callable[[Sequence[AcceptedT], Sequence[WrittenResult]], None],
         on_broken: Callable[[Exception], None],
     ) -> None:
         """`on_written` is called at most once per turn, with the acceptances and results now on record.
@@ -73,7 +73,7 @@ class Sink(Generic[Accepted]):
         self._on_broken = on_broken
         self._loop = asyncio.get_running_loop()
         self._flush_is_due = False
-        self._accepted: list[Accepted] = []
+        self._accepted: list[AcceptedT] = []
         self._ended: list[WrittenResult] = []
         self._unwritten: list[WrittenResult] = []
         """Results that a full disk kept back."""
@@ -96,7 +96,7 @@ class Sink(Generic[Accepted]):
         self._announce((intent,))
         await asyncio.to_thread(self._journal.log.sync)
 
-    def accept(self, entry: Acceptance | BatchAcceptance, accepted: Accepted) -> None:
+    def accept(self, entry: Acceptance | BatchAcceptance, accepted: AcceptedT) -> None:
         """Put on record that the service works on something; `on_written` gets `accepted`."""
         self._journal.add(entry)
         self._accepted.append(accepted)
@@ -170,7 +170,7 @@ class Sink(Generic[Accepted]):
             self._accepted.clear()  # acceptances of this turn were to be written before, and perhaps are not
             raise
 
-    def _flush_journal(self) -> list[Accepted]:
+    def _flush_journal(self) -> list[AcceptedT]:
         """Return the acceptances that are on record now."""
         accepted, self._accepted = self._accepted, []
         try:
@@ -191,7 +191,7 @@ class Sink(Generic[Accepted]):
             return []
         return ended
 
-    def _report(self, accepted: list[Accepted], ended: list[WrittenResult]) -> None:
+    def _report(self, accepted: list[AcceptedT], ended: list[WrittenResult]) -> None:
         try:
             self._on_written(accepted, ended)
         except Exception as error:  # noqa: BLE001 - called by the loop: nobody else would hear of it

@@ -11,10 +11,10 @@ from typing import IO, Final, Self
 
 from runner.config.simulation import Simulator
 from runner.errors import ConfigError, Problem
+from runner.simulator.http.server import READY
 
 _READY_S: Final = 30.0
 _STOP_S: Final = 3.0
-_READY: Final = "simulator listening on "
 
 
 class Embedded:
@@ -74,9 +74,9 @@ class Embedded:
                 line = await asyncio.to_thread(_first_line, process)
         except TimeoutError:
             raise self._failure(f"did not start within {_READY_S:g} s") from None
-        if not line.startswith(_READY):
+        if not line.startswith(READY):
             raise self._failure("did not start")
-        return line.removeprefix(_READY)
+        return line.removeprefix(READY)
 
     def _failure(self, what: str) -> ConfigError:
         lines: list[str] = []

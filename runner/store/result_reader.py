@@ -1,4 +1,4 @@
-"""Whole results of a run directory, finished or still running, for whatever comes after a run."""
+"""Whole results of a run directory, of a run that has finished or is still running."""
 
 from __future__ import annotations
 

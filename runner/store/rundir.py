@@ -1,11 +1,7 @@
-"""The run directory: where its files are, and which process may write them."""
+"""The run directory: where its files are, how it begins, and how it is repaired or renamed."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,15 +14,7 @@ from runner.errors import Problem, RunDirError, StorageError
 from runner.source import Survey
 from runner.store.files import cut_torn_tail, replace_atomically, sync_directory
 from runner.store.manifest import FORMAT, START_OVER, Manifest
-
-LOCK_RETRY_S: Final = 0.02
-REPORT_LOCK_S: Final = 0.05
-"""How long to wait for the lock: `is_held`, which a report asks, takes it for a moment."""
-WORKERS_EXIT_S: Final = 10.0
-"""How long to wait after the coordinator was killed: its workers share the lock and exit soon after it."""
-_SYSTEM_FAULTS: Final = (
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE,
-)  # fmt: skip
+from runner.store.run_lock import RunLock
 
 SPOOL: Final = ".batch-"
 """Prefix of the files that hold the bodies of batches; a kill leaves them behind."""
@@ -58,7 +46,7 @@ class RunDir:
         self.summary = path / "summary.json"
         self.simulator = path / "simulator.jsonl"
         self.reserve = path / ".reserve"
-        self._lock: int | None = None
+        self._lock = RunLock(path)
 
     @property
     def exists(self) -> bool:
@@ -113,56 +101,23 @@ class RunDir:
     @property
     def is_held(self) -> bool:
         """Whether a process is running this run now."""
-        try:
-            fd = os.open(self.path / ".lock", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return self._lock.is_held
+
+    @property
+    def lock_fd(self) -> int:
+        """The file descriptor of the lock, for workers that share it: it is held until the last one exits."""
+        return self._lock.fd
 
     def lock(self) -> None:
         """Create the directory if it is missing, and take its lock.
 
         Raises `RunDirError` while another process holds it, `StorageError` where the disk is at fault.
         """
-        path = self.path / ".lock"
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            what = f"the run directory cannot be created: {error.strerror}"
-            cls = StorageError if error.errno in _SYSTEM_FAULTS else RunDirError
-            raise cls(Problem(what, str(self.path), "check sink.dir")) from None
-        holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
-        if not _try_lock(fd, WORKERS_EXIT_S if _is_gone(holder) else REPORT_LOCK_S):
-            os.close(fd)
-            raise RunDirError(Problem(f"another process (pid {holder}) is running this run", str(self.path)))
-        if not path.exists() or os.fstat(fd).st_ino != path.stat().st_ino:
-            os.close(fd)  # the directory was renamed meanwhile: this is the old one's lock
-            self.lock()
-            return
-        with suppress(OSError):  # the pid is only for messages: the lock is what counts
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        self._lock = fd
-
-    @property
-    def lock_fd(self) -> int:
-        """The file descriptor of the lock, for workers that share it: it is held until the last one exits."""
-        if self._lock is None:
-            raise RunDirError(Problem("is not held by this process", str(self.path)))
-        return self._lock
+        self._lock.take()
 
     def unlock(self) -> None:
         """Release the lock; harmless to repeat."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
     def create(self, config: RunConfig, survey: Survey, key: str) -> Manifest:
         """Write the config and, last, the manifest, which makes it a run. Raises `StorageError`."""
@@ -221,31 +176,6 @@ class RunDir:
         for left in (path for kind in kinds for path in self.path.glob(kind)):
             with suppress(OSError):
                 left.unlink()
-
-
-def _try_lock(fd: int, timeout_s: float) -> bool:
-    """Take the lock as soon as it is free, and return whether that was within `timeout_s`."""
-    until_mono = time.monotonic() + timeout_s
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if time.monotonic() >= until_mono:
-                return False
-            time.sleep(LOCK_RETRY_S)
-        else:
-            return True
-
-
-def _is_gone(pid: str) -> bool:
-    """Return whether that process has exited."""
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except (ValueError, OverflowError, PermissionError):
-        pass
-    return False
 
 
 def _pretty(value: Any) -> bytes:

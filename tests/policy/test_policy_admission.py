@@ -69,12 +69,11 @@ def test_every_rule_is_informed_and_one_is_enough_to_let_others_start(
 
 
 def test_it_shows_its_rules() -> None:
-    admission = Admission(RateGate(2.5), Circuit(MAX_OUTAGE_S))
+    rules = RateGate(2.5), Circuit(MAX_OUTAGE_S)
 
-    assert (
-        repr(admission) == "<Admission <RateGate open, at most 2.5/s>, <Circuit closed, 0 failures in a row>>"
-    )
-    assert [type(rule) for rule in admission.rules] == [RateGate, Circuit]
+    assert Admission(*rules).rules == rules
+    assert repr(Admission(rules[0])) == "<Admission <RateGate open, 0 episodes, at most 2.5/s>>"
+    assert repr(Admission(rules[1])) == "<Admission <Circuit closed, 0 failures in a row>>"
 
 
 @given(

@@ -1,17 +1,14 @@
-"""The simulator as a process: its one line, its signals, its parent, its memory over a kill."""
+"""The simulator as a process: its output, signals, parent, state file, and the embedded one."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -19,21 +16,14 @@ import pytest
 from runner.config.simulation import Simulator
 from runner.errors import ConfigError
 from runner.simulator import Embedded, serving
-from tests.simulator.support import (
-    SERVE,
-    base_url_of,
-    body_of,
-    client_of,
-    server_process,
-    settings,
-    simulator,
-)
+from tests.simulator.live import SERVE, base_url_of, client_of, full_disk, server_process, simulator
+from tests.simulator.support import body_of, remembering, settings, taking
 
-SLOW: dict[str, Any] = {"latency": {"type": "constant", "mean_s": 3600.0}}
+SLOW = taking(3600.0)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_with_0_and_it_says_nothing_more(signum: int) -> None:
+def test_a_signal_ends_it_with_exit_code_0_and_no_further_output(signum: int) -> None:
     with server_process() as process:
         base_url_of(process)
         process.send_signal(signum)
@@ -41,7 +31,7 @@ def test_a_signal_ends_it_with_0_and_it_says_nothing_more(signum: int) -> None:
         assert (process.returncode, rest, errors) == (0, "", "")
 
 
-def test_it_ends_with_its_parent_even_when_that_is_killed() -> None:
+def test_it_ends_with_its_parent_even_if_that_is_killed() -> None:
     parent_code = (
         "import sys, subprocess\n"
         "child = subprocess.Popen([sys.executable, '-c', *sys.argv[1:]], stdin=subprocess.PIPE)\n"
@@ -57,16 +47,16 @@ def test_it_ends_with_its_parent_even_when_that_is_killed() -> None:
         assert parent.stdout.read() == ""
 
 
-def test_a_port_that_is_taken_is_said_so() -> None:
+def test_a_port_in_use_is_reported() -> None:
     with server_process() as first:
         port = int(base_url_of(first).removesuffix("/v1").rsplit(":", 1)[1])
         with server_process(port=port) as second:
             _, errors = second.communicate(timeout=20)
             assert second.returncode == 1
-            assert "the port is taken (choose another port, or 0 for any" in errors
+            assert "the port is in use (choose another port, or 0 for any free one)" in errors
 
 
-def test_a_key_that_is_not_in_the_environment_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_not_in_the_environment_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
 
     async def scenario() -> None:
@@ -77,7 +67,9 @@ def test_a_key_that_is_not_in_the_environment_is_said_so(monkeypatch: pytest.Mon
         asyncio.run(scenario())
 
 
-def test_a_killed_simulator_remembers_jobs_keys_cancels_and_deletes(tmp_path: Path) -> None:
+def test_jobs_keys_cancellations_and_deletions_survive_a_kill(
+    tmp_path: Path,
+) -> None:
     state = tmp_path / "deep" / "state.jsonl"
 
     async def before(base_url: str) -> dict[str, str]:
@@ -96,8 +88,8 @@ def test_a_killed_simulator_remembers_jobs_keys_cancels_and_deletes(tmp_path: Pa
             assert (await client.get(ids["running"]))[1]["status"] == "running"
             assert (await client.get(ids["cancelled"]))[1]["status"] == "cancelled"
             assert (await client.get(ids["deleted"]))[0] == 404
-            _, again = await client.post(body_of("running"), key="running")
-            assert again["id"] == ids["running"]
+            _, repeated = await client.post(body_of("running"), key="running")
+            assert repeated["id"] == ids["running"]
             status, refused = await client.post(body_of("other"), key="running")
             assert (status, refused["error"]["type"]) == (400, "idempotency_error")
             _, second = await client.post(body_of("running"), key="new")
@@ -105,59 +97,48 @@ def test_a_killed_simulator_remembers_jobs_keys_cancels_and_deletes(tmp_path: Pa
             stats = await client.stats()
             assert (stats["accepted"], stats["restored"], stats["replayed"]) == (4, 3, 1)
 
-    with server_process(settings(**SLOW), state) as process:
+    with server_process(SLOW, state) as process:
         ids = asyncio.run(before(base_url_of(process)))
         process.kill()
     with state.open("ab") as torn:
         torn.write(b'{"event":"accepted","id":"resp_to')
-    with server_process(settings(**SLOW), state) as process:
+    with server_process(SLOW, state) as process:
         asyncio.run(after(base_url_of(process), ids))
     assert all(json.loads(line) for line in state.read_bytes().splitlines())
 
 
-def test_a_full_disk_is_a_500_and_leaves_no_half_of_a_line(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_500_and_leaves_no_partial_line(tmp_path: Path) -> None:
     state = tmp_path / "state.jsonl"
-    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
-    async def scenario(base_url: str, pid: int) -> None:
+    async def scenario(base_url: str) -> None:
         async with client_of(base_url) as client:
             assert (await client.post(body_of("first"), key="first"))[0] == 202
-            size = state.stat().st_size
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + 20, resource.RLIM_INFINITY))
-            status, refused = await client.post(body_of("second"), key="second")
-            assert (status, refused["error"]["code"]) == (500, "storage")
-            assert state.stat().st_size == size
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
+            with full_disk(process, state, spare=20) as size:
+                status, refused = await client.post(body_of("second"), key="second")
+                assert (status, refused["error"]["code"]) == (500, "storage")
+                assert state.stat().st_size == size
             assert (await client.post(body_of("second"), key="second"))[0] == 202
             assert (await client.stats())["accepted"] == 2
 
-    with server_process(settings(**SLOW), state) as process:
-        asyncio.run(scenario(base_url_of(process), process.pid))
+    with server_process(SLOW, state) as process:
+        asyncio.run(scenario(base_url_of(process)))
     assert len([json.loads(line) for line in state.read_bytes().splitlines()]) == 2
 
 
 def test_jobs_go_on_while_the_simulator_is_down(tmp_path: Path) -> None:
-    state = tmp_path / "state.jsonl"
-    configured = settings(latency={"type": "constant", "mean_s": 0.2}, capacity=1)
-
-    async def scenario() -> None:
-        async with simulator(configured, state) as client:
-            ids = [(await client.post(body_of(f"p{i}")))[1]["id"] for i in range(3)]
-            jobs = await client.jobs()
-        # Nothing tells of the end of a job while nobody runs: this is the one thing to wait for by the clock.
-        await asyncio.sleep(jobs[0]["created_at"] + 3 * 0.2 - time.time() + 0.05)
-        async with simulator(configured, state) as client:
-            restored = await client.jobs()
-            assert [job["status"] for job in restored] == ["completed"] * 3
-            finishes = [job["finish_at"] for job in restored]
-            assert finishes[1] - finishes[0] == pytest.approx(0.2)
-            assert finishes[2] - finishes[1] == pytest.approx(0.2)
-            assert [job["id"] for job in restored] == ids
-
-    asyncio.run(scenario())
+    state, configured = tmp_path / "state.jsonl", taking(10.0, capacity=1)
+    with remembering(state, configured) as virtual:
+        ids = [virtual.create(f"p{i}") for i in range(3)]
+        now = virtual.clock.now
+    with remembering(state, configured) as virtual:
+        virtual.clock.now = now + 31
+        restored = list(virtual.service.jobs())
+        assert [job.terms.id for job in restored] == ids
+        assert [job.status for job in restored] == ["completed"] * 3
+        assert [job.finish for job in restored] == [now + 10, now + 20, now + 30]
 
 
-def test_what_was_delivered_is_remembered(tmp_path: Path) -> None:
+def test_a_delivery_survives_a_restart(tmp_path: Path) -> None:
     state = tmp_path / "state.jsonl"
 
     async def scenario() -> None:
@@ -172,7 +153,7 @@ def test_what_was_delivered_is_remembered(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_file_that_is_no_state_is_refused_by_line_and_left_as_it_is(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_state_file_is_refused_by_line_and_left_unchanged(tmp_path: Path) -> None:
     other = tmp_path / "notes.txt"
     other.write_text("dear diary\n")
 
@@ -180,18 +161,18 @@ def test_a_file_that_is_no_state_is_refused_by_line_and_left_as_it_is(tmp_path: 
         async with simulator(state=other):
             pass
 
-    with pytest.raises(ConfigError, match=r"notes.txt:1: is no simulator state"):
+    with pytest.raises(ConfigError, match=r"notes.txt:1: not a line of a simulator state file"):
         asyncio.run(scenario())
     assert other.read_text() == "dear diary\n"
 
 
-def test_the_embedded_simulator_is_there_for_the_block_and_gone_after_it(tmp_path: Path) -> None:
+def test_the_embedded_simulator_runs_within_its_block_and_is_gone_afterwards(tmp_path: Path) -> None:
     async def scenario() -> None:
         state = tmp_path / "state.jsonl"
         async with Embedded(settings(seed=7), state) as embedded, client_of(embedded.base_url) as client:
             pid = embedded.pid
             assert pid is not None
-            assert os.getsid(pid) == pid  # a session of its own: Ctrl-C at our terminal does not reach it
+            assert os.getsid(pid) == pid  # its own session: Ctrl-C at this terminal does not reach it
             status, created = await client.post(key="k")
             assert status == 202
             base_url = embedded.base_url
@@ -206,7 +187,7 @@ def test_the_embedded_simulator_is_there_for_the_block_and_gone_after_it(tmp_pat
     asyncio.run(scenario())
 
 
-def test_an_embedded_simulator_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_embedded_simulator_that_cannot_start_reports_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
 
     async def scenario() -> None:

@@ -17,8 +17,8 @@ from typing import Literal
 
 from hypothesis import strategies as st
 
-from runner.background.submission import idempotency_key
-from runner.records import Job, Request, ResultStatus
+from runner.policy.idempotency import idempotency_key
+from runner.records import Job, ResultStatus
 from runner.store import (
     Acceptance,
     Intent,
@@ -151,7 +151,7 @@ class Run:
     def _submit(self, row: int, recovery: Recovery) -> Iterator[None]:
         """Do the submitter's steps: intent, POST, then a retraction, an acceptance or a result."""
         epoch = recovery.epochs.get(row, 0)
-        key = idempotency_key("run", Request(row, f"id-{row}", b"{}", "m"), epoch)
+        key = idempotency_key("run", f"id-{row}", epoch, b"{}")
         before = recovery.unacknowledged.get(row)
         assert before is None or before.key == key
         intended = is_unknown = before is not None

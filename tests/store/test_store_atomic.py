@@ -72,7 +72,8 @@ def crashes_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Cras
 
 
 def _crash(job: str, root: Path) -> Crashes:
-    command = [sys.executable, Path(__file__).with_name("crashing.py"), job, root, json.dumps(SETTINGS)]
+    program = str(Path(__file__).with_name("crashing.py"))
+    command = [sys.executable, program, job, str(root), json.dumps(SETTINGS)]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     ran = subprocess.run(command, capture_output=True, text=True, env=environ)
     assert ran.returncode == 0, ran.stderr

@@ -37,10 +37,10 @@ def test_lines_are_in_the_file_when_append_returns_and_later_sessions_add_more(t
     log.sync()
     log.close()
 
-    again = AppendLog(tmp_path / "log")
-    again.append(b"four\n")
-    assert again.size_bytes == 19
-    again.close()
+    later = AppendLog(tmp_path / "log")
+    later.append(b"four\n")
+    assert later.size_bytes == 19
+    later.close()
     assert list(read_lines(tmp_path / "log")) == [b"one", b"two", b"three", b"four"]
 
 
@@ -70,7 +70,7 @@ try:
         log.append(b"x" * 299 + b"\\n")
 except StorageError as error:
     print(error)
-if sys.argv[2:] == ["again"]:
+if sys.argv[2:] == ["more"]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     try:
         log.append(b"later\\n")
@@ -93,7 +93,7 @@ def test_a_write_error_cuts_the_file_back_to_its_last_whole_line(tmp_path: Path)
 
 
 def test_a_log_accepts_no_more_after_a_write_error(tmp_path: Path) -> None:
-    assert _fill_the_disk(tmp_path / "log", "again")[1:] == ["refused"]
+    assert _fill_the_disk(tmp_path / "log", "more")[1:] == ["refused"]
     assert len(list(read_lines(tmp_path / "log"))) == 3
 
 

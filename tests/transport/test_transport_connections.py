@@ -12,7 +12,7 @@ import pytest
 from runner.errors import ConfigError
 from runner.transport import Transport
 from runner.transport.outcomes import Accepted, Done, Pending, RetrieveOutcome, SubmitOutcome, Transient
-from tests.transport.scripted import After, Service, Step, as_json, job, raw
+from tests.transport.scripted import After, Received, Service, Step, as_json, job, raw
 from tests.transport.talking import Talk, Verb
 
 CLIENTS = 200
@@ -246,6 +246,25 @@ def test_a_proxy_that_is_down_leaves_no_doubt(
     outcome, connections = talk(conversation, job("queued", 202))
     assert isinstance(outcome, Transient)
     assert (outcome.cause, outcome.ambiguous, connections) == ("connect", False, 0)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SDK calls deprecated parts of aiohttp
+def test_a_request_goes_through_a_proxy_with_its_whole_url_and_the_password_of_the_proxy(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def conversation(_: Transport, proxy: Service) -> list[Received]:
+        monkeypatch.setenv("HTTP_PROXY", proxy.root.replace("//", "//user:pass@"))
+        behind = talk.open(base_url="http://service.invalid/v1")
+        try:
+            assert await behind.submit(b"{}", "key-1") == Accepted(id="resp_1")
+        finally:
+            await behind.close()
+        return proxy.received
+
+    (request,) = talk(conversation, job("queued", 202))
+    assert request.target == "http://service.invalid/v1/responses"
+    assert request.header("Proxy-Authorization") == "Basic dXNlcjpwYXNz"
+    assert request.header("Host") == "service.invalid"
 
 
 @pytest.mark.parametrize("with_port", [False, True])

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,32 @@ def test_an_answer_before_the_end_of_the_body_is_the_outcome(
     assert isinstance(refused, kind)
     assert (refused.failure.message, refused.failure.status_code) == ("No.", status)
     assert (later, connections) == (Accepted(id="resp_1"), 2), "a connection with half a body on it was used"
+
+
+def sockets() -> int:
+    """Count the open sockets of this process."""
+    count = 0
+    for file in list(Path("/proc/self/fd").iterdir()):
+        with suppress(FileNotFoundError):  # the descriptor by which the folder itself was read
+            count += str(file.readlink()).startswith("socket:")
+    return count
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts sockets in /proc")
+def test_the_connection_of_an_abandoned_upload_is_closed_although_it_has_unsent_bytes(
+    talk: Talk, upload: Callable[[bytes], Upload]
+) -> None:
+    if talk.name == "openai":
+        pytest.skip("the SDK's own client keeps it until the service reads or the client is closed")
+
+    async def conversation(transport: Transport, service: Service) -> tuple[int, int]:
+        before = sockets()
+        await transport.create_batch(upload(LARGE), "key-1")
+        await asyncio.sleep(0.05)  # the time for a loop to close what was aborted
+        return before, sockets()
+
+    before, after = talk(conversation, Step(early=True, after="stall"), upload_s=SHORT_S)
+    assert after == before + 1, "only the socket of the service, which does not read, is left"
 
 
 def test_an_acceptance_before_the_end_of_the_body_counts(

@@ -1,4 +1,4 @@
-"""The API, from a request to a reply, without I/O: routes and what is counted."""
+"""The API, from a request to a reply, without I/O: routes requests and counts exchanges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import islice
 from runner.config.simulation import FaultKind, Simulator
 from runner.simulator.api import bodies
 from runner.simulator.api.batch_api import PATH as BATCHES
-from runner.simulator.api.batch_api import BatchApi, batch_exchange
+from runner.simulator.api.batch_api import BatchEndpoints, batch_exchange
 from runner.simulator.api.injection import FaultInjector
 from runner.simulator.api.middleware import Middleware, allow_only, no_such_path, refused
 from runner.simulator.api.reply import HttpReply, SlicedWork
@@ -18,7 +18,7 @@ from runner.simulator.api.request_body import RequestBodyReader
 from runner.simulator.service.job import SimulatedJob
 from runner.simulator.service.refusals import Refusal
 from runner.simulator.service.service import Service
-from runner.simulator.service.stats import Exchange
+from runner.simulator.service.stats import ExchangeKind
 
 _JOBS_A_PIECE = 1000
 
@@ -36,7 +36,7 @@ class Api:
         reader = RequestBodyReader(settings)
         self._read_body = reader.read
         self._write_response = bodies.ResponseWriter(settings).write
-        self._batches = BatchApi(settings, service, self._middleware, self._faults, reader)
+        self._batches = BatchEndpoints(settings, service, self._middleware, self._faults, reader)
 
     def answer(self, request: HttpRequest) -> HttpReply:
         """Return the reply to a request, whatever it contains. The caller must pass it to `served`."""
@@ -69,13 +69,13 @@ class Api:
         if sent and reply.delivers and reply.job is not None:
             self.service.deliver(reply.job)
 
-    def _counted(self, reply: HttpReply, exchange: Exchange | None) -> HttpReply:
+    def _counted(self, reply: HttpReply, exchange: ExchangeKind | None) -> HttpReply:
         if exchange is not None:
             reply.exchange = exchange
             reply.delay_s += self._settings.exchange_s
         return reply
 
-    def _counted_work(self, work: SlicedWork, exchange: Exchange | None) -> SlicedWork:
+    def _counted_work(self, work: SlicedWork, exchange: ExchangeKind | None) -> SlicedWork:
         for step in work:
             yield self._counted(step, exchange) if isinstance(step, HttpReply) else step
 
@@ -165,7 +165,7 @@ class Api:
             yield piece
 
 
-def _exchange(method: str, path: str) -> Exchange | None:
+def _exchange(method: str, path: str) -> ExchangeKind | None:
     if method == "POST" and path == "/responses":
         return "post"
     if method == "GET" and path.startswith("/responses/"):

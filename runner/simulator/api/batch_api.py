@@ -19,7 +19,7 @@ from runner.simulator.api.request_body import RequestBodyReader
 from runner.simulator.service.batch import SimulatedBatch
 from runner.simulator.service.refusals import Refusal
 from runner.simulator.service.service import Service
-from runner.simulator.service.stats import Exchange
+from runner.simulator.service.stats import ExchangeKind
 
 PATH: Final = "/batches"
 _LIMIT, _LIMIT_AT_MOST = 25, 200
@@ -28,7 +28,7 @@ _HASHED_AT_ONCE = 2 * 1024 * 1024
 _CHECK_AFTER_S = 0.005
 
 
-class BatchApi:
+class BatchEndpoints:
     """The four endpoints of batches. Their jobs can be polled under GET /responses/{id}, like any other."""
 
     def __init__(
@@ -155,7 +155,7 @@ class BatchApi:
         return HttpReply(body=body.encode())
 
 
-def batch_exchange(method: str, path: str) -> Exchange | None:
+def batch_exchange(method: str, path: str) -> ExchangeKind | None:
     """Return the sort of exchange that a request counts as; `path` is the rest after PATH."""
     if method == "POST" and not path:
         return "batch"

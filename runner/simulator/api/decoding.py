@@ -1,4 +1,4 @@
-"""Decoding of JSON bodies, with a refusal that names what is wrong."""
+"""Decoding of JSON bodies; the refusal of an invalid one names the wrong field."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def decode(decoder: Callable[[_Encoded], _Decoded], encoded: _Encoded) -> _Decod
 
 
 def _param(message: str) -> str | None:
-    """Return the path of what is wrong, from msgspec's message: `… field `a` - at `$.b`` is about b.a."""
+    """Return the path of the wrong field from msgspec's message: `… field `a` - at `$.b`` gives b.a."""
     path, field = _PATH.search(message), _FIELD.search(message)
     return ".".join(found[1] for found in (path, field) if found and found[1]) or None

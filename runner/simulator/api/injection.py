@@ -55,6 +55,8 @@ class FaultInjector:
     ) -> HttpReply:
         """Return the reply to the nth GET of what `about` names, after the fault that is drawn for it."""
         kind = self._draw(table, about, nth)
+        if kind is None:
+            return make_reply()
         return self.replacement(table, kind, nth) or self.spoiled(table, kind, make_reply())
 
     def _draw(self, table: FaultTable, about: bytes, nth: int) -> FaultKind | None:

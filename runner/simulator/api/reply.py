@@ -9,7 +9,7 @@ import msgspec
 
 from runner.config.simulation import FaultKind
 from runner.simulator.service.job import SimulatedJob
-from runner.simulator.service.stats import Exchange
+from runner.simulator.service.stats import ExchangeKind
 
 Manner = Literal["whole", "cut", "reset", "close", "hang"]
 """How a reply is sent.
@@ -31,7 +31,7 @@ class HttpReply(msgspec.Struct, omit_defaults=True):
     """The header Allow, or None."""
     manner: Manner = "whole"
     delay_s: float = 0.0
-    exchange: Exchange | None = None
+    exchange: ExchangeKind | None = None
     """The sort of exchange that the stats count it as, or None."""
     job: SimulatedJob | None = None
     """The job whose response object is the body."""

@@ -24,6 +24,8 @@ from runner.simulator.http.connection import Connections
 from runner.simulator.service.ledger import Ledger
 from runner.simulator.service.service import Service
 
+READY: Final = "simulator listening on "
+"""Start of the line that `serve_forever` prints; the base URL follows."""
 _BACKLOG: Final = 4096
 
 
@@ -86,7 +88,7 @@ def serve_forever(
 
 
 def _announce(base_url: str) -> None:
-    sys.stdout.write(f"simulator listening on {base_url}\n")
+    sys.stdout.write(f"{READY}{base_url}\n")
     sys.stdout.flush()
 
 

@@ -1,4 +1,4 @@
-"""What is drawn for a job when it is accepted: its id, outcome, duration and the length of its answer."""
+"""Draws for a job when it is accepted: its id, outcome, duration and the length of its answer."""
 
 from __future__ import annotations
 

@@ -138,7 +138,10 @@ class Service:
 
     def find(self, job_id: str) -> SimulatedJob:
         """Return a job by its id. Raises Refusal (404) if it is unknown, deleted or no longer retained."""
-        return self._retained(self._jobs.get(job_id), f"Response {job_id!r}")
+        job = self._retained(self._jobs.get(job_id))
+        if job is None:
+            raise not_found(f"Response {job_id!r}")
+        return job
 
     def find_batch(self, batch_id: str, scope: str) -> SimulatedBatch:
         """Return a batch by its id. Raises Refusal (404) if it is unknown or of another API key."""
@@ -147,8 +150,10 @@ class Service:
 
     def find_result(self, batch: SimulatedBatch, custom_id: str) -> SimulatedJob:
         """Return a batch's job by its custom_id. Raises Refusal (404) if unknown or no longer retained."""
-        name = f"Request {custom_id[:200]!r} of batch {batch.terms.id!r}"
-        return self._retained(batch.jobs.get(custom_id), name)
+        job = self._retained(batch.jobs.get(custom_id))
+        if job is None:
+            raise not_found(f"Request {custom_id[:200]!r} of batch {batch.terms.id!r}")
+        return job
 
     def count_poll(self, job: SimulatedJob) -> int:
         """Count a poll of this job; return the number of polls before it."""
@@ -191,13 +196,13 @@ class Service:
     def _bucket(self, limit: RateLimit | None) -> Bucket | None:
         return None if limit is None else Bucket(limit, self._now)
 
-    def _retained(self, job: SimulatedJob | None, name: str) -> SimulatedJob:
-        """Return the job if it can still be polled. Raises Refusal (404), naming it."""
+    def _retained(self, job: SimulatedJob | None) -> SimulatedJob | None:
+        """Return the job as of now, or None if it can no longer be polled."""
         now, retention_s = self.now(), self.settings.retention_s
         if job is None or job.deleted:
-            raise not_found(name)
+            return None
         if retention_s is not None and job.delivered is not None and now - job.delivered > retention_s:
-            raise not_found(name)
+            return None
         return job
 
     def _accept(self, terms: JobTerms) -> SimulatedJob:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-Exchange = Literal["post", "get", "batch", "status", "list", "result"]
+ExchangeKind = Literal["post", "get", "batch", "status", "list", "result"]
 """Sorts of exchange: POST and GET of a response; POST and GET of a batch, GET of the list and of a result."""
 FaultTable = Literal["post", "get", "batch", "status", "result"]
 """The tables of `simulator.faults`; `status` covers a batch and the list."""
@@ -66,7 +66,7 @@ class Stats(msgspec.Struct):
     peak_running: int = 0
     peak_connections: int = 0
 
-    def enter(self, exchange: Exchange) -> None:
+    def enter(self, exchange: ExchangeKind) -> None:
         """Count an exchange that begins."""
         if exchange == "post":
             self.posts += 1
@@ -86,7 +86,7 @@ class Stats(msgspec.Struct):
         else:
             self.result_gets += 1
 
-    def leave(self, exchange: Exchange) -> None:
+    def leave(self, exchange: ExchangeKind) -> None:
         """Count an exchange that has ended, answered or not."""
         if exchange == "post":
             self.posts_now -= 1

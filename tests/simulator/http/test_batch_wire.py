@@ -1,4 +1,4 @@
-"""Batches over real sockets: how large they may be, who goes away when, and who else is served meanwhile."""
+"""Batches over real sockets: size limits, clients that go away, and service to others in the meantime."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import pytest
 
 from runner.simulator.http.wire import BODY_LIMIT, RequestParser
 from runner.simulator.service import time_slice
-from tests.simulator.support import KEY, Client, batch_of, raw_connection, request, settings, simulator
+from tests.simulator.live import Client, raw_connection, read_reply, request, simulator
+from tests.simulator.support import KEY, batch_of, body_of, settings
 
 
 def body_of_size(size: int) -> bytes:
-    """A batch of one request, padded within its prompt."""
+    """Return a batch of one request, padded to this size in its prompt."""
     empty = len(json.dumps(batch_of("a", input="")))
     return json.dumps(batch_of("a", input="p" * (size - empty))).encode()
 
 
 async def chunks(body: bytes) -> AsyncIterator[bytes]:
+    """Yield a body in pieces."""
     for start in range(0, len(body), 1000):
         yield body[start : start + 1000]
 
@@ -30,25 +32,24 @@ def test_a_body_may_have_max_bytes_and_not_one_more(path: str, in_chunks: bool) 
     async def post(client: Client, body: bytes) -> int:
         data = chunks(body) if in_chunks else body
         headers = {"Authorization": f"Bearer {KEY}"}
-        async with client.session.post(client.root + path, data=data, headers=headers) as answer:
-            told = await answer.json()
-            assert answer.status != 413 or told["error"]["message"].endswith("larger than 5000 bytes.")
-            return answer.status
+        async with client.session.post(client.root + path, data=data, headers=headers) as reply:
+            content = await reply.json()
+            assert reply.status != 413 or content["error"]["message"].endswith("larger than 5000 bytes.")
+            return reply.status
 
     async def scenario() -> None:
         async with simulator(settings(batches={"max_bytes": 5000})) as client:
             assert await post(client, body_of_size(5000)) == 200
             assert await post(client, body_of_size(5001)) == 413
-            assert (await client.post(b" " * 6000 + json.dumps({"model": "m", "input": "a"}).encode()))[
-                0
-            ] == 200
+            single = b" " * 6000 + json.dumps(body_of(background=False)).encode()
+            assert (await client.post(single))[0] == 200
             stats = await client.stats()
             assert (stats["batches"], stats["batch_posts"]) == (1, 1)
 
     asyncio.run(scenario())
 
 
-def test_too_large_a_body_is_refused_before_it_comes_and_the_answer_outlives_what_still_comes() -> None:
+def test_a_body_that_is_too_large_is_refused_before_it_arrives_and_the_reply_survives_its_arrival() -> None:
     async def scenario() -> None:
         async with simulator() as client, raw_connection(client.base_url) as (reader, writer):
             writer.write(request("POST", "/batches", b"", "Content-Length: 256000001"))
@@ -62,7 +63,7 @@ def test_too_large_a_body_is_refused_before_it_comes_and_the_answer_outlives_wha
     asyncio.run(scenario())
 
 
-def test_where_no_batches_are_offered_their_path_has_the_limit_of_others() -> None:
+def test_max_bytes_does_not_apply_if_no_batches_are_offered() -> None:
     async def scenario() -> None:
         async with simulator(settings(batches={"offered": False, "max_bytes": 10})) as client:
             assert (await client.call("POST", "/batches", batch_of("a")))[0] == 404
@@ -70,7 +71,7 @@ def test_where_no_batches_are_offered_their_path_has_the_limit_of_others() -> No
     asyncio.run(scenario())
 
 
-def test_a_large_body_is_handed_on_as_it_came_and_what_follows_it_is_not_lost() -> None:
+def test_a_large_body_is_passed_on_without_a_copy_and_the_next_request_is_not_lost() -> None:
     body = b"p" * 3_000_000
     head = b"POST /batches HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body)
     for rest in (b"", head):
@@ -93,7 +94,7 @@ def test_a_large_body_is_handed_on_as_it_came_and_what_follows_it_is_not_lost() 
 def test_other_exchanges_are_served_while_a_large_batch_is_created(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         time_slice, "SLICE_S", 0.0005
-    )  # a client on the same loop needs many turns an exchange
+    )  # a client on the same loop needs many turns per exchange
 
     async def scenario() -> None:
         async with simulator() as client:
@@ -111,37 +112,30 @@ def test_other_exchanges_are_served_while_a_large_batch_is_created(monkeypatch: 
     asyncio.run(scenario())
 
 
-async def until_batches(client: Client, count: int) -> None:
-    while (await client.stats())["batches"] != count:  # noqa: ASYNC110  # it is the server that knows
-        await asyncio.sleep(0.005)
-
-
-def test_a_client_that_goes_away_after_its_body_has_its_batch_all_the_same() -> None:
+def test_a_batch_is_created_even_if_its_client_goes_away_after_the_body() -> None:
     async def scenario() -> None:
         async with simulator(settings(batches={"create_s": 0.05})) as client:
             body = json.dumps(batch_of(*(f"row-{i}" for i in range(500)))).encode()
             async with raw_connection(client.base_url) as (_, writer):
                 writer.write(request("POST", "/v1/batches", body))
-                while (await client.stats())["batch_posts_now"] != 1:  # noqa: ASYNC110  # as above
-                    await asyncio.sleep(0.001)
-            await until_batches(client, 1)
+                await client.until("batch_posts_now", 1)
+            await client.until("batches", 1)
             stats = await client.stats()
             assert (stats["batch_posts_now"], stats["accepted"]) == (0, 500)
-            _, found = await client.call("GET", "/batches")
-            assert (await client.call("GET", f"/batches/{found[0]['id']}/row-499"))[0] == 200
+            batch = (await client.batches())[0]
+            assert (await client.call("GET", f"/batches/{batch['id']}/row-499"))[0] == 200
 
     asyncio.run(scenario())
 
 
-def test_a_client_that_goes_away_within_its_body_has_none() -> None:
+def test_no_batch_is_created_if_its_client_goes_away_within_the_body() -> None:
     async def scenario() -> None:
         async with simulator() as client:
             body = json.dumps(batch_of("a")).encode()
             async with raw_connection(client.base_url) as (_, writer):
                 writer.write(request("POST", "/v1/batches", body)[:-1])
                 await writer.drain()
-                while (await client.stats())["connections"] < 2:  # noqa: ASYNC110  # as above
-                    await asyncio.sleep(0.001)
+                await client.until("connections", 2)
             await client.call("POST", "/batches", batch_of("b"))
             stats = await client.stats()
             assert (stats["batches"], stats["batch_posts"], stats["accepted"]) == (1, 1, 1)
@@ -149,7 +143,7 @@ def test_a_client_that_goes_away_within_its_body_has_none() -> None:
     asyncio.run(scenario())
 
 
-def test_requests_that_follow_in_the_connection_wait_for_the_batch() -> None:
+def test_later_requests_of_the_connection_wait_for_the_batch() -> None:
     async def scenario() -> None:
         async with (
             simulator(settings(batches={"create_s": 0.05})) as client,
@@ -157,24 +151,19 @@ def test_requests_that_follow_in_the_connection_wait_for_the_batch() -> None:
         ):
             body = json.dumps(batch_of("a")).encode()
             writer.write(request("POST", "/v1/batches", body) + request("GET", "/simulator/stats"))
-            told = []
-            for _ in range(2):
-                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-                length = int(head.partition("content-length: ")[2].split()[0])
-                told.append(json.loads(await reader.readexactly(length)))
-            assert told[0]["request_counts"] == 1
-            assert told[1]["batches"] == 1
+            batch, stats = [json.loads((await read_reply(reader))[2]) for _ in range(2)]
+            assert batch["request_counts"] == 1
+            assert stats["batches"] == 1
 
     asyncio.run(scenario())
 
 
-def test_a_simulator_that_stops_meanwhile_creates_nothing() -> None:
+def test_a_simulator_that_stops_before_a_batch_is_created_does_not_create_it() -> None:
     async def scenario() -> None:
         async with simulator(settings(batches={"create_s": 60.0})) as client:
             async with raw_connection(client.base_url) as (_, writer):
                 writer.write(request("POST", "/v1/batches", json.dumps(batch_of("a")).encode()))
-                while (await client.stats())["batch_posts_now"] != 1:  # noqa: ASYNC110  # as above
-                    await asyncio.sleep(0.001)
+                await client.until("batch_posts_now", 1)
             assert (await client.stats())["batches"] == 0
 
     asyncio.run(scenario())

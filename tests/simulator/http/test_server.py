@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import openai
 import pytest
 
-from tests.simulator.support import BODY, KEY, Client, body_of, raw_connection, request, settings, simulator
-
-
-async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
-    return int(head[0].split()[1]), headers, await reader.readexactly(int(headers.get("content-length", "0")))
+from runner.simulator.api import api
+from tests.simulator.live import BODY, Client, raw_connection, read_reply, request, simulator
+from tests.simulator.support import KEY, body_of, settings, taking
 
 
 def test_the_official_client_works_unchanged() -> None:
     async def scenario() -> None:
-        configured = settings(latency={"type": "constant", "mean_s": 0.05}, vocabulary="openai")
+        configured = taking(0.02, vocabulary="openai")
         async with (
             simulator(configured) as client,
             openai.AsyncOpenAI(base_url=client.base_url, api_key=KEY, max_retries=0) as sdk,
@@ -52,26 +48,26 @@ def test_the_official_client_works_unchanged() -> None:
     asyncio.run(scenario())
 
 
-def test_a_foreground_request_is_answered_when_it_is_done() -> None:
+def test_a_foreground_request_is_answered_when_its_job_is_done() -> None:
     async def scenario() -> None:
-        configured = settings(latency={"type": "constant", "mean_s": 0.1}, capacity=1)
+        configured = taking(0.02, capacity=1)
         async with simulator(configured) as client:
-            answers = await asyncio.gather(
+            replies = await asyncio.gather(
                 *(client.post(body_of(f"p{i}", background=False)) for i in range(4))
             )
-            assert [status for status, _ in answers] == [200] * 4
-            assert {answer["status"] for _, answer in answers} == {"completed"}
+            assert [status for status, _ in replies] == [200] * 4
+            assert {response["status"] for _, response in replies} == {"completed"}
             stats = await client.stats()
             assert stats["peak_posts"] == 4
             assert stats["peak_running"] == 1
             assert stats["delivered"] == 4
-            status, refused = await client.call("POST", f"/responses/{answers[0][1]['id']}/cancel")
+            status, refused = await client.call("POST", f"/responses/{replies[0][1]['id']}/cancel")
             assert (status, refused["error"]["code"]) == (400, "not_background")
 
     asyncio.run(scenario())
 
 
-def test_paths_are_served_without_v1_too() -> None:
+def test_paths_are_served_also_without_v1() -> None:
     async def scenario() -> None:
         async with simulator() as client:
             bare = Client(client.root, client.session)
@@ -94,13 +90,13 @@ CALLS = [
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
 @pytest.mark.parametrize("header", [None, "Bearer", "Bearer ", "Basic abc"])
-def test_without_a_key_nothing_is_answered(method: str, path: str, header: str | None) -> None:
+def test_a_request_without_an_api_key_is_a_401(method: str, path: str, header: str | None) -> None:
     async def scenario() -> None:
         async with simulator() as client:
             headers = {} if header is None else {"Authorization": header}
-            async with client.session.request(method, client.base_url + path, headers=headers) as answer:
-                assert answer.status == 401
-                assert (await answer.json())["error"]["code"] == "invalid_api_key"
+            async with client.session.request(method, client.base_url + path, headers=headers) as reply:
+                assert reply.status == 401
+                assert (await reply.json())["error"]["code"] == "invalid_api_key"
             assert (await client.stats())["unauthorised"] == 1
 
     asyncio.run(scenario())
@@ -117,7 +113,7 @@ def test_only_the_key_of_api_key_env_is_accepted(monkeypatch: pytest.MonkeyPatch
     asyncio.run(scenario())
 
 
-def test_no_key_is_found_in_the_stats_the_jobs_or_the_state_file(tmp_path: Path) -> None:
+def test_the_api_key_is_not_in_the_stats_the_jobs_or_the_state_file(tmp_path: Path) -> None:
     async def scenario() -> None:
         state = tmp_path / "state.jsonl"
         async with simulator(state=state) as client:
@@ -130,13 +126,15 @@ def test_no_key_is_found_in_the_stats_the_jobs_or_the_state_file(tmp_path: Path)
     asyncio.run(scenario())
 
 
-def test_the_jobs_are_listed_one_a_line_however_many() -> None:
+def test_all_jobs_are_listed_one_per_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "_JOBS_A_PIECE", 10)
+
     async def scenario() -> None:
         async with simulator() as client:
-            created = await asyncio.gather(*(client.post(body_of(f"p{i}"), key=f"k{i}") for i in range(1500)))
+            created = await asyncio.gather(*(client.post(body_of(f"p{i}"), key=f"k{i}") for i in range(25)))
             await client.get(created[7][1]["id"])
             jobs = await client.jobs()
-            assert {job["idempotency_key"] for job in jobs} == {f"k{i}" for i in range(1500)}
+            assert {job["idempotency_key"] for job in jobs} == {f"k{i}" for i in range(25)}
             seen = next(job for job in jobs if job["id"] == created[7][1]["id"])
             assert (seen["gets"], seen["delivered"], seen["executed"], len(seen["sha256"])) == (
                 1,
@@ -151,10 +149,10 @@ def test_the_jobs_are_listed_one_a_line_however_many() -> None:
 # --- the wire
 
 
-def test_pipelined_requests_are_answered_in_order_even_when_one_takes_time() -> None:
+def test_pipelined_requests_are_answered_in_order_even_if_one_takes_time() -> None:
     async def scenario() -> None:
         async with (
-            simulator(settings(exchange_s=0.05)) as client,
+            simulator(settings(exchange_s=0.02)) as client,
             raw_connection(client.base_url) as (reader, writer),
         ):
             writer.write(
@@ -163,21 +161,21 @@ def test_pipelined_requests_are_answered_in_order_even_when_one_takes_time() -> 
                 + request("GET", "/v1/responses/resp_unknown")
                 + request("GET", "/simulator/stats")
             )
-            answers = [await read_answer(reader) for _ in range(4)]
-            assert [status for status, _, _ in answers] == [202, 200, 404, 200]
-            assert json.loads(answers[3][2])["peak_posts"] == 1
+            replies = [await read_reply(reader) for _ in range(4)]
+            assert [status for status, _, _ in replies] == [202, 200, 404, 200]
+            assert json.loads(replies[3][2])["peak_posts"] == 1
 
     asyncio.run(scenario())
 
 
-def test_a_client_that_expects_100_is_told_to_go_on() -> None:
+def test_a_client_that_expects_100_receives_it() -> None:
     async def scenario() -> None:
         async with simulator() as client, raw_connection(client.base_url) as (reader, writer):
             data = request("POST", "/responses", BODY, "Expect: 100-continue")
             writer.write(data.removesuffix(BODY))
             assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
             writer.write(BODY)
-            assert (await read_answer(reader))[0] == 202
+            assert (await read_reply(reader))[0] == 202
 
     asyncio.run(scenario())
 
@@ -186,7 +184,9 @@ def test_a_client_that_expects_100_is_told_to_go_on() -> None:
     ("data", "status_code"),
     [(b"nonsense\r\n\r\n", 400), (b"A" * 40_000, 431), (request("HEAD", "/models"), 405)],
 )
-def test_nonsense_is_answered_and_head_has_no_body(data: bytes, status_code: int) -> None:
+def test_an_unreadable_request_is_refused_and_a_reply_to_head_has_no_body(
+    data: bytes, status_code: int
+) -> None:
     async def scenario() -> None:
         async with simulator() as client, raw_connection(client.base_url) as (reader, writer):
             writer.write(data)
@@ -202,18 +202,18 @@ def test_nonsense_is_answered_and_head_has_no_body(data: bytes, status_code: int
     asyncio.run(scenario())
 
 
-def test_a_body_in_chunks_is_read_and_http_1_0_is_answered_and_closed() -> None:
+def test_a_body_in_chunks_is_read_and_an_http_1_0_connection_is_closed_after_its_reply() -> None:
     async def scenario() -> None:
         async with simulator() as client:
 
-            async def pieces() -> Any:
+            async def pieces() -> AsyncIterator[bytes]:
                 yield BODY[:10]
                 yield BODY[10:]
 
             headers = {"Authorization": f"Bearer {KEY}"}
             url = f"{client.base_url}/responses"
-            async with client.session.post(url, data=pieces(), headers=headers) as answer:
-                assert answer.status == 202
+            async with client.session.post(url, data=pieces(), headers=headers) as reply:
+                assert reply.status == 202
             async with raw_connection(client.base_url) as (reader, writer):
                 writer.write(b"GET /simulator/jobs HTTP/1.0\r\n\r\n")
                 whole = await reader.read()
@@ -222,30 +222,30 @@ def test_a_body_in_chunks_is_read_and_http_1_0_is_answered_and_closed() -> None:
     asyncio.run(scenario())
 
 
-def test_every_answer_has_a_request_id_of_its_own() -> None:
+def test_every_reply_has_its_own_request_id() -> None:
     async def scenario() -> None:
         async with simulator() as client:
             ids = set()
             for _ in range(5):
-                async with client.session.get(f"{client.root}/simulator/stats") as answer:
-                    ids.add(answer.headers["x-request-id"])
+                async with client.session.get(f"{client.root}/simulator/stats") as reply:
+                    ids.add(reply.headers["x-request-id"])
             assert len(ids) == 5
 
     asyncio.run(scenario())
 
 
-def test_a_client_that_goes_away_leaves_no_exchange_behind() -> None:
+def test_an_exchange_ends_when_its_client_goes_away() -> None:
     async def scenario() -> None:
         async with simulator(settings(faults={"post": {"hang": 1.0}})) as client:
             async with raw_connection(client.base_url) as (_, writer):
                 writer.write(request("POST", "/v1/responses", BODY))
-                await client.until_posts_now(1)
-            await client.until_posts_now(0)
+                await client.until("posts_now", 1)
+            await client.until("posts_now", 0)
 
     asyncio.run(scenario())
 
 
-def test_the_peak_of_posts_is_how_many_were_served_at_once() -> None:
+def test_the_peak_of_posts_is_the_number_served_at_once() -> None:
     async def scenario() -> None:
         async with simulator(settings(exchange_s=0.1)) as client:
             await asyncio.gather(*(client.post(body_of(f"p{i}")) for i in range(20)))

@@ -1,4 +1,4 @@
-"""The HTTP parser: the same requests in whatever pieces they come, and nonsense refused."""
+"""The HTTP parser: requests are read in whatever pieces they arrive; unreadable ones are refused."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.simulator.api.request import HttpRequest
 from runner.simulator.http import wire
-from runner.simulator.http.wire import BODY_LIMIT, HEAD_LIMIT, HttpRequest, RequestParser, UnreadableRequest
+from runner.simulator.http.wire import BODY_LIMIT, HEAD_LIMIT, RequestParser, UnreadableRequest
 
 POST = b"POST /v1/responses HTTP/1.1\r\nHost: h\r\nX-A:  b \r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = (
@@ -21,6 +22,7 @@ GET = b"GET /v1/models?x=1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 
 
 def parse(*pieces: bytes) -> list[HttpRequest]:
+    """Return the requests in a stream that arrives in these pieces."""
     parser, requests = RequestParser(), []
     for piece in pieces:
         parser.feed(piece)
@@ -38,17 +40,18 @@ def test_requests_are_read() -> None:
 
 
 @given(st.lists(st.integers(0, len(POST + CHUNKED + GET)), max_size=12))
-def test_how_the_bytes_are_cut_makes_no_difference(cuts: list[int]) -> None:
+def test_requests_do_not_depend_on_the_pieces_that_they_arrive_in(cuts: list[int]) -> None:
     data = POST + CHUNKED + GET
     edges = [0, *sorted(cuts), len(data)]
     assert parse(*(data[a:b] for a, b in itertools.pairwise(edges))) == parse(data)
 
 
 def head(*lines: bytes) -> bytes:
+    """Return the head of a request."""
     return b"\r\n".join([*lines, b"", b""])
 
 
-NONSENSE = {
+UNREADABLE = {
     "no request line": (400, head(b"hello", b"Host: h")),
     "four words": (400, head(b"GET / / HTTP/1.1", b"Host: h")),
     "no path": (400, head(b"GET responses HTTP/1.1", b"Host: h")),
@@ -88,9 +91,9 @@ NONSENSE = {
 }
 
 
-@pytest.mark.parametrize("what", NONSENSE)
-def test_nonsense_is_refused_with_its_status(what: str) -> None:
-    status_code, data = NONSENSE[what]
+@pytest.mark.parametrize("what", UNREADABLE)
+def test_an_unreadable_request_is_refused_with_its_status_code(what: str) -> None:
+    status_code, data = UNREADABLE[what]
     with pytest.raises(UnreadableRequest) as refused:
         parse(data)
     assert refused.value.status_code == status_code
@@ -104,12 +107,12 @@ def test_a_chunked_body_that_grows_too_large_is_refused(monkeypatch: pytest.Monk
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_a_request_or_nonsense_or_unfinished(data: bytes) -> None:
+def test_any_bytes_are_requests_or_unreadable_or_unfinished(data: bytes) -> None:
     with contextlib.suppress(UnreadableRequest):
         assert all(request.method for request in parse(data))
 
 
-def test_a_client_that_expects_100_waits_until_the_head_is_read() -> None:
+def test_the_parser_reports_that_a_client_expects_100_until_its_body_has_arrived() -> None:
     parser = RequestParser()
     parser.feed(head(b"POST / HTTP/1.1", b"Host: h", b"Content-Length: 2", b"Expect: 100-continue"))
     assert parser.next() is None
@@ -121,6 +124,6 @@ def test_a_client_that_expects_100_waits_until_the_head_is_read() -> None:
     assert not parser.wants_continue
 
 
-def test_http_1_0_closes_unless_asked_not_to() -> None:
+def test_an_http_1_0_connection_closes_unless_keep_alive_is_asked_for() -> None:
     plain, kept = parse(head(b"GET / HTTP/1.0") + head(b"GET / HTTP/1.0", b"Connection: keep-alive"))
     assert (plain.keep_alive, kept.keep_alive) == (False, True)

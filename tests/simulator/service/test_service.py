@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from runner.config.simulation import RateLimit
 from runner.simulator.service.bucket import Bucket
-from tests.simulator.support import Virtual, body_of, content, settings
+from tests.simulator.support import Virtual, body_of, content, settings, taking
 
 LATENCIES: list[tuple[dict[str, Any], float]] = [
     ({"type": "constant", "mean_s": 2.0}, 2.0),
@@ -25,7 +25,7 @@ LATENCIES: list[tuple[dict[str, Any], float]] = [
 
 
 @pytest.mark.parametrize(("latency", "mean_s"), LATENCIES, ids=lambda value: str(value)[10:16])
-def test_the_mean_of_each_latency_is_what_was_asked_for(latency: dict[str, Any], mean_s: float) -> None:
+def test_each_latency_has_its_configured_mean(latency: dict[str, Any], mean_s: float) -> None:
     virtual = Virtual(settings(latency=latency))
     n = 4000
     for i in range(n):
@@ -43,10 +43,8 @@ def test_a_bimodal_latency_has_its_share_of_slow_jobs() -> None:
     assert slow / 4000 == pytest.approx(0.2, abs=0.03)
 
 
-def test_a_window_multiplies_the_latency_and_no_window_leaves_it() -> None:
-    virtual = Virtual(
-        settings(latency={"type": "constant", "mean_s": 8.0}, windows={"flex": 2.0, "fast": 0.5})
-    )
+def test_a_window_multiplies_the_latency() -> None:
+    virtual = Virtual(taking(8.0, windows={"flex": 2.0, "fast": 0.5}))
     virtual.create("a", metadata={"completion_window": "flex"})
     virtual.create("b", metadata={"completion_window": "fast"})
     virtual.create("c")
@@ -54,7 +52,7 @@ def test_a_window_multiplies_the_latency_and_no_window_leaves_it() -> None:
 
 
 def test_a_job_goes_from_pending_to_running_to_completed() -> None:
-    virtual = Virtual(settings(latency={"type": "constant", "mean_s": 5.0}))
+    virtual = Virtual(taking(5.0))
     acknowledged = content(virtual.post())
     assert acknowledged["status"] == "pending"
     assert virtual.get(acknowledged["id"])["status"] == "running"
@@ -65,8 +63,7 @@ def test_a_job_goes_from_pending_to_running_to_completed() -> None:
 
 
 def test_the_openai_vocabulary_says_queued_and_in_progress_and_null_usage() -> None:
-    configured = settings(vocabulary="openai", capacity=1, latency={"type": "constant", "mean_s": 5.0})
-    virtual = Virtual(configured)
+    virtual = Virtual(taking(5.0, vocabulary="openai", capacity=1))
     acknowledged = content(virtual.post())
     second = virtual.create("another")
     assert acknowledged["status"] == "queued"
@@ -75,8 +72,8 @@ def test_the_openai_vocabulary_says_queued_and_in_progress_and_null_usage() -> N
     assert virtual.get(second)["status"] == "queued"
 
 
-def test_no_more_than_capacity_run_at_once_and_the_others_wait_in_the_order_of_their_arrival() -> None:
-    virtual = Virtual(settings(capacity=2, latency={"type": "constant", "mean_s": 10.0}))
+def test_at_most_capacity_jobs_run_at_once_and_the_others_wait_in_the_order_of_their_arrival() -> None:
+    virtual = Virtual(taking(10.0, capacity=2))
     ids = [virtual.create(f"prompt {i}") for i in range(5)]
 
     def statuses() -> list[str]:
@@ -97,19 +94,19 @@ def test_no_more_than_capacity_run_at_once_and_the_others_wait_in_the_order_of_t
 @given(
     capacity=st.integers(1, 4),
     gaps=st.lists(st.floats(0, 3), min_size=1, max_size=25),
-    looks=st.lists(st.floats(0, 5), max_size=10),
+    polls=st.lists(st.floats(0, 5), max_size=10),
 )
-def test_when_jobs_run_does_not_depend_on_when_anyone_looks(
-    capacity: int, gaps: list[float], looks: list[float]
+def test_the_times_of_jobs_do_not_depend_on_polls(
+    capacity: int, gaps: list[float], polls: list[float]
 ) -> None:
-    def times(look: bool) -> list[tuple[float | None, float | None]]:
+    def times(polled: bool) -> list[tuple[float | None, float | None]]:
         latency = {"type": "exponential", "mean_s": 2.0}
         virtual = Virtual(settings(capacity=capacity, latency=latency))
         arrivals, at = [], virtual.clock.now
         for gap in gaps:
             at += gap
             arrivals.append((at, True))
-        seen = [(virtual.clock.now + offset, False) for offset in looks] if look else []
+        seen = [(virtual.clock.now + offset, False) for offset in polls] if polled else []
         for when, is_arrival in sorted([*arrivals, *seen], key=lambda event: event[0]):
             virtual.clock.now = when
             if is_arrival:
@@ -119,8 +116,8 @@ def test_when_jobs_run_does_not_depend_on_when_anyone_looks(
         virtual.clock.now += 1000
         return [(job.started, job.finish) for job in virtual.service.jobs()]
 
-    alone, watched = times(look=False), times(look=True)
-    assert alone == watched
+    alone, polled = times(polled=False), times(polled=True)
+    assert alone == polled
     points = sorted([(s, 1) for s, _ in alone if s] + [(f, -1) for _, f in alone if f])
     running = peak = 0
     for _, change in points:
@@ -129,7 +126,7 @@ def test_when_jobs_run_does_not_depend_on_when_anyone_looks(
     assert peak <= capacity
 
 
-def test_outcomes_come_in_their_shares() -> None:
+def test_outcomes_have_their_configured_shares() -> None:
     shares = {"failed": 0.1, "incomplete": 0.2, "cancelled": 0.05, "expired": 0.05}
     virtual = Virtual(settings(outcomes=shares))
     ids = [virtual.create(f"prompt {i}") for i in range(4000)]
@@ -138,7 +135,7 @@ def test_outcomes_come_in_their_shares() -> None:
         assert counts[outcome] / 4000 == pytest.approx(share, abs=0.03), outcome
 
 
-def test_jobs_do_not_depend_on_the_order_of_arrival_nor_on_their_keys() -> None:
+def test_jobs_depend_neither_on_the_order_of_arrival_nor_on_their_keys() -> None:
     configured = settings(
         latency={"type": "lognormal", "mean_s": 2.0}, outcomes={"failed": 0.3}, faults={"get": {"500": 0.5}}
     )
@@ -146,7 +143,7 @@ def test_jobs_do_not_depend_on_the_order_of_arrival_nor_on_their_keys() -> None:
 
     def facts(order: list[str], keys: str) -> dict[str, tuple[str, float, str, list[int]]]:
         virtual = Virtual(configured)
-        found = {}
+        found: dict[str, tuple[str, float, str, list[int]]] = {}
         for i, prompt in enumerate(order):
             job_id = content(virtual.post(body_of(prompt), key=f"{keys}-{i}"))["id"]
             terms = virtual.service.find(job_id).terms
@@ -162,7 +159,7 @@ def test_jobs_do_not_depend_on_the_order_of_arrival_nor_on_their_keys() -> None:
     assert all(changed[prompt][:2] != forwards[prompt][:2] for prompt in prompts)
 
 
-def test_the_same_body_twice_is_two_different_jobs_and_the_same_two_each_time() -> None:
+def test_the_same_body_twice_gives_two_jobs_and_the_same_two_in_each_run() -> None:
     def pair() -> list[str]:
         virtual = Virtual()
         return [virtual.create("same"), virtual.create("same")]
@@ -175,7 +172,7 @@ def test_the_same_body_twice_is_two_different_jobs_and_the_same_two_each_time() 
 
 
 def test_cancelling_a_running_job_lets_the_next_one_start() -> None:
-    virtual = Virtual(settings(capacity=1, latency={"type": "constant", "mean_s": 10.0}))
+    virtual = Virtual(taking(10.0, capacity=1))
     first, second, third = (virtual.create(f"prompt {i}") for i in range(3))
     virtual.clock.now += 4
     assert content(virtual.call("POST", f"/v1/responses/{first}/cancel"))["status"] == "cancelled"
@@ -196,7 +193,7 @@ def test_cancelling_a_completed_job_changes_nothing() -> None:
     assert content(virtual.call("POST", f"/v1/responses/{job_id}/cancel"))["status"] == "completed"
 
 
-def test_a_deleted_response_is_gone_and_its_key_does_not_run_it_again() -> None:
+def test_a_deleted_response_is_gone_and_its_key_does_not_run_it_a_second_time() -> None:
     virtual = Virtual()
     job_id = content(virtual.post(key="k"))["id"]
     deleted = virtual.call("DELETE", f"/v1/responses/{job_id}")
@@ -207,7 +204,7 @@ def test_a_deleted_response_is_gone_and_its_key_does_not_run_it_again() -> None:
     assert (report.accepted, report.deleted, report.open) == (1, 1, 0)
 
 
-def test_without_cancellation_both_calls_are_not_allowed() -> None:
+def test_without_cancellation_neither_cancel_nor_delete_is_allowed() -> None:
     virtual = Virtual(settings(cancellation=False))
     job_id = virtual.create("a")
     assert virtual.call("POST", f"/v1/responses/{job_id}/cancel").status_code == 405
@@ -215,7 +212,7 @@ def test_without_cancellation_both_calls_are_not_allowed() -> None:
     assert virtual.get(job_id)["status"] == "completed"
 
 
-def test_a_delivered_response_is_kept_for_the_retention_and_an_undelivered_one_for_ever() -> None:
+def test_a_delivered_response_is_kept_for_retention_s_and_an_undelivered_one_without_limit() -> None:
     virtual = Virtual(settings(retention_s=600.0))
     seen, unseen = virtual.create("a"), virtual.create("b")
     virtual.get(seen)
@@ -226,7 +223,7 @@ def test_a_delivered_response_is_kept_for_the_retention_and_an_undelivered_one_f
     assert virtual.get(unseen)["status"] == "completed"
 
 
-def test_past_the_rate_the_answer_is_429_with_the_seconds_until_there_is_a_token() -> None:
+def test_a_request_over_the_rate_limit_is_a_429_with_the_seconds_until_the_next_token() -> None:
     virtual = Virtual(settings(rate_limits={"post": {"per_s": 0.25, "burst": 2}}))
     assert [virtual.post().status_code for _ in range(3)] == [202, 202, 429]
     refused = virtual.post()
@@ -239,7 +236,7 @@ def test_past_the_rate_the_answer_is_429_with_the_seconds_until_there_is_a_token
     assert virtual.service.report().throttled == 3
 
 
-def test_a_rate_limit_on_gets_leaves_posts_alone() -> None:
+def test_a_rate_limit_on_gets_does_not_limit_posts() -> None:
     virtual = Virtual(settings(rate_limits={"get": {"per_s": 10.0, "burst": 1}}))
     job_id = virtual.create("a")
     codes = [virtual.call("GET", f"/v1/responses/{job_id}").status_code for _ in range(2)]
@@ -253,7 +250,7 @@ def test_a_rate_limit_on_gets_leaves_posts_alone() -> None:
     burst=st.integers(1, 10),
     gaps=st.lists(st.floats(0, 2), min_size=1, max_size=60),
 )
-def test_a_bucket_never_gives_more_than_rate_and_burst_and_keeps_its_word(
+def test_a_bucket_never_exceeds_rate_and_burst_and_has_a_token_after_the_announced_wait(
     per_s: float, burst: int, gaps: list[float]
 ) -> None:
     bucket, now = Bucket(RateLimit(per_s=per_s, burst=burst), 0.0), 0.0
@@ -266,7 +263,7 @@ def test_a_bucket_never_gives_more_than_rate_and_burst_and_keeps_its_word(
         assert taken <= burst + now * per_s + 1e-6
 
 
-def test_a_million_seconds_of_one_bucket_give_the_rate() -> None:
+def test_a_bucket_gives_its_rate_in_the_long_run() -> None:
     bucket = Bucket(RateLimit(per_s=0.5, burst=5), 0.0)
     taken = sum(bucket.take(float(second)) == 0 for second in range(10_000))
     assert math.isclose(taken, 5_000, abs_tol=6)
