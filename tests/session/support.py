@@ -30,7 +30,7 @@ from runner.measure.vitals import Vitals
 from runner.records import Request
 from runner.session.clock import Clock
 from runner.session.feed import AllExcept
-from runner.session.session import Assignment, Outcome, Session
+from runner.session.session import Assignment, Session, SessionOutcome
 from runner.source import Row, Source
 from runner.store import AppendLog, Recovery, ResultHead, RunDir, read_marks, read_results, recover
 from runner.store.journal import Acceptance, Entry, Intent, Retraction, read_journal
@@ -200,7 +200,7 @@ Act: TypeAlias = Callable[["Stage"], Coroutine[Any, Any, None]]
 class Ended:
     """What is left of a session."""
 
-    outcome: Outcome
+    outcome: SessionOutcome
     results: dict[int, ResultHead]
     """Last word on each row that has one, those of earlier sessions included."""
     journal: list[Entry]
@@ -291,7 +291,7 @@ class Stage:
             self._failures.append(error)
             raise
 
-    def _ended(self, outcome: Outcome, at_s: float) -> Ended:
+    def _ended(self, outcome: SessionOutcome, at_s: float) -> Ended:
         around = self.around
         heads = list(read_results(*around.run_dir.all_results))
         results = {head.row: head for head in heads}
