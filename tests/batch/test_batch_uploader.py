@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from runner.transport.fake import (
     unsupported,
 )
 from runner.transport.outcomes import Created, CreateOutcome, ListOutcome, Rejected
-from tests.batch.support import BatchSession, listed, names_in, rows_of, run_batches
+from tests.batch.support import BatchSession, names_in, run_batches
 
 AT_ONCE = Behaviour(takes_s=0.0)
 SOON = {"retry": {"base_s": 0.01, "cap_s": 0.5, "max_attempts": 3}}
@@ -185,6 +186,45 @@ def test_a_batch_that_never_arrived_is_sent_again_once_lookups_have_shown_that(
     assert again[1].body == again[0].body
 
 
+def test_after_each_post_without_an_answer_a_batch_is_looked_up_for_as_long_as_after_the_first(
+    tmp_path: Path,
+) -> None:
+    """The first POST never arrived. The second did, and its batch appears in the list only later."""
+    fake = Fake(
+        Behaviour(takes_s=0.0, listed_after_s=5.0),
+        Script(create_batch={1: transient("reset", ambiguous=True), 2: LOST}),
+    )
+    ended = run_batches(tmp_path, fake, rows=10, target={"idempotency_header": None})
+    assert ended.statuses == {"completed": 10}
+    assert (len(fake.of("create_batch")), len(fake.batches_made)) == (2, 1)
+
+
+def test_an_intent_is_on_the_disk_before_its_batch_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut then neither frees the number of a batch for other rows nor takes its key."""
+    journal, sync = tmp_path / "journal.jsonl", os.fdatasync
+    on_disk = b""
+
+    def fdatasync(fd: int) -> None:
+        nonlocal on_disk
+        written = journal.read_bytes()
+        sync(fd)
+        if os.path.samestat(os.fstat(fd), journal.stat()):
+            on_disk = written
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    unsafe = []
+
+    def check(exchange: Exchange) -> None:
+        if exchange.key.encode() not in on_disk:
+            unsafe.append(exchange.key)
+
+    fake = Fake(AT_ONCE, Script(create_batch=check))
+    assert run_batches(tmp_path, fake, rows=35).statuses == {"completed": 35}
+    assert (len(fake.of("create_batch")), unsafe) == (4, [])
+
+
 @pytest.mark.parametrize("lists", [{"lists_batches": False}, {"lists_labels": False}])
 def test_where_lookups_show_nothing_a_batch_is_sent_again_with_its_key_and_exists_once(
     tmp_path: Path, lists: dict[str, bool]
@@ -303,34 +343,3 @@ def test_a_session_that_is_stopped_during_an_upload_waits_for_the_acknowledgemen
     assert (len(ended.acceptances), sizes(fake)) == (1, [10])
     assert run_batches(tmp_path, fake, rows=60).statuses == {"completed": 60}
     assert len(fake.batches_made) == 6
-
-
-def test_an_upload_that_brings_no_answer_is_abandoned_and_found_by_the_next_session(tmp_path: Path) -> None:
-    async def stop(it: BatchSession) -> None:
-        await asyncio.sleep(1.0)
-        it.session.shutdown.stop(StoppedEarly("enough"))
-
-    fake = Fake(Behaviour(takes_s=5.0), latency_s=slow_uploads(60.0))
-    ended = run_batches(tmp_path, fake, rows=30, act=stop)
-    assert (ended.results, ended.in_flight.announced) == ({}, 10)
-    assert ended.at_s == 3.0, "the grace period for open exchanges"
-    fake.latency_s = 0.0
-    ended = run_batches(tmp_path, fake, rows=30)
-    assert ended.statuses == {"completed": 30}
-    assert len(fake.of("create_batch")) == len(fake.batches_made) == 3
-    assert sorted(map(rows_of, ended.intents)) == [list(range(n, n + 10)) for n in (0, 10, 20)]
-
-
-def test_a_batch_whose_input_has_changed_is_not_sent_under_its_old_key(tmp_path: Path) -> None:
-    async def stop(it: BatchSession) -> None:
-        await asyncio.sleep(1.0)
-        it.session.shutdown.stop(StoppedEarly("enough"))
-
-    fake = Fake(Behaviour(lists_batches=False), latency_s=slow_uploads(60.0))
-    assert run_batches(tmp_path, fake, rows=10, act=stop).in_flight.announced == 10
-    other = listed(10)
-    other.bodies[3] = b'{"input":"another"}'
-    ended = run_batches(tmp_path, fake, other)
-    assert isinstance(ended.ended_by, StoppedEarly)
-    assert "makes other bytes now" in str(ended.ended_by)
-    assert (len(fake.of("create_batch")), ended.results) == (1, {})
