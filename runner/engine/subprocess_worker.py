@@ -49,12 +49,12 @@ class SubprocessWorker:
         self._channel = await Channel.open(ours, Event)
 
     def tell(self, command: Command) -> None:
-        """Send it a command; lost where the process has ended."""
+        """Send a command; it is lost if the process has ended."""
         if self._channel is not None:
             self._channel.send(command)
 
     async def hear(self) -> Event | None:
-        """Return its next event, or None when it has ended."""
+        """Return the next event, or None when the process has ended."""
         return None if self._channel is None else await self._channel.receive()
 
     async def exit_reason(self) -> str:

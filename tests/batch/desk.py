@@ -11,7 +11,8 @@ from runner.batch.submissions import BatchSubmissions
 from runner.config import RunConfig
 from runner.transport.fake import Fake
 from tests import virtual_time
-from tests.batch.support import Workbench, config_of, listed
+from tests.batch.support import config_of, listed
+from tests.batch.workbench import Workbench
 
 Scene: TypeAlias = Callable[["Desk"], Coroutine[Any, Any, None]]
 

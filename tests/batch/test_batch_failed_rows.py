@@ -11,7 +11,8 @@ from runner.batch.failed_rows import FailedRows, nothing_accepted
 from runner.records import Failure
 from runner.transport.fake import rejected
 from tests import virtual_time
-from tests.batch.support import UNIX, Listed, ListedRow, Workbench, listed
+from tests.batch.support import UNIX, Listed, ListedRow, listed
+from tests.batch.workbench import Workbench
 
 NO = Failure("invalid_request_error", "No.", 400)
 

@@ -19,7 +19,8 @@ from runner.records import Timing, Usage
 from runner.session.feed import AllExcept, Only
 from runner.store import RowSet
 from tests import virtual_time
-from tests.batch.support import Listed, Workbench, config_of, listed, names_in
+from tests.batch.support import Listed, config_of, listed, names_in
+from tests.batch.workbench import Workbench
 
 Scene: TypeAlias = Callable[["Cutting"], Coroutine[Any, Any, None]]
 

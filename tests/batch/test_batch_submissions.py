@@ -146,6 +146,17 @@ def test_the_clock_of_the_service_dates_an_acceptance_between_the_post_and_now(
     play(tmp_path, scene)
 
 
+def test_the_rate_of_acceptance_does_not_count_the_time_between_two_sessions(tmp_path: Path) -> None:
+    async def scene(it: Desk) -> None:
+        batch = await it.announced(range(10))
+        batch.sent = UNIX - 86_400.0
+        await asyncio.sleep(4.0)
+        it.submissions.accept(batch, "batch-1", it.bench.clock.now_mono())
+        assert it.bench.meter.total_accepting_s == 4.0
+
+    play(tmp_path, scene)
+
+
 def test_a_retraction_takes_an_announcement_back_once(tmp_path: Path) -> None:
     async def scene(it: Desk) -> None:
         batch = await it.announced(range(10))
