@@ -154,13 +154,15 @@ class Surroundings:
     directory: Path
     total: int
     config: RunConfig
+    clock_set_s: float = 0.0
+    """Seconds by which the system clock was set forward before the session, or back."""
     asleep_s: float = 0.0
     """Seconds for which the machine has slept."""
     meter: Meter = field(default_factory=Meter)
 
     def __post_init__(self) -> None:
         loop = asyncio.get_running_loop()
-        self.clock = Clock(lambda: loop.time() + self.asleep_s, lambda: UNIX + loop.time())
+        self.clock = Clock(lambda: loop.time() + self.asleep_s, lambda: UNIX + self.clock_set_s + loop.time())
         self.run_dir = RunDir(self.directory)
         marks = read_marks(*self.run_dir.journals)
         self.number = marks.next_session
@@ -257,12 +259,13 @@ class Stage:
         transport: Transport,
         source: Source,
         ends_when_complete: bool = True,
+        clock_set_s: float = 0.0,
         /,
         **sections: Mapping[str, object],
     ) -> Stage:
         """Return a session over the files in a directory, with all rows granted."""
         total = sum(len(block) for block in source.blocks())
-        around = Surroundings(directory, total, config_of(**sections))
+        around = Surroundings(directory, total, config_of(**sections), clock_set_s)
         stage = cls(around, transport, source, ends_when_complete=ends_when_complete)
         stage.session.feed.grant(AllExcept(total, around.recovery.rows_to_skip()))
         stage.session.feed.all_granted = True
