@@ -43,8 +43,8 @@ def test_check_counts_rows_that_fit_into_no_batch_and_rows_that_are_renamed(
     source = {"type": "jsonl", "path": "rows.jsonl", "count": None}
     config = batch_config(shell, simulate(), source=source, batch={"max_bytes": 1_000})
     said = shell("check", config).stdout
-    assert "1 rows fit into none (batch.max_bytes): they would end rejected" in said
-    assert "3 rows go by another id there" in said
+    assert "1 rows are larger than batch.max_bytes and would be rejected" in said
+    assert "3 ids are renamed for the service, and kept in the results" in said
 
 
 def test_check_says_what_happens_to_batches_without_an_acknowledgement_and_a_key(
@@ -52,7 +52,7 @@ def test_check_says_what_happens_to_batches_without_an_acknowledgement_and_a_key
 ) -> None:
     target = {"base_url": simulate().base_url, "mode": "batch", "idempotency_header": None}
     said = shell("check", shell.config(target=target)).stdout
-    assert "a batch is looked for by its label" in said
+    assert "after a lost acknowledgement, a batch is found by its label" in said
 
 
 def test_the_batches_of_the_service_are_listed_newest_first_with_their_progress(
@@ -136,4 +136,4 @@ def test_outstanding_batches_cannot_be_cancelled_and_are_counted(
     said = shell("cancel", "runs/t")
     assert said.returncode == 1
     assert said.stdout == "30 requests in 2 batches are open\n"
-    assert "the Batch API has no call that cancels" in said.stderr
+    assert "the Batch API cannot cancel; `runner run` collects the results" in said.stderr

@@ -1,4 +1,4 @@
-"""The three steps of the vendor's guide, against a service that offers these and nothing else."""
+"""The three steps of the vendor's guide, against a service that offers only these."""
 
 from __future__ import annotations
 
