@@ -1,4 +1,4 @@
-"""The command line: parse, call, exit code. Heavy parts are imported by the command that needs them."""
+"""The command line: parses, calls a command, returns its exit code. Each command imports what it needs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 
 from runner import __version__
+from runner.commands.result import CommandResult
 from runner.errors import RunnerError
 from runner.streams import let_go, open_missing, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code. What a user can mend ends in a message, no traceback."""
+    """Run one command and return its exit code. What a user can fix is a message, never a traceback."""
     open_missing()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -43,6 +44,20 @@ def _say(messages: Iterable[str]) -> None:
             say(f"runner: {line}", sys.stderr)
 
 
+def _print(result: CommandResult) -> int:
+    """Print the output of a command. Raises `OSError` if that is not possible."""
+    print(result.output, flush=True)
+    return result.exit_code
+
+
+def _end(result: CommandResult) -> int:
+    """Print what a command says at its end; nothing happens if nobody can read it."""
+    if result.output:
+        say(result.output, sys.stdout)
+    _say(result.messages)
+    return result.exit_code
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="runner",
@@ -51,10 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"runner {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", help="start a run, or continue it"))
-    _add_check(commands.add_parser("check", help="read config and input, print the plan; sends nothing"))
-    _add_report(commands.add_parser("report", help="sum up one run, or compare several"))
+    _add_check(commands.add_parser("check", help="read config and input, and print the plan; sends nothing"))
+    _add_report(commands.add_parser("report", help="summarise one run, or several side by side"))
     _add_cancel(commands.add_parser("cancel", help="ask the service to cancel every open job of a run"))
-    _add_batches(commands.add_parser("batches", help="list the batches that the service has"))
+    _add_batches(commands.add_parser("batches", help="list the batches of the service"))
     _add_simulate(commands.add_parser("simulate", help="serve the simulator until stopped"))
     schema = commands.add_parser("schema", help="print the JSON Schema of the config")
     schema.set_defaults(command=_schema)
@@ -69,30 +84,33 @@ def _add_overridable(parser: argparse.ArgumentParser) -> None:
         metavar="SECTION.KEY=VALUE",
         action="append",
         default=[],
-        help="override one value of the config; may be given many times",
+        help="override one value of the config; can be repeated",
     )
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
     _add_overridable(parser)
-    parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N rows")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="send only the first N rows")
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_config(parser)
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--new", action="store_true", help="set an earlier run aside and start afresh")
+    which.add_argument("--new", action="store_true", help="rename an earlier run, and start over")
     which.add_argument(
         "--retry",
         type=_statuses,
         metavar="STATUS,…",
         default=(),
-        help="continue, and send rows anew that ended so: failed, rejected, expired, uncertain, …",
+        help="continue, and retry rows with these statuses: failed, rejected, expired, uncertain, …",
     )
     parser.add_argument(
-        "--workers", type=_positive, metavar="N", help="processes to share the work (engine.workers)"
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="processes that share the rows (engine.workers)",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress, no report; errors are still told")
+    parser.add_argument("--quiet", action="store_true", help="print errors only: no progress, no report")
     parser.set_defaults(command=_run)
 
 
@@ -103,32 +121,38 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dirs", metavar="RUN_DIR", nargs="+")
-    parser.add_argument("--json", action="store_true", help="the summaries as JSON")
+    parser.add_argument("--json", action="store_true", help="print the summaries as JSON")
     parser.set_defaults(command=_report)
 
 
 def _add_cancel(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", metavar="RUN_DIR")
     parser.add_argument(
-        "--timeout", type=_seconds, default=60.0, metavar="S", help="seconds to try it for (default: 60)"
+        "--timeout",
+        type=_seconds,
+        default=60.0,
+        metavar="S",
+        help="give up after S seconds (default: 60)",
     )
     parser.set_defaults(command=_cancel)
 
 
 def _add_batches(parser: argparse.ArgumentParser) -> None:
     _add_overridable(parser)
-    parser.add_argument("--status", action="store_true", help="ask for the progress of each, too")
     parser.add_argument(
-        "--limit", type=_positive, default=25, metavar="N", help="only the newest N (default: 25)"
+        "--status", action="store_true", help="show the progress of each batch, with one request for each"
+    )
+    parser.add_argument(
+        "--limit", type=_positive, default=25, metavar="N", help="list only the newest N (default: 25)"
     )
     parser.set_defaults(command=_batches)
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000, help="0: any free one (default: 8000)")
+    parser.add_argument("--port", type=int, default=8000, help="port; 0 for any free one (default: 8000)")
     parser.add_argument("--config", metavar="CONFIG", help="a run config, for its simulator section")
-    parser.add_argument("--state", metavar="FILE", help="remember jobs in FILE over restarts")
+    parser.add_argument("--state", metavar="FILE", help="keep jobs in FILE over restarts")
     parser.add_argument("--settings-json", help=argparse.SUPPRESS)
     parser.add_argument("--parent-pipe", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(command=_simulate)
@@ -147,23 +171,7 @@ def _run(arguments: argparse.Namespace) -> int:
     with Signals() as signals:
         result = run(config, options, signals)
         signals.ignore_to_the_end()
-        if not arguments.quiet:
-            _print_report(f"{config.sink.dir}/{config.name}")
-        if result.exit_code or not arguments.quiet:
-            _say(result.messages)
-    return result.exit_code
-
-
-def _print_report(run_dir: str) -> None:
-    """After a run: whatever goes wrong here does not change how the run ended."""
-    from runner.report import report
-
-    try:
-        text = report([run_dir], as_json=False)
-    except RunnerError as error:
-        _say([f"no report: {error}"])
-    else:
-        say(text, sys.stdout)
+    return _end(result)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -171,17 +179,15 @@ def _check(arguments: argparse.Namespace) -> int:
 
     config = load(arguments.config, arguments.overrides)
 
-    from runner.commands.check import plan
+    from runner.commands.check import check
 
-    print(plan(config, arguments.limit))
-    return 0
+    return _print(check(config, arguments.limit))
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from runner.report import report
+    from runner.commands.report import report_runs
 
-    print(report(arguments.run_dirs, as_json=arguments.json))
-    return 0
+    return _print(report_runs(arguments.run_dirs, as_json=arguments.json))
 
 
 def _cancel(arguments: argparse.Namespace) -> int:
@@ -193,9 +199,7 @@ def _cancel(arguments: argparse.Namespace) -> int:
     with Signals() as signals:
         result = cancel(Path(arguments.run_dir), arguments.timeout, signals)
         signals.ignore_to_the_end()
-        say(result.output, sys.stdout)
-        _say(result.messages)
-    return result.exit_code
+    return _end(result)
 
 
 def _batches(arguments: argparse.Namespace) -> int:
@@ -203,49 +207,41 @@ def _batches(arguments: argparse.Namespace) -> int:
 
     config = load(arguments.config, arguments.overrides)
 
-    from runner.commands.list_batches import batches
+    from runner.commands.list_batches import list_batches
     from runner.commands.signals import Signals
 
     with Signals() as signals:
-        print(batches(config, arguments.limit, signals, with_status=arguments.status))
-    return 0
+        return _print(list_batches(config, arguments.limit, signals, with_status=arguments.status))
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
+    from runner.commands.simulate import SimulateOptions, simulate
 
-    from runner.config import Simulator, load
-    from runner.simulator import serve_forever
-
-    settings = Simulator()
-    if arguments.settings_json:
-        settings = Simulator.model_validate_json(arguments.settings_json)
-    elif arguments.config:
-        settings = load(arguments.config).simulator
-    state = Path(arguments.state) if arguments.state else None
-    return serve_forever(settings, arguments.host, arguments.port, state, arguments.parent_pipe)
+    return simulate(
+        SimulateOptions(
+            host=arguments.host,
+            port=arguments.port,
+            config=arguments.config,
+            settings_json=arguments.settings_json,
+            state=arguments.state,
+            parent_pipe=arguments.parent_pipe,
+        )
+    )
 
 
 def _schema(arguments: argparse.Namespace) -> int:
-    import json
+    from runner.commands.schema import schema
 
-    from runner.config import RunConfig
-
-    dialect = "https://json-schema.org/draft/2020-12/schema"
-    print(json.dumps({"$schema": dialect, **RunConfig.model_json_schema()}, indent=2))
-    return 0
+    return _print(schema())
 
 
 def _statuses(text: str) -> tuple[str, ...]:
-    """What `--retry` takes: any but `completed`, which would be paid for twice."""
-    from runner.records import RESULT_STATUSES
+    from runner.commands.retry import statuses_of
 
-    words = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
-    known = RESULT_STATUSES[1:]
-    for word in words:
-        if word not in known:
-            raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(known)}")
-    return words
+    try:
+        return statuses_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _seconds(text: str) -> float:

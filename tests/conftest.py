@@ -1,19 +1,17 @@
 """Real processes for the tests: the command `runner`, and a simulator beside it."""
 
+from __future__ import annotations
+
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import hypothesis
 import pytest
 
 from tests.forking import Forge
-from tests.processes import Shell, Simulator, StubHandler
+from tests.processes import Shell, Simulate, Simulator, constant
 
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
@@ -27,12 +25,12 @@ def forge() -> Iterator[Forge]:
 
 
 @pytest.fixture
-def simulate(forge: Forge) -> Iterator[Callable[..., Simulator]]:
-    """`simulate(latency=…, state=…)` starts one with these settings; all are stopped at the end."""
+def simulate(forge: Forge) -> Iterator[Simulate]:
+    """Start simulators with the settings given; jobs take 50 ms unless they say otherwise."""
     started: list[Simulator] = []
 
-    def start(state: Path | None = None, port: int = 0, **settings: Any) -> Simulator:
-        settings.setdefault("latency", {"type": "constant", "mean_s": 0.05})
+    def start(state: Path | None = None, port: int = 0, **settings: object) -> Simulator:
+        settings.setdefault("latency", constant(0.05))
         command = ["simulate", "--port", str(port), "--settings-json", json.dumps(settings)]
         command += ["--state", str(state)] if state else []
         process = forge.start(command, Path.cwd(), os.environ, with_stderr=False)
@@ -48,31 +46,7 @@ def simulate(forge: Forge) -> Iterator[Callable[..., Simulator]]:
 
 
 @pytest.fixture
-def stub() -> Callable[..., Any]:
-    """`with stub(cancel=…, status=…, submit=…, look=…) as (base_url, server)`: a service in a few lines."""
-
-    @contextmanager
-    def serve(
-        cancel: Any = None,
-        status: Callable[[str], str] = lambda job: "in_progress",
-        submit: Callable[[StubHandler], None] = StubHandler.accept,
-        look: Callable[[StubHandler, str], None] | None = None,
-    ) -> Iterator[tuple[str, Any]]:
-        with ThreadingHTTPServer(("127.0.0.1", 0), StubHandler) as threads:
-            server: Any = threads
-            server.daemon_threads = True
-            server.asked = server.accepted = server.posts = 0
-            server.cancel, server.submit = cancel, submit
-            server.look = look or (lambda handler, job: handler.end(job, status(job)))
-            Thread(target=server.serve_forever, daemon=True).start()
-            try:
-                yield f"http://127.0.0.1:{server.server_port}/v1", server
-            finally:
-                server.shutdown()
-
-    return serve
-
-
-@pytest.fixture
-def shell(tmp_path: Path, forge: Forge) -> Shell:
-    return Shell(tmp_path, forge)
+def shell(tmp_path: Path, forge: Forge) -> Iterator[Shell]:
+    shell = Shell(tmp_path, forge)
+    yield shell
+    shell.close()

@@ -1,7 +1,7 @@
-"""Processes that begin with everything imported: forked from one that has done so, once in a test session.
+"""Processes that begin with everything imported, because they are forked from one that did it once.
 
-Most of what a short command costs is its imports. What is forked is a process like any other, with its own
-streams, environment, directory and signals, and ends as an interpreter ends. `FRESH=1` in the environment
+Most of what a short command costs is its imports. A forked process is like any other: it has its own streams,
+environment, directory and signals, and ends as an interpreter ends. `FRESH=1` in the environment
 gives every test a new interpreter instead.
 """
 
@@ -30,7 +30,7 @@ LENGTH = struct.Struct("!Q")
 
 
 class Forked:
-    """As much of `subprocess.Popen` as the tests use. Its streams are text."""
+    """A forked process, with as much of `subprocess.Popen` as the tests use. Its streams are text."""
 
     def __init__(
         self, arguments: Sequence[str], pid: int, end: int, stdout: IO[str], stderr: IO[str] | None
@@ -41,19 +41,19 @@ class Forked:
         self.stdout = stdout
         self.stderr = stderr
         self._end = end
-        """Its exit code comes from here."""
+        """Descriptor that its exit code comes from."""
 
     def poll(self) -> int | None:
-        return self._look(0)
+        return self._poll(0)
 
     def wait(self, timeout: float | None = None) -> int:
-        code = self._look(timeout)
+        code = self._poll(timeout)
         if code is None:
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
         return code
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """What it says until it ends, on stdout and on stderr."""
+        """Return what it writes to stdout and stderr until it ends, since they were last read."""
         deadline = None if timeout is None else time.monotonic() + timeout
         said = {stream: "" for stream in (self.stdout, self.stderr) if stream and not stream.closed}
 
@@ -83,7 +83,7 @@ class Forked:
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
 
-    def _look(self, timeout: float | None) -> int | None:
+    def _poll(self, timeout: float | None) -> int | None:
         if self.returncode is None and select.select([self._end], [], [], timeout)[0]:
             self.returncode = int(os.read(self._end, 16))
             os.close(self._end)
@@ -106,7 +106,7 @@ class Forge:
     def start(
         self, arguments: Sequence[str], cwd: Path, env: Mapping[str, str], *, with_stderr: bool = True
     ) -> Forked:
-        """Without `with_stderr`, what it says there goes where that of the tests goes."""
+        """Fork a process; without `with_stderr`, its stderr is that of the tests."""
         ours, theirs = zip(*(os.pipe() for _ in range(3 if with_stderr else 2)), strict=True)
         with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a descriptor is wanted
             end, stdout, *stderr = theirs
@@ -131,13 +131,13 @@ def receive(control: socket.socket, size: int) -> bytes:
     while len(content) < size:
         more = control.recv(size - len(content))
         if not more:
-            raise EOFError("the process that forks others has ended")
+            raise EOFError("the process that forks the others has ended")
         content += more
     return content
 
 
 def serve(control: socket.socket) -> None:
-    """Fork a process for each request and tell how it ended. Returns in those that were forked alone."""
+    """Fork a process for each request, and report how it ended. Returns only in the forked processes."""
     woken, wake = os.pipe()
     for fd in (woken, wake):
         os.set_blocking(fd, False)
@@ -146,10 +146,11 @@ def serve(control: socket.socket) -> None:
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     ends: dict[int, int] = {}
     while True:
-        ready, _, _ = select.select([control, woken], [], [])
+        waited_for: list[socket.socket | int] = [control, woken]
+        ready, _, _ = select.select(waited_for, [], [])
         if woken in ready:
             os.read(woken, 4096)
-            tell_ends(ends)
+            report_ends(ends)
         if control not in ready:
             continue
         length, streams, _, _ = socket.recv_fds(control, LENGTH.size, 4)
@@ -166,8 +167,8 @@ def serve(control: socket.socket) -> None:
         control.sendall(LENGTH.pack(pid))
 
 
-def tell_ends(ends: dict[int, int]) -> None:
-    """Of all that have ended."""
+def report_ends(ends: dict[int, int]) -> None:
+    """Send the exit code of each process that has ended."""
     with suppress(ChildProcessError):
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -182,7 +183,7 @@ def tell_ends(ends: dict[int, int]) -> None:
 def become(
     control: socket.socket, streams: list[int], arguments: list[str], cwd: str, env: dict[str, str]
 ) -> None:
-    """Make this process what a new interpreter is that was started so."""
+    """Turn this process into one that was started with these arguments, streams and environment, in `cwd`."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -35,6 +35,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_ended)
         return future
 
+    async def shutdown_default_executor(self, *timeout_s: float | None) -> None:
+        self._threads += 1
+        try:
+            await super().shutdown_default_executor(*timeout_s)
+        finally:
+            self._threads -= 1
+
     def pass_time(self, wait_s: float | None) -> None:
         """Move the clock by `wait_s`, the time to the next timer; None if there is none."""
         if wait_s is None:

@@ -1,4 +1,4 @@
-"""`runner cancel`: end what a run has open at the service, and keep what comes of it."""
+"""`runner cancel`: cancels the outstanding jobs of a run, and keeps the results that still arrive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import uvloop
 import yaml
 
-from runner.background.canceller import CancelMode, NoRows, CancelCounts
+from runner.background.canceller import CancelCounts, CancelMode, NoRows
 from runner.commands.host import raise_open_file_limit
 from runner.commands.result import CommandResult
 from runner.commands.signals import Signals
@@ -30,10 +30,9 @@ from runner.transport import open_transport
 
 
 def cancel(path: Path, timeout_s: float, signals: Signals) -> CommandResult:
-    """Cancel every open job of a run, within about `timeout_s`. Raises `RunnerError`."""
+    """Cancel every outstanding job of a run, within about `timeout_s`. Raises `RunnerError`."""
     run_dir = RunDir(path)
-    if not run_dir.exists:
-        raise RunDirError(Problem("is not a run directory: it has no manifest.json", str(path)))
+    run_dir.check_exists()
     run_dir.lock()
     try:
         return _Cancellation(run_dir, timeout_s, signals).execute()
@@ -64,7 +63,7 @@ class _Cancellation:
         batches = [batch for batch in history.recovery.batches.values() if batch.accepted]
         if batches:
             rows = sum(len(batch.rows) for batch in batches)
-            said = "the Batch API has no call that cancels; `runner run` collects what comes of them"
+            said = "the Batch API cannot cancel; `runner run` collects the results"
             output = f"{rows:,} requests in {len(batches):,} batches are open"
             return CommandResult(1, (said, *_unacknowledged(history)), output)
         if not history.recovery.outstanding:
@@ -85,7 +84,7 @@ class _Cancellation:
         """Do nothing: a cancellation sends no rows."""
 
     def stopping(self, error: RunnerError) -> None:
-        """Do nothing: the outcome says it."""
+        """Do nothing: the outcome has the error."""
 
     async def _cancel_all(self, manifest: Manifest, history: History) -> RunnerError | None:
         """Return what ended it early, if anything did. Raises `StorageError`, `Interrupted`."""
@@ -159,7 +158,7 @@ def _config_of(run_dir: RunDir) -> RunConfig:
 
 
 def _without_limits(config: RunConfig) -> RunConfig:
-    """Return the config without what would end a run early: a cancellation costs nothing."""
+    """Return the config without the limits that end a run early: a cancellation costs nothing."""
     limits = Limits(max_outage_s=config.limits.max_outage_s, drain_s=config.limits.drain_s)
     return config.model_copy(update={"limits": limits})
 

@@ -1,15 +1,17 @@
-"""`runner check`: what a run would do, in a user's words; sends nothing."""
+"""`runner check`: the plan of a run, for people; sends nothing."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from runner.batch.cut import cut
 from runner.commands.host import raise_open_file_limit
+from runner.commands.result import CommandResult
 from runner.config import EMBEDDED, RunConfig
 from runner.engine.leases import share
 from runner.errors import RunDirError
@@ -19,11 +21,14 @@ from runner.records import Request
 from runner.source import Source, Survey
 from runner.store import RunDir, check_unchanged
 
-CHARACTERS_PER_TOKEN = 4
+CHARACTERS_PER_TOKEN: Final = 4
 
 
-def plan(config: RunConfig, limit: int | None) -> str:
-    """Read all of the input and say what would be sent. Raises `ConfigError`, `InputError`: all errors."""
+def check(config: RunConfig, limit: int | None) -> CommandResult:
+    """Read all input and return the plan of a run of its first `limit` rows.
+
+    Raises `ConfigError`, `InputError` with all problems found.
+    """
     raise_open_file_limit(share(config, 0))
     source = Source(config)
     survey = source.survey()
@@ -33,9 +38,8 @@ def plan(config: RunConfig, limit: int | None) -> str:
     body = msgspec.json.format(first.body, indent=2).decode()
     where = "in a batch: POST" if config.target.mode == "batch" else "POST"
     call = "batches" if config.target.mode == "batch" else "responses"
-    return "\n".join(
-        [*lines, "", f"first request, {first.custom_id}, {where} {_address(config)}/{call}", body]
-    )
+    heading = f"first request, {first.custom_id}, {where} {_address(config)}/{call}"
+    return CommandResult(0, output="\n".join([*lines, "", heading, body]))
 
 
 def _lines(
@@ -60,11 +64,11 @@ def _lines(
 
 
 def _existing(run_dir: RunDir, config: RunConfig, survey: Survey, rows: int) -> str:
-    """What `runner run` would make of the run directory."""
+    """Return what `runner run` would do with the run directory."""
     if not run_dir.exists:
         return "new"
     if config.sink.on_existing != "resume":
-        return {"new": "exists: would be set aside", "fail": "exists: would be refused"}[
+        return {"new": "exists: would be renamed", "fail": "exists: would be refused"}[
             config.sink.on_existing
         ]
     try:
@@ -84,12 +88,12 @@ def _existing(run_dir: RunDir, config: RunConfig, survey: Survey, rows: int) -> 
 
 def _without_keys(config: RunConfig) -> str:
     if config.target.mode == "batch":
-        return "no idempotency header: after a lost acknowledgement a batch is looked for by its label"
-    return "no idempotency header: a lost acknowledgement ends uncertain"
+        return "no idempotency header: after a lost acknowledgement, a batch is found by its label"
+    return "no idempotency header: a row whose acknowledgement is lost becomes uncertain"
 
 
 def _limits(config: RunConfig) -> str:
-    """What may be under way at once."""
+    """Return how much may happen at once."""
     submit, batch = config.submit, config.batch
     gets = f"{config.poll.concurrency:,} GETs at once"
     if config.target.mode == "batch":
@@ -98,7 +102,7 @@ def _limits(config: RunConfig) -> str:
 
 
 def _batches(config: RunConfig, source: Source, rows: int) -> str:
-    """The cut."""
+    """Return how the rows would be cut into batches."""
     found = cut(config, source, rows)
     said = "none"
     if found.counts:
@@ -107,29 +111,29 @@ def _batches(config: RunConfig, source: Source, rows: int) -> str:
     if config.limits.max_cost_usd is not None:
         said += "; smaller ones first, because of limits.max_cost_usd"
     if found.too_large:
-        said += f"; {found.too_large:,} rows fit into none (batch.max_bytes): they would end rejected"
+        said += f"; {found.too_large:,} rows are larger than batch.max_bytes and would be rejected"
     if found.renamed:
-        said += f"; {found.renamed:,} rows go by another id there, because the service does not allow theirs"
+        said += f"; {found.renamed:,} ids are renamed for the service, and kept in the results"
     return said
 
 
 def _span(values: Sequence[float], form: str) -> str:
-    """`100,000`, or `50,000 to 100,000`."""
+    """Return the range of some values, such as `50,000 to 100,000`, or `100,000` if all are alike."""
     ends = [form.format(end) for end in (min(values), max(values))]
     return " to ".join(dict.fromkeys(ends))
 
 
 def _stops(config: RunConfig) -> str:
-    """What ends the run early."""
+    """Return what ends the run early."""
     limits = config.limits
-    stops = [f"after {limits.max_outage_s:g} s of nothing but failures"]
+    stops = [f"if nothing succeeds for {limits.max_outage_s:g} s"]
     if limits.max_s is not None:
         stops.append(f"after {limits.max_s:g} s")
     if limits.max_failures is not None:
         stops.append(f"at {limits.max_failures:,} failures")
     if limits.max_cost_usd is not None:
         stops.append(f"at about ${limits.max_cost_usd:,.2f}")
-    return ", ".join(stops)
+    return ", or ".join(stops)
 
 
 def _address(config: RunConfig) -> str:
@@ -140,17 +144,19 @@ def _key(config: RunConfig) -> str:
     if config.target.base_url == EMBEDDED and config.simulator.api_key_env is None:
         return "none needed"
     name = config.target.api_key_env
-    return f"in {name}" if os.environ.get(name) else f"{name} is not set: `runner run` would refuse"
+    return f"in {name}" if os.environ.get(name) else f"{name} is not set: `runner run` would fail"
 
 
 def _cost(config: RunConfig, rows: int, first: Request) -> str:
-    """An estimate, and said to be one: input as the first row's, output at its allowed most."""
+    """Return an estimate: input like that of the first row, output as long as is allowed."""
     body = msgspec.json.decode(first.body)
     input_tokens = rows * len(msgspec.json.encode(body["input"])) // CHARACTERS_PER_TOKEN
     sums = {"input": input_tokens, "cached": 0, "output": 0}
-    said = f"about ${cost_usd(sums, config.prices):,.2f} for input"
+    said = (
+        f"about ${cost_usd(sums, config.prices):,.2f} for input ({CHARACTERS_PER_TOKEN} characters a token)"
+    )
     most = body.get("max_output_tokens")
     if not isinstance(most, int):
-        return f"{said} (4 characters a token); output has no limit: set request.max_output_tokens"
+        return f"{said}; output has no limit: set request.max_output_tokens"
     sums = {"input": 0, "cached": 0, "output": rows * most}
-    return f"{said} (4 characters a token), at most ${cost_usd(sums, config.prices):,.2f} for output"
+    return f"{said}, at most ${cost_usd(sums, config.prices):,.2f} for output"

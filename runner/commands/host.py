@@ -1,4 +1,4 @@
-"""What a command does to its process before a run: the limit of open files, and the garbage collector."""
+"""Prepares the process of a command for a run: the limit of open files, and the garbage collector."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from runner.errors import ConfigError, Problem
 FILES_BESIDE_CONNECTIONS: Final = 64
 """Open files for logs, the event loop, the input, a simulator's pipes, and some to spare."""
 GC_THRESHOLD: Final = 50_000
-"""Allocations between collections: a run makes few cycles, and the default looks for them all the time."""
+"""Allocations between two collections: a run makes few cycles, and the default searches too often."""
 
 
 def raise_open_file_limit(config: RunConfig) -> None:
-    """Raise the limit of open files to what the config needs. Raises `ConfigError` where that is not allowed."""
+    """Raise the limit of open files to what the config needs. Raises `ConfigError` if it must not be."""
     needed = config.posts_at_once + config.poll.concurrency + FILES_BESIDE_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
@@ -26,7 +26,7 @@ def raise_open_file_limit(config: RunConfig) -> None:
     except (ValueError, OSError):  # above the hard limit, or above what the system allows at all
         raise ConfigError(
             Problem(
-                f"need {needed:,} open files, and this process may have {max(soft, hard):,}",
+                f"need {needed:,} open files, but this process may open only {max(soft, hard):,}",
                 "submit.concurrency and poll.concurrency",
                 "lower them, or raise the hard limit (ulimit -Hn)",
             )
@@ -34,7 +34,7 @@ def raise_open_file_limit(config: RunConfig) -> None:
 
 
 def tune_gc() -> None:
-    """Let what exists now stay, and leave what a run makes to reference counting."""
+    """Keep what exists now for good, and collect garbage rarely: a run makes few cycles."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 100)

@@ -1,4 +1,4 @@
-"""`runner batches`: which batches the service has of this API key, and how each stands."""
+"""`runner batches`: lists the batches that the service has of this API key."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import uvloop
 from runner.batch.lookup import PAGE
 from runner.batch.names import run_mark
 from runner.batch.statuses import words_in
+from runner.commands.result import CommandResult
 from runner.commands.signals import Signals
 from runner.config import RunConfig
 from runner.engine.preflight import open_base_url, read_key
@@ -38,21 +39,21 @@ from runner.transport.outcomes import (
 )
 
 TRIES: Final = 4
-"""Of each question, before it is given up."""
+"""Attempts of each request before it is given up."""
 Answer = TypeVar("Answer", bound=Listing | Unsupported | Statuses | Gone)
 
 
-def batches(config: RunConfig, most: int, signals: Signals, *, with_status: bool) -> str:
-    """A table of the newest `most` batches. Raises `RunnerError`."""
-    listing = _Listing(config, most, with_status)
+def list_batches(config: RunConfig, most: int, signals: Signals, *, with_status: bool) -> CommandResult:
+    """Return a table of the newest `most` batches. Raises `RunnerError`."""
+    listing = _Listing(config, most, with_status=with_status)
     signals.hold()  # until the loop runs
-    return uvloop.run(listing.table(signals))
+    return CommandResult(0, output=uvloop.run(listing.table(signals)))
 
 
 class _Listing:
     """One `runner batches`."""
 
-    def __init__(self, config: RunConfig, most: int, with_status: bool) -> None:
+    def __init__(self, config: RunConfig, most: int, *, with_status: bool) -> None:
         self._config = config
         self._most = most
         self._with_status = with_status
@@ -85,7 +86,7 @@ class _Listing:
         return markdown(rows, left=2)
 
     async def _ask(self, transport: Transport) -> tuple[list[BatchEntry], list[str]]:
-        """The batches and, where it is wanted, the progress of each."""
+        """Return the batches and, if requested, the progress of each."""
         entries = await self._entries(transport)
         return entries, [await self._progress(transport, it) for it in entries] if self._with_status else []
 
@@ -110,7 +111,7 @@ class _Listing:
     async def _progress(self, transport: Transport, entry: BatchEntry) -> str:
         outcome = await self._answered(partial(transport.retrieve_batch, entry.id))
         if not isinstance(outcome, Statuses):
-            return "not known any more"
+            return "no longer known"
         try:
             words = words_in(outcome.status_map)
         except msgspec.DecodeError as error:
@@ -120,7 +121,7 @@ class _Listing:
     async def _answered(
         self, ask: Callable[[], Awaitable[Answer | Throttled | Transient | Unauthorised]]
     ) -> Answer:
-        """The answer, after a few tries if need be. Raises `StoppedEarly`."""
+        """Return the answer, after a few attempts if need be. Raises `StoppedEarly`."""
         retry, failures = self._config.submit.retry, 0
         while True:
             outcome = await ask()
@@ -135,7 +136,7 @@ class _Listing:
             await asyncio.sleep(wait_s(failures, retry.base_s, retry.cap_s, 1.0, outcome.wait_s))
 
     def _mark(self) -> str | None:
-        """What the labels of this run's batches have in them, if there is such a run."""
+        """Return the text that the labels of this run's batches contain, or None if there is no run."""
         try:
             return run_mark(self._run_dir.read_manifest().run_id) if self._run_dir.exists else None
         except RunDirError:
@@ -143,7 +144,7 @@ class _Listing:
 
 
 def _age(seconds: float) -> str:
-    """`40 s`, `3 min`, `2 h 5 min`, `3 d 4 h`."""
+    """Return a duration for people: `40 s`, `3 min`, `2 h 5 min`, `3 d 4 h`."""
     seconds = max(seconds, 0.0)
     minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86_400)
     if days:

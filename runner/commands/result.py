@@ -1,4 +1,4 @@
-"""How a command ended."""
+"""How a command ended: its exit code, and what it says."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """The exit code of a command, and what it has to say."""
+    """How a command ended."""
 
     exit_code: int
     messages: tuple[str, ...] = ()
-    """Lines for stderr."""
+    """Messages for stderr, each of one line or more."""
     output: str = ""
-    """Text for stdout; a run's own is the report."""
+    """Text for stdout; empty if there is none."""

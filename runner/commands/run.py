@@ -1,4 +1,4 @@
-"""`runner run`: check everything, open or resume the run directory, work, sum up."""
+"""`runner run`: checks everything, opens or resumes the run directory, works, and sums up."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import uvloop
 
 from runner.commands.host import raise_open_file_limit, tune_gc
+from runner.commands.report import report_end
 from runner.commands.result import CommandResult
 from runner.commands.signals import Signals
 from runner.commands.sum_up import report_complete, sum_up
@@ -28,30 +29,36 @@ from runner.records import ResultStatus
 from runner.session.clock import Clock
 from runner.source import Source
 from runner.store import Manifest, RunDir, archive_superseded, check_unchanged, recover, reopen
+from runner.transport import open_transport
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says besides the config."""
+    """What the command line says in addition to the config."""
 
     new: bool = False
     limit: int | None = None
     retry: tuple[ResultStatus, ...] = ()
-    """Statuses whose rows are sent again, under a new epoch."""
+    """Statuses whose rows are retried, under a new epoch."""
     quiet: bool = False
 
 
 def run(config: RunConfig, options: Options, signals: Signals) -> CommandResult:
-    """Start the run or resume it. Raises `RunnerError` before anything is sent."""
+    """Start the run or continue it, and report it. Raises `RunnerError` before anything is sent."""
     run_dir = RunDir(Path(config.sink.dir) / config.name)
     try:
-        return _Run(config, options, run_dir, signals).execute()
+        result = _Run(config, options, run_dir, signals).execute()
     finally:
         run_dir.unlock()
+    signals.hold()
+    if options.quiet:
+        return CommandResult(result.exit_code, result.messages if result.exit_code else ())
+    report, problems = report_end(run_dir.path)
+    return CommandResult(result.exit_code, (*problems, *result.messages), report)
 
 
 class _Run:
-    """Preparation and end of one `runner run`; the middle is an `Engine`."""
+    """One `runner run`: its preparation and its end. An `Engine` does the work."""
 
     def __init__(self, config: RunConfig, options: Options, run_dir: RunDir, signals: Signals) -> None:
         self._config = config
@@ -83,23 +90,22 @@ class _Run:
         return sum_up(self._config, self._run_dir, history, vitals, ended_by)
 
     def _open_run_dir(self) -> tuple[Manifest, bool]:
-        """Return the manifest, and whether it is that of an earlier session. Raises before anything is sent."""
+        """Return the manifest, and whether the run is resumed. Raises `RunnerError`; nothing is sent."""
         config, run_dir = self._config, self._run_dir
         retry = bool(self._options.retry)
         if retry and not run_dir.exists:
             raise RunDirError(Problem("there is no run to retry", str(run_dir.path), "leave --retry out"))
-        fresh = not retry and (self._options.new or config.sink.on_existing == "new")
-        # Errors of the input are reported before a directory is made, so that they leave nothing behind.
-        survey = self._source.survey() if fresh or not run_dir.exists else None
+        starts_over = not retry and (self._options.new or config.sink.on_existing == "new")
+        # Before a directory is made, so that errors in the input leave nothing behind.
+        survey = self._source.survey() if starts_over or not run_dir.exists else None
         run_dir.lock()
-        if run_dir.exists and fresh:
+        if run_dir.exists and starts_over:
             self._notes.append(f"the earlier run is kept in {run_dir.set_aside()}")
         if not run_dir.exists:
             return run_dir.create(config, survey or self._source.survey(), self._key), False
         if config.sink.on_existing == "fail" and not retry:
-            raise RunDirError(
-                Problem("there is a run already", str(run_dir.path), "sink.on_existing is fail")
-            )
+            hint = "sink.on_existing is fail; start over with --new"
+            raise RunDirError(Problem("the run exists already", str(run_dir.path), hint))
         manifest = run_dir.read_manifest()
         try:
             check_unchanged(manifest, config, self._source.fingerprint(), self._key, run_dir.path)
@@ -201,4 +207,5 @@ def _engine_for(task: Task, progress: Progress, clock: Clock) -> Engine:
         return Coordinator(task, task.vitals, progress.say, launch)
     from runner.engine.single import Single
 
-    return Single(task, progress.say, clock)
+    transport = open_transport(task.config, task.base_url, task.key, task.history.meter.wire)
+    return Single(task, transport, progress.say, clock)

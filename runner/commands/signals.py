@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, from before the first row is read until the summary is written."""
+"""Handles SIGINT and SIGTERM, from before the first row is read until the summary is written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Signals:
-    """Decides what SIGINT and SIGTERM do while a command works; a context that restores the old handlers.
+    """What SIGINT and SIGTERM do while a command works; a context that restores the old handlers.
 
     Python runs handlers in the main thread between any two bytecodes, also in the middle of a callback of the
     event loop. Where a loop runs, `hand_to` defers them to between two callbacks.
@@ -41,11 +41,11 @@ class Signals:
             signal.signal(signum, before)
 
     def hold(self) -> None:
-        """Only record signals from now on: something is being done that must not be torn."""
+        """Only record signals from now on, because what is being done must not be interrupted."""
         self._handle = _ignore
 
     def hand_to(self, handler: Callable[[int], object]) -> None:
-        """Have the running event loop call `handler` from now on, and for the signals received so far."""
+        """Call `handler` for each signal received so far, and from the event loop for each later one."""
         loop = asyncio.get_running_loop()
 
         def defer(signum: int) -> None:
@@ -67,7 +67,7 @@ class Signals:
             raise Interrupted(self.received[0]) from None
 
     def ignore_to_the_end(self) -> None:
-        """Ignore signals from now on, and after the context as well: last words must not be torn."""
+        """Ignore signals from now on, also after the context: the last messages must not be interrupted."""
         self._handle = _ignore
         self._before = dict.fromkeys(SIGNALS, signal.SIG_IGN)
         sys.unraisablehook = _silent_about_signals
@@ -78,7 +78,7 @@ class Signals:
 
 
 def _interrupt(signum: int) -> None:
-    """End the command: nothing is outstanding."""
+    """End the command, while nothing is outstanding."""
     raise Interrupted(signum)
 
 
@@ -87,6 +87,6 @@ def _ignore(signum: int) -> None:
 
 
 def _silent_about_signals(unraisable: sys.UnraisableHookArgs) -> None:
-    """Report what Python cannot raise, except for a signal that comes just when its handler is taken away."""
+    """Report what Python cannot raise, unless it is a signal that comes while its handler is removed."""
     if not isinstance(unraisable.exc_value, OSError):
         sys.__unraisablehook__(unraisable)

@@ -1,4 +1,4 @@
-"""The end of a run: `summary.json`, and what the user needs to know next."""
+"""Sums up a run at its end: `summary.json`, and what the user needs to know next."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ def sum_up(
             f"{in_flight.announced:,} requests were sent without an acknowledgement: perhaps billable"
         )
     if not isinstance(ended_by, NothingAccepted):
-        messages.append(f"continue with the same command; what is done is in {_results(run_dir)}")
+        messages.append(f"continue with the same command; results so far are in {_results(run_dir)}")
     return CommandResult(ended_by.exit_code, tuple(messages))
 
 
 def _results(run_dir: RunDir) -> Path:
-    """Return where the results are, in words: several workers write several files."""
+    """Return where the results are: several workers write several files."""
     only = len(run_dir.all_results) == 1
     return run_dir.results if only else run_dir.path / "results*.jsonl"
 
 
 def _recount(run_dir: RunDir, history: History) -> None:
-    """Count again what is outstanding: after a write error the files know better than the counters."""
+    """Count what is outstanding by the files, which are right after a write error."""
     with suppress(RunnerError):
         left = recover(run_dir, history.session.rows, lambda _: None)
         history.in_flight.outstanding = left.outstanding_count
@@ -81,11 +81,11 @@ def _recount(run_dir: RunDir, history: History) -> None:
 def _how_to_retry(meter: Meter) -> Iterator[str]:
     statuses = [status for status in RESULT_STATUSES[1:] if meter.statuses[status]]
     if statuses:
-        yield f"{meter.not_completed:,} did not end completed; --retry {','.join(statuses)} sends them again"
+        yield f"{meter.not_completed:,} did not end completed; --retry {','.join(statuses)} retries them"
 
 
 def _is_written(run_dir: RunDir, summary: Summary) -> bool:
-    """Return whether `summary.json` says so already; a kill in the last moment leaves an older one, or none."""
+    """Return whether `summary.json` says the same; a kill in the last moment leaves an old one or none."""
     try:
         before = msgspec.json.decode(run_dir.summary.read_bytes())
         now = msgspec.to_builtins(summary)

@@ -18,6 +18,7 @@ from runner.engine.preflight import read_key
 from runner.engine.worker import WorkerSession, ended
 from runner.errors import RunnerError
 from runner.measure.meter import Meter
+from runner.session.clock import Clock
 from runner.source import Source
 from runner.transport import open_transport
 
@@ -48,4 +49,4 @@ async def _work(setup: Setup, channel: Channel[Command]) -> None:
     transport = open_transport(config, setup.base_url, read_key(config), meter.wire)
     source = Source(config)
     tune_gc()
-    await WorkerSession(setup, config, source, meter, transport, channel).run()
+    await WorkerSession(setup, config, source, meter, transport, channel, Clock()).run()

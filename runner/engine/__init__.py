@@ -1,1 +1,1 @@
-"""Where the work is done: in this process."""
+"""Engines: a session in this process alone, or shared by several worker processes."""

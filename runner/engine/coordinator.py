@@ -1,4 +1,4 @@
-"""A session that several processes work on: leases go out, reports come in, and there is one end."""
+"""Coordinates a session that several workers share: leases go out, reports come in, and it ends for all."""
 
 from __future__ import annotations
 
@@ -43,37 +43,37 @@ MOST_DEATHS: Final = 3
 """Deaths of workers before a run stops: what killed these will kill the next."""
 JOBS_PER_MESSAGE: Final = 1000
 PASS_ON_S: Final = 0.5
-"""Seconds between messages that the service answers."""
+"""Least seconds between two messages to the workers that the service answers."""
 LATE_S: Final = 5.0
-"""Seconds for workers to end, beyond what they may wait for."""
+"""Seconds that workers get to end, in addition to the time for which they may wait."""
 
 
 @dataclass
 class Member:
-    """A worker by its number, in its first process or a later one."""
+    """One of the workers, in its first process or a later one."""
 
     number: int
     worker: Worker
     generation: int = 0
-    """Processes that had this number before."""
+    """Number of processes that were this worker before."""
     has_ended: bool = False
-    """Whether it ended in order, with its last report before."""
+    """Whether it ended in order, after its last report."""
     is_lost: bool = False
-    """Whether it died, and no other process has taken its place."""
+    """Whether it died and was not replaced."""
 
     @property
     def process(self) -> Process:
-        """Its name among all processes of the session."""
+        """Key of its process among all processes of the session."""
         return self.number, self.generation
 
 
 class Coordinator:
-    """Owns the workers, the rows, the limits that are totals, and the end. An `Engine`."""
+    """Owns the workers, the rows, the limits on the whole run, and the end of the session. An `Engine`."""
 
     def __init__(
         self, task: Task, fleet: Fleet, say: Callable[[str], None], launch: Callable[[], Worker]
     ) -> None:
-        """`launch` makes a worker, which is not started yet."""
+        """`launch` returns a new worker, which is not started yet."""
         self._task = task
         self._say = say
         self._launch = launch
@@ -107,7 +107,7 @@ class Coordinator:
     async def run(self, *beside: Coroutine[Any, Any, None]) -> SessionOutcome:
         """Work until every row has its result, or something ends the session; `beside` runs until then.
 
-        Raises `StorageError`.
+        Raises `StorageError` where files of the run cannot be read in the end.
         """
         helping = (*beside, self._fleet.watch_loop())
         helpers = [asyncio.create_task(self._guard(it)) for it in helping]
@@ -127,13 +127,18 @@ class Coordinator:
         return SessionOutcome(self.shutdown.ended_by)
 
     async def _start_all(self) -> None:
+        """Start the workers, each with its part of the outstanding jobs; stop if one cannot be started."""
         jobs = list(self._recovery.outstanding.values())
         self._recovery.outstanding.clear()
         for member in self._members:
             theirs = jobs[member.number :: len(self._members)]
             for job in theirs:
                 self._leases.hold(member.number, job.row)
-            await self._start(member, theirs)
+            try:
+                await self._start(member, theirs)
+            except StoppedEarly as error:
+                self.shutdown.stop(error)
+                return
 
     async def _start(self, member: Member, jobs: list[Job]) -> None:
         task = self._task
@@ -154,11 +159,11 @@ class Coordinator:
         )
         for start in range(0, len(jobs), JOBS_PER_MESSAGE):
             member.worker.tell(Follow(jobs[start : start + JOBS_PER_MESSAGE]))
-        if self.shutdown.has_begun:  # meanwhile: the command went to nobody
+        if self.shutdown.has_begun:  # meanwhile, when the command reached nobody
             member.worker.tell(Drain())
 
     async def _listen(self, member: Member) -> None:
-        """Act on the events of one worker, in all its generations, until it ends."""
+        """Act on the events of one worker, in all its processes, until it ends."""
         while not member.has_ended:
             event = await member.worker.hear()
             if event is not None:
@@ -175,7 +180,7 @@ class Coordinator:
                 self._wanting[member.number] = None
                 self._grant()
             case GiveBack(rows=rows):
-                self._wanting.pop(member.number, None)  # it will ask when it has a slot
+                self._wanting.pop(member.number, None)  # it asks again when it has a slot
                 self._leases.give_back(member.number, rows)
                 self._has_told_all_granted = False
                 self._grant()
@@ -196,7 +201,7 @@ class Coordinator:
         if report.is_confirmed and not self._is_confirmed:
             self._is_confirmed = True
             self._tell_all(Confirmed())
-        # An answer to one worker is news for all: what fails for another is no outage.
+        # An answer to one worker concerns all: what fails for another is no outage.
         if report.answered_at_mono > self._answered_at_mono + PASS_ON_S:
             self._answered_at_mono = report.answered_at_mono
             self._tell_all(Answered(report.answered_at_mono))
@@ -210,7 +215,7 @@ class Coordinator:
             self.shutdown.drain(reached, reached.problems[0].where)
 
     def _grant(self) -> None:
-        """Give rows to workers that want some; only to the first, until it has confirmed the service."""
+        """Grant rows to workers that want some; only to the first worker until the service is confirmed."""
         if self.shutdown.has_begun:
             return
         for number in list(self._wanting):
@@ -220,7 +225,7 @@ class Coordinator:
             if rows:
                 del self._wanting[number]
                 before = self._leases.unacknowledged(rows)
-                self._totals.held.retract(len(before))  # from here on the worker counts them
+                self._totals.hand_over(len(before))
                 epochs = {row: self._recovery.epochs[row] for row in rows if row in self._recovery.epochs}
                 self._members[number].worker.tell(Grant(rows, before, epochs))
         if self._leases.are_over and not self._has_told_all_granted:
@@ -230,7 +235,7 @@ class Coordinator:
     def _allowed_rows(self) -> int:
         """Return how many more rows the budget allows.
 
-        It errs on the safe side: granted rows count as in flight, and results are known late.
+        The figure is low rather than high: granted rows count as in flight, and results are reported late.
         """
         in_flight = self._followed + self._leases.granted - (self._meter.done - self._done_before)
         rows = 0
@@ -239,12 +244,16 @@ class Coordinator:
         return rows
 
     async def _replace(self, member: Member) -> bool:
-        """Start another process in place of a worker that died, and return whether there is one."""
+        """Start another process for a worker that died, and return whether that was done."""
         what = f"worker {member.number} died ({await member.worker.exit_reason()})"
         member.is_lost = True
         self._wanting.pop(member.number, None)
         self._deaths += 1
-        work = await asyncio.to_thread(self._read_unfinished, member)
+        held, run_dir = self._leases.held_by(member.number), self._task.run_dir
+        work = await asyncio.to_thread(
+            read_unfinished, run_dir, member.number, self._task.manifest.rows, held
+        )
+        self._count(member, work)
         self.shutdown.check()
         if self.shutdown.has_begun:
             return False
@@ -255,21 +264,17 @@ class Coordinator:
         self._say(f"{what}: another process continues with its rows")
         self._leases.release(member.number, work.unsent, (job.row for job in work.outstanding))
         self._recovery.unacknowledged.update(work.unacknowledged)
-        self._totals.held.announce(len(work.unacknowledged))
+        self._totals.take_back(len(work.unacknowledged))
         self._has_told_all_granted = member.is_lost = False
         member.worker = self._launch()
         member.generation += 1
         await self._start(member, work.outstanding)
         return True
 
-    def _read_unfinished(self, member: Member) -> UnfinishedWork:
-        """Return what a worker that died left; its results are counted from here on. Blocks."""
-        task = self._task
-        held = self._leases.held_by(member.number)
-        work = read_unfinished(task.run_dir, member.number, task.manifest.rows, held)
+    def _count(self, member: Member, work: UnfinishedWork) -> None:
+        """Count what a worker that died has done, in place of what it reported last."""
         counts = work.counts(self._totals.last(member.process))
         self._totals.replace(member.process, counts, work.in_flight())
-        return work
 
     async def _finish(self, listeners: list[asyncio.Task[None]]) -> None:
         """Stop all workers and wait for their last reports, at most grace + drain + `LATE_S`."""
@@ -277,7 +282,7 @@ class Coordinator:
         self._tell_all(Stop(forced=forced.is_set()))
         ends = asyncio.create_task(asyncio.wait(listeners))
         force = asyncio.create_task(forced.wait())
-        # One that cannot write may wait for room.
+        # A worker that cannot write may wait for room.
         patience_s = GRACE_S + self._task.config.limits.drain_s + LATE_S
         await asyncio.wait((ends, force), timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
         force.cancel()
@@ -285,27 +290,31 @@ class Coordinator:
         ends.cancel()
 
     def _account_for_lost(self) -> None:
-        """Correct the counts where a worker did not end in order: the files know better than its last report."""
+        """Correct the counts by the files of the run, where a worker did not end in order. Blocks."""
         lost = [member for member in self._members if not member.has_ended]
         if not lost:
             return
+        run_dir, rows = self._task.run_dir, self._task.manifest.rows
         for member in lost:
             if not member.is_lost:
-                self._read_unfinished(member)
-        left = recover(self._task.run_dir, self._task.manifest.rows, lambda _: None)
+                self._count(
+                    member,
+                    read_unfinished(run_dir, member.number, rows, self._leases.held_by(member.number)),
+                )
+        left = recover(run_dir, rows, lambda _: None)
         self._totals.settle(left.outstanding_count, left.unacknowledged_count)
 
     def _is_complete(self) -> bool:
         return self._task.history.in_flight.is_complete
 
     def _all_ended(self) -> bool:
-        # Reports of what is outstanding come late: only the end of a worker shows that it has nothing left.
+        # Reports come late: only the end of a worker shows that nothing of it is outstanding.
         return all(member.has_ended or member.is_lost for member in self._members)
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except Exception as error:  # noqa: BLE001 - the workers must end in order all the same
+        except Exception as error:  # noqa: BLE001 - even then the workers must end in order
             self.shutdown.fail(error)
 
     def _tell_all(self, command: Command) -> None:
@@ -316,12 +325,12 @@ class Coordinator:
         self._tell_all(Drain())
 
     def _stopping(self, error: RunnerError) -> None:
-        """Do nothing yet: the workers are stopped once the session is over, which it is now."""
+        """Do nothing: the session is over now, and `_finish` stops the workers."""
 
     def _force_all(self) -> None:
         self._tell_all(Stop(forced=True))
 
     def _kill_all(self) -> None:
-        """Kill all workers: none outlives the session."""
+        """Kill all workers, so that none outlives the session."""
         for member in self._members:
             member.worker.kill()

@@ -1,4 +1,4 @@
-"""Who gets what of a run that several workers share: limits by number, rows on demand."""
+"""Divides a run among several workers: each gets its share of the limits, and rows on demand."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from runner.config.limits import Limits
 from runner.store import Recovery, RowSet, Unacknowledged
 
 MOST_ROWS: Final = 256
-"""In one lease: some tens of milliseconds of work."""
+"""Most rows in one lease: some tens of milliseconds of work."""
 LEASES_LEFT: Final = 4
-"""Each worker's, of which one lease is taken: towards the end they become small, so that all end together."""
+"""Leases into which each worker's part of the remaining rows is divided.
+
+So leases shrink towards the end of the run, and all workers end together.
+"""
 
 
 def share(config: RunConfig, worker: int) -> RunConfig:
-    """The config of worker number `worker`: its part of each total. What ends a run is the main process's."""
+    """Return the config of worker number `worker`: its part of each total.
+
+    Limits that end a run are left out, because the coordinator applies them.
+    """
     workers = config.engine.workers
 
     def part(total: int) -> int:
@@ -58,27 +64,28 @@ class Leases:
         self._spare: list[int] = []
         self._next = 0
         self.granted = 0
-        """RowSet handed out, each once."""
+        """Rows handed out; a row that was handed out again after the death of its worker counts once."""
 
     def hold(self, worker: int, row: int) -> None:
-        """A worker has the row, of which no POST is needed: it polls its job."""
+        """Note that a worker has a row that needs no POST, because it polls the job of the row."""
         self._held[worker].add(row)
 
     def held_by(self, worker: int) -> RowSet:
-        """All rows that it has, or had in this life."""
+        """Return all rows that a worker has or had, since its process was started."""
         return self._held[worker]
 
     def give_back(self, worker: int, rows: list[int]) -> None:
-        """RowSet of a worker that has no place for them go to whoever wants some."""
+        """Take back rows for which a worker has no slot; whoever wants some gets them."""
         for row in rows:
             self._held[worker].discard(row)
         self._spare += rows
         self.granted -= len(rows)
 
     def release(self, worker: int, unsent: list[int], followed: Iterable[int]) -> None:
-        """Keep what a worker that died left unfinished for its successor.
+        """Keep the unfinished rows of a worker that died for its successor.
 
-        That one gets the `unsent` rows first, which are in rising order, and polls the jobs of those `followed`.
+        The successor gets the `unsent` rows first, which are in rising order, and polls the jobs of the
+        `followed` rows.
         """
         self._returned[worker] = unsent
         self._held[worker] = RowSet(self._held[worker].capacity)
@@ -86,7 +93,10 @@ class Leases:
             self._held[worker].add(row)
 
     def take(self, worker: int, most: int = MOST_ROWS) -> list[int]:
-        """The next rows for `worker`, in rising order; none when all are handed out."""
+        """Return the next rows for a worker, in rising order, at most `most`; none when all are handed out.
+
+        Rows that a worker gets from the process before it do not count against `most`.
+        """
         returned = self._returned.get(worker)
         if returned:
             rows, self._returned[worker] = returned[:MOST_ROWS], returned[MOST_ROWS:]
@@ -110,10 +120,10 @@ class Leases:
 
     @property
     def are_over(self) -> bool:
-        """Nothing is left to hand out."""
+        """Whether nothing is left to hand out."""
         return self._next >= self._rows and not self._spare and not any(self._returned.values())
 
     def unacknowledged(self, rows: list[int]) -> dict[int, Unacknowledged]:
-        """Of `rows`, those that were perhaps sent before; told once."""
+        """Return those of `rows` that were perhaps sent before, each only once."""
         known = self._unacknowledged
         return {row: known.pop(row) for row in rows if row in known} if known else {}

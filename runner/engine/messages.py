@@ -1,4 +1,4 @@
-"""What the coordinator of a run and its workers send each other."""
+"""Messages between the coordinator of a run and its workers: commands one way, events the other."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Setup(msgspec.Struct, tag=True):
     base_url: str
     session: int
     resumes: bool
-    """Whether it comes after an earlier session, or in place of a worker that died."""
+    """Whether the worker comes after an earlier session, or in place of a worker that died."""
     is_confirmed: bool
     """Whether the service is known to be there."""
     restarts: list[float]
@@ -118,11 +118,11 @@ class WorkerEnded(msgspec.Struct, tag=True):
 
     error: str | None = None
     problems: list[tuple[str, str, str]] = []
-    """What, where and hint of each."""
+    """Problems of the error: what, where and hint of each."""
 
 
 def problems_of(error: RunnerError) -> list[tuple[str, str, str]]:
-    """Return the problems of an error, as `Failing` and `WorkerEnded` carry them."""
+    """Return the problems of an error in the form that `Failing` and `WorkerEnded` have."""
     return [(problem.what, problem.where, problem.hint) for problem in error.problems]
 
 
@@ -160,7 +160,7 @@ class Channel(Generic[Received]):
         return cls(reader, writer, msgspec.msgpack.Decoder(received))
 
     def send(self, message: Command | Event) -> None:
-        """Send without waiting: messages are small, or read at once. Lost where the other side has ended."""
+        """Send without waiting: messages are small, or read at once. Do nothing if the other side has ended."""
         if not self._writer.is_closing():
             encoded = _encode(message)
             self._writer.write(len(encoded).to_bytes(_LENGTH_BYTES) + encoded)
@@ -174,7 +174,7 @@ class Channel(Generic[Received]):
             return None
 
     async def close(self) -> None:
-        """Close it, after what was sent is on its way."""
+        """Close the channel, once everything that was sent is on its way."""
         try:
             await self._writer.drain()
             self._writer.close()

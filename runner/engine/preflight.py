@@ -1,4 +1,4 @@
-"""What is needed before anything is sent: the API key, and an address."""
+"""Prepares a run before anything is sent: the API key, and the address of the service."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from runner.errors import ConfigError, Problem
 
 
 def read_key(config: RunConfig) -> str:
-    """Return the API key from the environment; the simulator accepts any.
+    """Return the API key from the environment, or any text for a simulator that checks no key.
 
-    Raises `ConfigError` where it is not set, or cannot be sent.
+    Raises `ConfigError` if the key is not set or cannot be sent.
     """
     name = config.target.api_key_env
     key = os.environ.get(name, "").strip()
@@ -33,9 +33,9 @@ def read_key(config: RunConfig) -> str:
 
 
 async def open_base_url(config: RunConfig, simulator_state: Path, stack: AsyncExitStack) -> str:
-    """Return the address to send to; start the embedded simulator where that is it, until `stack` closes.
+    """Return the base URL; if it is the embedded simulator, start that, to serve until `stack` closes.
 
-    Raises `ConfigError` where the simulator does not start.
+    Raises `ConfigError` if the simulator does not start.
     """
     if config.target.base_url != EMBEDDED:
         return config.target.base_url

@@ -1,4 +1,4 @@
-"""A session that this process works on alone."""
+"""Runs a session in this process alone."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from runner.errors import RunnerError
 from runner.session.clock import Clock
 from runner.session.feed import AllExcept, Feed
 from runner.session.parts import Parts
-from runner.session.session import Assignment, Mode, SessionOutcome, Session
+from runner.session.session import Assignment, Mode, Session, SessionOutcome
 from runner.session.shutdown import Shutdown
 from runner.source import Source
 from runner.store import Recovery
-from runner.transport import open_transport
+from runner.transport import Transport
 
 
 class Single:
     """Runs a task as one session in this process. An `Engine`, and the `Host` of that session."""
 
-    def __init__(self, task: Task, say: Callable[[str], None], clock: Clock) -> None:
-        """Open the files and a transport; call it with the event loop running. Raises `StorageError`."""
+    def __init__(self, task: Task, transport: Transport, say: Callable[[str], None], clock: Clock) -> None:
+        """Open the files; call it with the event loop running. Raises `StorageError`.
+
+        `transport` counts in the meter of the task; the session closes it.
+        """
         self._say = say
         history, config = task.history, task.config
         self._needed = AllExcept(task.rows, history.recovery.rows_to_skip())
@@ -35,7 +38,7 @@ class Single:
                 base_url=task.base_url,
                 rows=task.source,
                 files=task.run_dir.files(),
-                transport=open_transport(config, task.base_url, task.key, history.meter.wire),
+                transport=transport,
                 clock=clock,
                 meter=history.meter,
                 in_flight=history.in_flight,
@@ -66,7 +69,7 @@ class Single:
         """Do nothing: all rows are granted at the start."""
 
     def stopping(self, error: RunnerError) -> None:
-        """Do nothing: the outcome says it, and nobody else may act on it earlier."""
+        """Do nothing: the outcome has the error, and nobody acts on it earlier."""
 
 
 def mode_of(config: RunConfig, source: Source, recovery: Recovery) -> Callable[[Parts[Any], Feed], Mode[Any]]:

@@ -21,9 +21,9 @@ main(fd)
 
 
 class SubprocessWorker:
-    """A `Worker` that is a child process, with a socket pair in between.
+    """A `Worker` that is a child process, connected by a socket pair.
 
-    It holds the lock of the run directory as well, for as long as it lives.
+    The process shares the lock of the run directory, for as long as it lives.
     """
 
     def __init__(self, lock_fd: int) -> None:
@@ -43,16 +43,18 @@ class SubprocessWorker:
             except OSError as error:
                 ours.close()
                 what = f"a worker process cannot be started: {error.strerror}"
-                raise StoppedEarly(Problem(what, "engine.workers", "use fewer, and continue")) from None
+                raise StoppedEarly(
+                    Problem(what, "engine.workers", "lower it, then run the same command again")
+                ) from None
         self._channel = await Channel.open(ours, Event)
 
     def tell(self, command: Command) -> None:
-        """Send it a command; lost where the process has ended."""
+        """Send a command; it is lost if the process has ended."""
         if self._channel is not None:
             self._channel.send(command)
 
     async def hear(self) -> Event | None:
-        """Return its next event, or None when it has ended."""
+        """Return the next event, or None when the process has ended."""
         return None if self._channel is None else await self._channel.receive()
 
     async def exit_reason(self) -> str:

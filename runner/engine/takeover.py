@@ -1,4 +1,4 @@
-"""What a worker that died left unfinished, by what the files of the run show."""
+"""Finds what a worker that died left unfinished, in the files of the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.store.files import cut_torn_tail
 
 
 class UnfinishedWork:
-    """The rows that one worker held: finished, outstanding, perhaps sent, or not sent yet."""
+    """Rows that one worker held: finished, outstanding, perhaps sent, or not sent yet."""
 
     def __init__(self) -> None:
         self.outstanding: list[Job] = []
@@ -31,14 +31,14 @@ class UnfinishedWork:
         self._meter.recall(result)
 
     def in_flight(self) -> InFlight:
-        """Return the counts of the worker at its end: what it left is counted elsewhere from now on."""
+        """Return the worker's rows that stay with it: the finished ones. Its successor counts the others."""
         return InFlight(finished=self._meter.done)
 
     def counts(self, reported: Counts) -> Counts:
         """Return the worker's counts at its end, where `reported` is what it reported last.
 
-        What its results show is exact. A moment's latencies and retries died with it; results without
-        latencies count as those that nobody watched.
+        What the results show is exact. Latencies and retries since the last report are lost; the results
+        whose latencies are lost count as `spanned`.
         """
         exact = self._meter.counts
         unreported = exact.statuses.total() - sum(reported.statuses.values())

@@ -1,4 +1,4 @@
-"""One session of a run, ready to be worked on, and what works on it."""
+"""One session of a run as a command prepares it, and the engines that work on it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from runner.store import Manifest, RunDir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What is to be done in one session, prepared by a command."""
+    """One session of a run, ready to start."""
 
     config: RunConfig
     run_dir: RunDir
-    """Held by this process."""
+    """Directory of the run, locked by this process."""
     manifest: Manifest
     key: str
     base_url: str
     source: Source
     history: History
-    """What earlier sessions left; its meter and counts go on from there."""
+    """What earlier sessions left; the engine counts in its meter and its `in_flight`."""
     rows: int
-    """Rows of the input to send: all, or the first of them."""
+    """Number of rows to send, from the first."""
     vitals: Vitals
 
     @property
@@ -44,11 +44,11 @@ class Task:
 
 
 class Engine(Protocol):
-    """Works on a task: in this process, or in several."""
+    """Works on a task, in this process or in several."""
 
     @property
     def shutdown(self) -> Shutdown:
-        """How to end it."""
+        """Shutdown of the session, to end it."""
 
     async def run(self, *beside: Coroutine[Any, Any, None]) -> SessionOutcome:
         """Work until every row has its result, or something ends the session; `beside` runs until then.

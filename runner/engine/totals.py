@@ -1,4 +1,4 @@
-"""The figures of a run that several processes work on: the sum of what each of them reports."""
+"""Adds up the figures that the processes of a run report."""
 
 from __future__ import annotations
 
@@ -11,48 +11,57 @@ from runner.measure.meter import Meter, add_latencies
 from runner.measure.vitals import Fleet
 
 Process = tuple[int, int]
-"""A worker's number, and its generation: how many processes had the number before."""
+"""Number of a worker, and how many processes were this worker before."""
 
 
 class Totals:
-    """Keeps a run's meter and counts at what earlier sessions left plus what each process reported last.
+    """Keeps a run's meter and counts at what earlier sessions left plus the last report of each process.
 
-    `held` is what the coordinator itself has in its hands; its `total` is that of the run.
+    Rows of earlier sessions that were not handed to a worker yet are counted here.
     """
 
     def __init__(self, meter: Meter, in_flight: InFlight, fleet: Fleet) -> None:
-        self.held = msgspec.structs.replace(in_flight)
+        self._held = msgspec.structs.replace(in_flight)
         self._meter = meter
         self._in_flight = in_flight
         self._fleet = fleet
         self._base = msgspec.structs.replace(meter.counts)
         self._counts: dict[Process, Counts] = {}
-        self._places: dict[Process, InFlight] = {}
+        self._in_flights: dict[Process, InFlight] = {}
 
     def take_in(self, process: Process, report: Report) -> None:
-        """Take a report of a worker into account."""
+        """Count what a worker reports."""
         self.replace(process, report.counts, report.in_flight)
         add_latencies(self._meter, report.latencies)
         self._fleet.report(process, report.vitals, report.loop_lag)
 
     def replace(self, process: Process, counts: Counts, in_flight: InFlight) -> None:
-        """Replace what a process counted until now."""
+        """Replace the counts of a process."""
         self._counts[process] = counts
-        self._places[process] = in_flight
+        self._in_flights[process] = in_flight
         self._meter.counts = merged([self._base, *self._counts.values()])
-        self.refresh()
+        self._add_up()
 
-    def refresh(self) -> None:
-        """Bring the counts of the run up to date with `held`."""
-        summed = merged([self.held, *self._places.values()])
-        for name in summed.__struct_fields__:
-            setattr(self._in_flight, name, getattr(summed, name))
-        self._in_flight.total = self.held.total  # the workers' are parts of it
+    def hand_over(self, announced: int) -> None:
+        """Leave announced rows to a worker, which counts them from now on."""
+        self._held.retract(announced)
+        self._add_up()
+
+    def take_back(self, announced: int) -> None:
+        """Count announced rows of a worker that died, until they are handed over again."""
+        self._held.announce(announced)
+        self._add_up()
 
     def last(self, process: Process) -> Counts:
-        """Return what a process reported last."""
+        """Return the counts that a process reported last."""
         return self._counts.get(process) or Counts()
 
     def settle(self, outstanding: int, announced: int) -> None:
-        """Correct the counts at the end by what the files of the run show."""
+        """Correct the counts at the end of the session, by what the files of the run show."""
         self._in_flight.outstanding, self._in_flight.announced = outstanding, announced
+
+    def _add_up(self) -> None:
+        summed = merged([self._held, *self._in_flights.values()])
+        for name in summed.__struct_fields__:
+            setattr(self._in_flight, name, getattr(summed, name))
+        self._in_flight.total = self._held.total  # those of the workers are parts of it

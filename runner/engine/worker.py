@@ -1,4 +1,4 @@
-"""A worker: the same session as in a single process, with its rows and its end on command of a coordinator."""
+"""A worker: the same session as in a single process, with its rows and its end commanded by a coordinator."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from runner.transport import Transport
 
 REPORT_S: Final = 0.2
 LATENCIES_EVERY: Final = 5
-"""Reports from one with latencies to the next: they are larger than the rest, and shown once a second."""
+"""Every report of this number has latencies: they are larger than the rest, and shown once a second."""
 IDLE_REPORTS: Final = 5
-"""Reports in which no row was taken, before rows that wait are given back."""
+"""Consecutive reports without a row sent, after which waiting rows are given back."""
 FEW_ROWS: Final = 64
-"""Rows left to send below which more are asked for."""
+"""Rows left to send below which the worker asks for more."""
 
 STOPPED: Final = StoppedEarly("the coordinator stopped this worker")
 
@@ -64,6 +64,7 @@ class WorkerSession:
         meter: Meter,
         transport: Transport,
         channel: Channel[Command],
+        clock: Clock,
     ) -> None:
         """Open the worker's files; call it with the event loop running. Raises `StorageError`.
 
@@ -78,7 +79,8 @@ class WorkerSession:
         self._recovery = Recovery(0)
         self._has_asked = False
         self._has_reported_confirmed = setup.is_confirmed
-        self._taken = self._idle_reports = 0
+        self._progress = (0, 0, 0)
+        self._idle_reports = 0
         self._session = Session(
             Assignment(
                 config=config,
@@ -87,7 +89,7 @@ class WorkerSession:
                 rows=source,
                 files=RunDir(Path(setup.run_dir)).files(setup.worker),
                 transport=transport,
-                clock=Clock(),
+                clock=clock,
                 meter=self._meter,
                 in_flight=self._in_flight,
                 vitals=self._vitals,
@@ -135,7 +137,7 @@ class WorkerSession:
         self._channel.send(Say(text))
 
     def rows_low(self) -> None:
-        """Ask for more rows, and report at once when the service is first confirmed: others wait for that."""
+        """Ask for more rows; report at once when the service is first confirmed, for which others wait."""
         session = self._session
         if session.health.is_confirmed and not self._has_reported_confirmed:
             self.report(has_latencies=False)
@@ -144,7 +146,7 @@ class WorkerSession:
             self._channel.send(WantRows())
 
     def stopping(self, error: RunnerError) -> None:
-        """Report an error at once: open exchanges may take a while, and meanwhile nobody else may send."""
+        """Report an error at once: others must not send while open exchanges are waited for here."""
         if error is not STOPPED:
             self._channel.send(Failing(type(error).__name__, problems_of(error)))
 
@@ -160,10 +162,12 @@ class WorkerSession:
             await asyncio.sleep(REPORT_S)
 
     def _give_back_idle_rows(self) -> None:
-        """Give rows back of which none was taken for a while: no slot is free here, and one may be elsewhere."""
+        """Give back rows if none was sent for a while: no slot is free here, but one may be elsewhere."""
         feed = self._session.feed
-        self._idle_reports = 0 if feed.taken != self._taken else self._idle_reports + 1
-        self._taken = feed.taken
+        # The feed alone does not show it: rows are taken many at a time, and sent one by one.
+        progress = feed.taken, self._meter.counts.accepted, self._in_flight.finished
+        self._idle_reports = 0 if progress != self._progress else self._idle_reports + 1
+        self._progress = progress
         if self._idle_reports >= IDLE_REPORTS and len(feed):
             rows = self._session.mode.give_back()
             self._has_asked = False
@@ -171,7 +175,7 @@ class WorkerSession:
             self._channel.send(GiveBack(rows))
 
     async def _obey(self) -> None:
-        """Carry out commands until the coordinator is gone; then stop, for the journal knows all."""
+        """Carry out commands until the coordinator is gone; then stop: the journal has everything."""
         while (command := await self._channel.receive()) is not None:
             self._carry_out(command)
         self._session.shutdown.force(STOPPED)

@@ -1,4 +1,4 @@
-"""A worker as the coordinator sees it, wherever it runs."""
+"""The protocol of a worker, as the coordinator uses it, wherever the worker runs."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from runner.engine.messages import Command, Event
 
 
 class Worker(Protocol):
-    """One worker of a run: started, sent commands, heard, and replaced by another when it dies."""
+    """One worker of a run. It is started, gets commands, sends events, and is replaced when it dies."""
 
     async def start(self) -> None:
-        """Start it. Raises `StoppedEarly` where that is not possible."""
+        """Start the worker. Raises `StoppedEarly` if that is not possible."""
 
     def tell(self, command: Command) -> None:
-        """Send it a command, without waiting; lost where it has ended."""
+        """Send a command, without waiting. It is lost if the worker has ended."""
 
     async def hear(self) -> Event | None:
-        """Return its next event, or None when it has ended, for whatever reason."""
+        """Return the next event, or None when the worker has ended, for whatever reason."""
 
     async def exit_reason(self) -> str:
-        """Return how it ended, in words; call it after `hear` has returned None."""
+        """Return how the worker ended, for people; call it after `hear` has returned None."""
 
     async def close(self) -> None:
         """Close the connection to a worker that has ended."""
 
     def kill(self) -> None:
-        """End it at once; harmless where it has ended."""
+        """End the worker at once; harmless if it has ended."""

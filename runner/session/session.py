@@ -24,7 +24,7 @@ from runner.store import Files, Journal, Reserve, Results, SessionStart
 from runner.transport import Transport
 
 CHECK_S: Final = 0.25
-"""Seconds between looks at whether the session may end, besides those after each result."""
+"""Seconds between checks whether the session may end, besides those after each result."""
 
 AcceptedT = TypeVar("AcceptedT", contravariant=True)
 
@@ -61,10 +61,10 @@ class Host(Protocol):
         """Inform the user of something."""
 
     def rows_low(self) -> None:
-        """Called when few rows are left to send, and whenever one more is taken then."""
+        """Hear that few rows are left to send; called again at each row that is taken then."""
 
     def stopping(self, error: RunnerError) -> None:
-        """Called as soon as an error stops the session, before open exchanges have ended."""
+        """Hear that an error stops the session; called at once, before open exchanges have ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,7 @@ M = TypeVar("M", bound=Mode[Any])
 class Session(Generic[M]):
     """Owns every part and every task of one session, and its end.
 
-    Everything that follows from a write stands in `_written`, which is called once per turn of the event loop.
+    All that follows from a write stands in `_written`, which is called once per turn of the event loop.
     """
 
     def __init__(
@@ -168,28 +168,21 @@ class Session(Generic[M]):
         Raises `StorageError` where the files cannot even be closed.
         """
         try:
-            self._begin()
             async with asyncio.TaskGroup() as tasks:
                 self._start(tasks, beside)
                 await self.shutdown.over.wait()
                 await self._finish()
-        except StorageError as error:
-            self.shutdown.stop(error)
         finally:
-            for coroutine in beside:
-                coroutine.close()  # one that never started, that is
             await self._close()
         return SessionOutcome(self.shutdown.ended_by)
 
-    def _begin(self) -> None:
-        """Mark in the journal that the session begins, or goes on in another process. Raises `StorageError`."""
-        began = self._a.clock.now()
-        self._journal.write(SessionStart(at=began, number=self._a.session))
-        if self._a.resumes:  # there may be jobs that nobody watched for a while
-            self._a.meter.restarts.append(began)
-
     def _start(self, tasks: asyncio.TaskGroup, beside: Sequence[Coroutine[Any, Any, None]]) -> None:
-        workers = self.mode.workers()
+        """Mark the beginning in the journal, then start everything; an error in that stops the session."""
+        workers: list[Coroutine[Any, Any, None]] = []
+        try:
+            workers = self._begin()
+        except Exception as error:  # noqa: BLE001 - see `Shutdown.fail`
+            self.shutdown.fail(error)
         self._check_limits()
         self.shutdown.drain_after(self._a.config.limits.max_s)
         self._workers = [tasks.create_task(self._guard(worker)) for worker in workers]
@@ -203,12 +196,21 @@ class Session(Generic[M]):
         )
         self._helpers = [tasks.create_task(self._guard(helper)) for helper in helpers]
 
+    def _begin(self) -> list[Coroutine[Any, Any, None]]:
+        """Mark the beginning in the journal, and return all that is to work. Raises `StorageError`."""
+        began = self._a.clock.now()
+        self._journal.write(SessionStart(at=began, number=self._a.session))
+        if self._a.resumes:  # there may be jobs that nobody watched for a while
+            self._a.meter.restarts.append(began)
+        return self.mode.workers()
+
     async def _finish(self) -> None:
         """Stop everything, and let open exchanges end for a moment: each may bring a paid result."""
         self._reserve.release()
         self.mode.stop()
         if self._workers:
             await asyncio.wait(self._workers, timeout=GRACE_S)
+        await asyncio.sleep(0)  # every task has begun: the work of one that never did is not awaited by anybody
         for task in (*self._workers, *self._helpers):
             task.cancel()
 
@@ -223,7 +225,7 @@ class Session(Generic[M]):
             await asyncio.to_thread(self._sink.close)
 
     def _written(self, accepted: Sequence[Any], ended: Sequence[WrittenResult]) -> None:
-        """Act on what was written in this turn of the event loop: everything that follows from it is here."""
+        """Act on what was written in this turn of the event loop: all that follows from it stands here."""
         in_flight, meter = self._a.in_flight, self._a.meter
         for it in accepted:
             in_flight.accept(self.mode.follow(it))
@@ -250,7 +252,7 @@ class Session(Generic[M]):
         return self._a.ends_when_complete and self.feed.all_granted and self._a.in_flight.is_complete
 
     def _is_idle(self) -> bool:
-        return self._a.in_flight.is_idle
+        return self._a.in_flight.is_idle and self._sink.is_settled
 
     def _check_limits(self) -> None:
         reached = self._limits.reached()
@@ -269,7 +271,7 @@ class Session(Generic[M]):
         self.shutdown.over.set()
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
-        """Stop the session in order on an error, so that a neighbour's answer that is on its way still counts."""
+        """Stop the session in order on an error: a neighbour's answer that is on its way still counts."""
         try:
             await work
         except Exception as error:  # noqa: BLE001 - see `Shutdown.fail`

@@ -23,7 +23,8 @@ import pytest
 import uvloop
 import yaml
 
-from runner.commands.run import Options, execute
+from runner.commands.run import Options
+from runner.commands.run import run as run_command
 from runner.commands.signals import SIGNALS, Signals
 from runner.config import Simulator, load
 from runner.config.simulation import FaultKind
@@ -155,7 +156,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, this_process: Any):
             }
             (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
             with Signals() as signals:
-                ending = execute(load("config.yaml"), Options(quiet=True), signals)
+                ending = run_command(load("config.yaml"), Options(quiet=True), signals)
             return Told(
                 exit_code=ending.exit_code,
                 results=json_lines((tmp_path / "runs/t/results.jsonl").read_bytes()),

@@ -177,7 +177,7 @@ def test_a_wrong_key_mended_continues_without_new(
     shell.environ["SAIL_API_KEY"] = "the-right-one-of-two"
     done = shell("run", config)
     assert done.returncode == 0, done.stderr
-    assert "begun anew" in done.stderr
+    assert "the run starts over with what changed" in done.stderr
     assert simulator.stats()["executed"] == 10
 
 
@@ -339,14 +339,14 @@ def test_an_old_terminal_encoding_does_not_break_the_report(
 
 
 DEFECT = """
-from runner.session.follower import Follower
-_settle, _count = Follower._settle, [0]
-async def _defective(self, *arguments):
-    _count[0] += 1
-    if _count[0] == 40:
+from runner.background.poller import Poller
+take_in, polls = Poller._take_in, []
+async def defective(self, *arguments):
+    polls.append(arguments)
+    if len(polls) == 40:
         raise KeyError("nobody thought of this")
-    await _settle(self, *arguments)
-Follower._settle = _defective
+    await take_in(self, *arguments)
+Poller._take_in = defective
 """
 
 

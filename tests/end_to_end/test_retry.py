@@ -38,7 +38,7 @@ def test_failed_rows_are_sent_anew_under_new_keys_until_all_have_completed(ended
     tries = 0
     while failed := failed_rows(shell):
         done = shell("run", config, "--retry", "failed")
-        assert f"{len(failed)} rows that ended failed are tried again" in done.stderr
+        assert f"{len(failed)} failed rows are retried" in done.stderr
         tries += 1
     assert done.returncode == 0
     after = by_row(shell)
@@ -106,7 +106,7 @@ def test_nothing_to_try_again_sends_nothing(ended: Any, shell: Shell) -> None:
     posts = simulator.stats()["posts"]
     done = shell("run", config, "--retry", "uncertain,cancelled")
     assert done.returncode == 1
-    assert "no row ended uncertain or cancelled" in done.stderr
+    assert "no row is uncertain or cancelled" in done.stderr
     assert simulator.stats()["posts"] == posts
 
 
@@ -130,7 +130,7 @@ def test_without_a_run_there_is_nothing_to_try_again(
     simulator = simulate()
     done = shell("run", shell.config(target={"base_url": simulator.base_url}), "--retry", "failed")
     assert done.returncode == 2
-    assert "there is no run to try again" in done.stderr
+    assert "there is no run to retry" in done.stderr
     assert not (shell.cwd / "runs").exists()
 
 

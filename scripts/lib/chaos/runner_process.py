@@ -99,7 +99,7 @@ class RunnerProcess:
 
     def _workers(self) -> list[int]:
         """Return the process ids of the workers."""
-        command = ["pgrep", "-P", str(self.popen.pid), "-f", "engine.worker"]
+        command = ["pgrep", "-P", str(self.popen.pid), "-f", "commands.worker"]
         found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
         return [int(pid) for pid in found]
 

@@ -1,9 +1,8 @@
-"""Who gets what: totals of limits stay what they were, and each row goes to one worker."""
+"""Each worker gets its part of the limits, and each row goes to one worker."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,8 +19,8 @@ def config_of(workers: int, **sections: object) -> RunConfig:
 
 
 @given(st.integers(1, 20), st.integers(20, 5000), st.integers(20, 50_000), st.integers(20, 300))
-def test_the_shares_of_all_workers_add_up_and_none_is_nothing(
-    workers: Any, posts: Any, in_flight: Any, gets: Any
+def test_the_shares_of_all_workers_add_up_and_none_is_empty(
+    workers: int, posts: int, in_flight: int, gets: int
 ) -> None:
     config = config_of(
         workers,
@@ -38,7 +37,7 @@ def test_the_shares_of_all_workers_add_up_and_none_is_nothing(
         assert RunConfig.model_validate_json(it.model_dump_json()) == it
 
 
-def test_what_ends_a_run_is_left_to_the_main_process_and_the_rest_to_the_workers() -> None:
+def test_limits_that_end_a_run_stay_with_the_coordinator() -> None:
     limits = {"max_s": 5, "max_cost_usd": 7, "max_failures": 3, "max_outage_s": 11, "drain_s": 2}
     part = share(config_of(2, limits=limits, prices={"output": 1}), 1)
     assert (part.limits.max_s, part.limits.max_cost_usd, part.limits.max_failures) == (None, None, None)
@@ -55,8 +54,8 @@ def recovery_of(rows: int, done: set[int], open_rows: set[int]) -> Recovery:
 
 
 @given(st.integers(0, 3000), st.integers(1, 5), st.data())
-def test_each_row_that_needs_a_post_goes_out_once_and_each_workers_rows_rise(
-    rows: Any, workers: Any, data: Any
+def test_each_row_that_needs_a_post_is_granted_once_and_in_rising_order(
+    rows: int, workers: int, data: st.DataObject
 ) -> None:
     some = st.sets(st.integers(0, max(rows - 1, 0)), max_size=20)
     done, open_rows = data.draw(some), data.draw(some)
@@ -71,7 +70,7 @@ def test_each_row_that_needs_a_post_goes_out_once_and_each_workers_rows_rise(
     assert all(row in leases.held_by(worker) for worker, theirs in got.items() for row in theirs)
 
 
-def test_leases_become_small_towards_the_end() -> None:
+def test_leases_shrink_towards_the_end() -> None:
     leases = Leases(10_000, Recovery(10_000), 4)
     sizes = []
     while rows := leases.take(0):
@@ -90,10 +89,10 @@ def test_a_budget_may_ask_for_less_than_a_lease() -> None:
     assert leases.granted == 5
 
 
-def test_what_a_dead_worker_left_goes_to_its_successor_first_and_to_nobody_else() -> None:
+def test_unfinished_rows_of_a_dead_worker_go_to_its_successor_first_and_to_nobody_else() -> None:
     leases = Leases(2000, Recovery(2000), 2)
     first, other = leases.take(0), leases.take(1)
-    leases.leave(0, first[100:], [5])
+    leases.release(0, first[100:], [5])
     assert not set(leases.take(1)) & set(first)
     assert leases.take(0) == first[100:]
     assert leases.take(0)[0] > other[-1]
@@ -101,18 +100,18 @@ def test_what_a_dead_worker_left_goes_to_its_successor_first_and_to_nobody_else(
     assert first[50] not in leases.held_by(0)
 
 
-def test_leases_are_not_over_while_something_was_given_back() -> None:
+def test_leases_are_not_over_while_a_dead_worker_left_rows() -> None:
     leases = Leases(4, Recovery(4), 1)
     while leases.take(0):
         pass
     assert leases.are_over
-    leases.leave(0, [2, 3], [])
+    leases.release(0, [2, 3], [])
     assert not leases.are_over
     assert leases.take(0) == [2, 3]
     assert leases.are_over
 
 
-def test_rows_that_a_worker_has_no_place_for_go_to_whoever_wants_some() -> None:
+def test_rows_that_a_worker_has_no_slot_for_go_to_whoever_wants_some() -> None:
     leases = Leases(300, Recovery(300), 2)
     rows = []
     while more := leases.take(0):
@@ -126,9 +125,18 @@ def test_rows_that_a_worker_has_no_place_for_go_to_whoever_wants_some() -> None:
     assert (leases.granted, leases.are_over) == (300, True)
 
 
-def test_rows_that_were_perhaps_sent_are_told_once() -> None:
+def test_rows_that_were_perhaps_sent_are_returned_once() -> None:
     recovery = Recovery(10)
     recovery.unacknowledged[3] = Unacknowledged("key", 1.0, 2.0)
     leases = Leases(10, recovery, 1)
     assert leases.unacknowledged([1, 2, 3]) == {3: Unacknowledged("key", 1.0, 2.0)}
     assert leases.unacknowledged([3]) == {}
+
+
+def test_rows_of_a_dead_worker_do_not_count_against_the_budget_twice() -> None:
+    leases = Leases(10_000, Recovery(10_000), 2)
+    rows = leases.take(0)
+    granted = leases.granted
+    leases.release(0, rows, [])
+    assert leases.take(0, 1) == rows
+    assert leases.granted == granted
