@@ -62,7 +62,7 @@ HEAVY = {"aiohttp", "asyncio", "httpx2", "jinja2", "openai", "ssl", "tqdm", "uvl
 
 
 def imported_by(*arguments: str) -> set[str]:
-    """The modules that a command imports, at the top."""
+    """Return the top-level modules that a command imports."""
     script = (
         "import sys, runner.cli\n"
         "try: runner.cli.main(sys.argv[1:])\n"
