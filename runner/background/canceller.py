@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Collection, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -114,8 +115,8 @@ class CancelMode:
             clock, job, transport = self._parts.clock, case.job, self._parts.transport
             started_mono = clock.now_mono()
             outcome = await (transport.retrieve(job.id) if case.is_asked else transport.cancel(job.id))
-            self._requesting -= 1
             self._settle(case, outcome, started_mono, clock.now_mono())
+            self._requesting -= 1
             if not self._due and not self._requesting:
                 self._turnstile.close()
             self._turnstile.wake()
@@ -148,7 +149,7 @@ class CancelMode:
             case Rejected():
                 case.is_asked, case.refusal = True, outcome.failure
                 case.refusals += 1
-                self._push(case, ended_mono)
+                self._push(case, -math.inf)  # before any other: it shows whether the rest are to be asked for
             case Gone():
                 self.counts.unknown += 1
             case Throttled() | Transient():
@@ -166,7 +167,7 @@ class CancelMode:
         self._parts.sink.finish(case.job, self._parts.clock.unix(ended_mono), outcome)
 
     def _ask_again_or_leave(self, case: _Case, refusal: Failure, now_mono: float) -> None:
-        """Act on an outstanding job that was not cancelled: a stray 404 where others are, or a refusal for good."""
+        """Act on an outstanding job that was not cancelled: a stray 404 among others, or a final refusal."""
         if self._is_possible and refusal.status_code in _CANNOT and case.refusals < MOST_REFUSALS:
             case.is_asked, case.refusal = False, None
             self._push(case, now_mono + FIRST_POLL_S)

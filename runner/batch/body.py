@@ -1,4 +1,4 @@
-"""The body of a batch, in bytes: what stands around its items, and how large it becomes."""
+"""The body of a batch, in bytes: its frame, its items, and its exact size."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Body:
         self.count = 0
 
     def size_with(self, item: bytes) -> int:
-        """What the whole body would measure with one item more."""
+        """Return the size of the whole body, in bytes, with one more item."""
         return self.size_bytes + len(item) + bool(self.count)
 
     def add(self, item: bytes) -> bytes:
-        """The bytes by which the body grows."""
+        """Count an item in, and return the bytes by which the body grows."""
         piece = b"," + item if self.count else item
         self.size_bytes += len(piece)
         self.count += 1
@@ -30,5 +30,5 @@ class Body:
 
 
 def item_of(wire_id: str, params: bytes) -> bytes:
-    """One request of a batch; `params` is the JSON of its body."""
+    """Return one request of a batch as JSON; `params` is the JSON of its body."""
     return b'{"custom_id":"%b","params":%b}' % (wire_id.encode(), params)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from runner.batch.fetcher import Fetcher
 from runner.batch.open_batch import Item, OpenBatch
@@ -15,16 +15,21 @@ from runner.session.parts import Parts
 from runner.session.turnstile import AFTER_AN_EVENT, NotBefore, Turnstile
 
 ENOUGH_TO_FETCH: Final = 8
-"""Results that wait to be fetched, in multiples of `poll.concurrency`, while which no batch is polled: another poll
-would only make the queue longer."""
+"""Results waiting to be fetched, in multiples of `poll.concurrency`, at which batches are no longer polled.
+
+Another poll would only make the queue longer.
+"""
 
 
 class Collector:
-    """Owns the open batches. No batch is polled while there is enough to fetch. A `Listener` of its watcher."""
+    """Owns the open batches, and lets its workers poll them and fetch their results in turn.
+
+    It is the `Listener` of its watcher.
+    """
 
     def __init__(
         self,
-        parts: Parts[Any],
+        parts: Parts[OpenBatch],
         epochs: Mapping[int, int],
         *,
         on_collected: Callable[[], None],
@@ -60,7 +65,7 @@ class Collector:
         return f"<Collector {len(self._open)} batches, {self._fetcher.backlog} results to fetch>"
 
     def follow(self, batch: OpenBatch) -> None:
-        """Take over an accepted batch."""
+        """Poll an accepted batch, and fetch its results."""
         self._open.add(batch.number)
         self._watcher.watch(batch)
 
@@ -76,7 +81,7 @@ class Collector:
                 await self._watcher.poll(work)
 
     def requests_due(self) -> None:
-        """Let workers ask again."""
+        """Wake the workers."""
         self.turnstile.wake()
 
     def requests_ended(self, batch: OpenBatch, ended: list[EndedRequest], pending: float | None) -> None:
@@ -84,15 +89,15 @@ class Collector:
         self._fetcher.fetch(batch, ended, pending)
 
     def batch_lost(self, batch: OpenBatch, status: ResultStatus, failure: Failure, now_mono: float) -> None:
-        """Give up a batch that the service does not know."""
+        """End the requests of a batch that the service does not know, except for those that are done."""
         self._fetcher.lose(batch, status, failure, now_mono)
 
     def batch_late(self, batch: OpenBatch, status: ResultStatus, failure: Failure) -> None:
-        """Fetch what is left of a batch a last time."""
+        """Fetch the requests that a late batch never reported done one last time."""
         self._fetcher.fetch_rest(batch, status, failure)
 
     def batch_forgotten(self, batch: OpenBatch) -> None:
-        """Hand on the rows of a forgotten batch."""
+        """Give up a batch that the service no longer knows: its rows may be resent."""
         rows = list(batch.names.rows.values())
         batch.names = Names()
         self._forget(batch, rows)
@@ -112,7 +117,7 @@ class Collector:
             self._on_collected()
 
     def _take(self, now_mono: float) -> OpenBatch | Item | NotBefore:
-        """Take turns where both a poll and a fetch are due: neither waits for all of the other."""
+        """Alternate between polls and fetches when both are due: neither waits for all of the other."""
         first, second = (self._take_item, self._take_batch)
         if not self._polled_last:
             first, second = second, first

@@ -1,4 +1,4 @@
-"""How a run's rows would be cut into batches: what the planner does, without writing anything."""
+"""How the rows of a run would be cut into batches: as the planner does it, but nothing is written."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from runner.config import RunConfig
 from runner.source import Source
 
 _ANY_RUN = "0" * 32
-"""Stands for the id of a run that does not exist yet: labels differ in it, not in their length."""
+"""Placeholder for the id of a run that does not exist yet: the length of a label does not depend on it."""
 
 
 class Cut(msgspec.Struct):
-    """The batches of a run."""
+    """The batches that a run would send."""
 
     counts: list[int] = []
-    """Requests of each."""
+    """Requests in each batch."""
     sizes_bytes: list[int] = []
-    """Of each body, exactly."""
+    """Exact size of the body of each batch."""
     too_large: int = 0
-    """Rows that fit into none."""
+    """Rows that fit into no batch."""
     renamed: int = 0
-    """Rows that go by another id at the service, because it does not allow their own."""
+    """Rows that are renamed for the service, because it does not allow their own ids."""
 
 
 def cut(config: RunConfig, source: Source, rows: int) -> Cut:
-    """Read the first `rows` rows and add up. Raises `InputError`."""
+    """Read the first `rows` rows, and return the batches that they would make. Raises `InputError`."""
     section, found = config.batch, Cut()
     lines = islice((line for block in source.blocks() for line in block), rows)
     body, names = _next(config, found), set[str]()

@@ -1,10 +1,11 @@
-"""Rows that end without a result of the service: too large, refused, or perhaps accepted."""
+"""Rows that end without a result of the service: too large, rejected, or perhaps accepted."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
+from runner.batch.open_batch import OpenBatch
 from runner.batch.submission import BatchSubmission
 from runner.errors import NothingAccepted, Problem
 from runner.records import Failure, Reply, Request, Result, ResultStatus, Timing
@@ -14,10 +15,10 @@ _NO_BATCHES: Final = (404, 405, 501)
 
 
 class FailedRows:
-    """Writes the results of rows that no batch of the service has."""
+    """Writes the results of rows that are in no accepted batch."""
 
-    def __init__(self, parts: Parts[Any], epochs: Mapping[int, int]) -> None:
-        """`epochs` are those of rows that were reopened."""
+    def __init__(self, parts: Parts[OpenBatch], epochs: Mapping[int, int]) -> None:
+        """`epochs` holds the epoch of each row that was reopened."""
         self._parts = parts
         self._epochs = epochs
 
@@ -37,7 +38,7 @@ class FailedRows:
         failure: Failure,
         reply: Reply | None = None,
     ) -> None:
-        """End one row of a batch that was sent."""
+        """End one row of a batch that was cut."""
         names, done = batch.names, self._parts.clock.now()
         timing = Timing(due=batch.due, sent=batch.sent, accepted=None, pending=None, done=done)
         row, attempts = names.rows[wire_id], batch.attempts
@@ -59,13 +60,13 @@ class FailedRows:
 
 
 def nothing_accepted(failure: Failure, refusals: int) -> NothingAccepted:
-    """Return the end of a run whose first batches, `refusals` in number, were all refused."""
+    """Return the error that ends a run whose first `refusals` batches were all refused."""
     what = f"the first batch was refused: {failure.message}"
     hint = "no more were sent; fix the request or the config, then start over with --new"
     if refusals > 1:
         what = f"the first {refusals} batches were all refused: {failure.message}"
     if failure.status_code in _NO_BATCHES:
-        hint = "does the service have a Batch API? with target.mode: background it needs none"
+        hint = "does the service have a Batch API? if not, set target.mode: background"
     elif failure.status_code == 413:
         hint = "lower batch.max_bytes, then run the same command again"
     return NothingAccepted(Problem(what, f"HTTP {failure.status_code}", hint))

@@ -1,26 +1,23 @@
-"""Fetches the results of requests that are done, one by one, each as soon as a slot is free."""
+"""Fetches the results of requests that are done, each as soon as a slot is free."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from runner.batch.open_batch import Item, OpenBatch
 from runner.batch.statuses import EndedRequest
 from runner.policy.polling import Exponential
 from runner.records import Failure, ResultStatus
 from runner.session.exchanges import Exchanges
-from runner.session.follower import POLLS_BEFORE_GONE, Follower
+from runner.session.follower import GONE_SHARE, POLLS_BEFORE_GONE, Follower
 from runner.session.parts import Parts
 from runner.session.turnstile import NotBefore
-from runner.transport.outcomes import AnyOutcome, Done, RetrieveOutcome
+from runner.transport.outcomes import AnyOutcome, Done, Pending, RetrieveOutcome
 
 UNSUCCESSFUL: Final = ("failed", "cancelled", "expired")
 """Reported statuses of requests that may have no result to fetch."""
-GONE_SHARE: Final = 5.0
-"""Least time a result must stay unknown, as a share of `limits.max_outage_s`: the batch reported it, so it is paid
-for, and a store may lag behind."""
 
 
 class _Ready(NamedTuple):
@@ -35,13 +32,18 @@ class _Ready(NamedTuple):
 
 
 class Fetcher(Follower[Item]):
-    """Owns what is done and not fetched. A request becomes an object of its own only when its turn comes."""
+    """Owns requests that are done and not fetched. Each becomes an `Item` only when its turn comes."""
 
-    gone_share = GONE_SHARE
+    gone_share = 5.0
+    """Least time a result must stay unknown, as a share of `limits.max_outage_s`.
+
+    It is long, because the batch reported the request done: its result is paid for, and the store of the
+    service may only be behind.
+    """
 
     def __init__(
         self,
-        parts: Parts[Any],
+        parts: Parts[OpenBatch],
         exchanges: Exchanges,
         epochs: Mapping[int, int],
         *,
@@ -51,22 +53,23 @@ class Fetcher(Follower[Item]):
     ) -> None:
         """`on_fetched` is called when a request of a batch has ended; for the others see `Follower`.
 
-        `epochs` are those of rows that were reopened.
+        `epochs` holds the epoch of each row that was reopened.
         """
         super().__init__(parts, exchanges, on_due=on_due, on_forgotten=on_forgotten)
         section = parts.config.poll
         self._backoff = Exponential(section.interval_s, section.factor, section.max_interval_s)
+        self._unsuccessful_patience_s = GONE_SHARE * parts.config.limits.max_outage_s
         self._epochs = epochs
         self._on_fetched = on_fetched
         self._ready: deque[_Ready] = deque()
 
     @property
     def backlog(self) -> int:
-        """Requests that are done and wait for a slot."""
+        """Number of requests that are done and wait for a slot."""
         return len(self._ready)
 
     def fetch(self, batch: OpenBatch, ended: list[EndedRequest], pending: float | None) -> None:
-        """Take over requests that are done; the batch last saw them unfinished at `pending`, in Unix seconds."""
+        """Fetch requests that are done, and that were last seen unfinished at `pending`, in Unix seconds."""
         rows = batch.names.rows
         self._ready.extend(
             _Ready(batch, name, rows.pop(name), status, pending, None) for name, status in ended
@@ -74,7 +77,7 @@ class Fetcher(Follower[Item]):
         self._on_due()
 
     def fetch_rest(self, batch: OpenBatch, status: ResultStatus, failure: Failure) -> None:
-        """Fetch once more every request never reported done; those still without a result end with `failure`."""
+        """Fetch every request that was never reported done; without a result, it ends with `failure`."""
         rows = batch.names.rows
         while rows:
             name, row = rows.popitem()
@@ -82,7 +85,7 @@ class Fetcher(Follower[Item]):
         self._on_due()
 
     def lose(self, batch: OpenBatch, status: ResultStatus, failure: Failure, now_mono: float) -> None:
-        """Give up all requests of a batch that are not done."""
+        """End all requests of a batch that are not reported done."""
         rows = batch.names.rows
         while rows:
             name, row = rows.popitem()
@@ -90,7 +93,7 @@ class Fetcher(Follower[Item]):
             self._lose(item, status, failure, now_mono)
 
     def take(self, now_mono: float) -> Item | NotBefore:
-        """Return what is to be fetched now; as for any follower, retries go first."""
+        """Return what is to be fetched now: retries first, then what was never fetched."""
         item = super().take(now_mono)
         if not isinstance(item, NotBefore) or not self._ready:
             return item
@@ -125,29 +128,45 @@ class Fetcher(Follower[Item]):
         return await self._parts.transport.batch_result(item.id, item.wire_id)
 
     async def _take_in(self, item: Item, outcome: AnyOutcome, started_mono: float, ended_mono: float) -> None:
-        clock = self._parts.clock
-        if isinstance(outcome, Done):
-            self._parts.sink.finish(item, clock.unix(ended_mono), outcome)
-            self._ended(item)
-            return
+        match outcome:
+            case Done():
+                self._parts.sink.finish(item, self._parts.clock.unix(ended_mono), outcome)
+                self._ended(item)
+            case Pending():
+                self._wait_longer(item, started_mono, ended_mono)
+            case _:  # to ignore it would be to never fetch the result, and to never say so
+                raise AssertionError(f"a fetch of a result cannot be answered with {outcome!r}")
+
+    def _wait_longer(self, item: Item, started_mono: float, ended_mono: float) -> None:
+        """Act on an answer that a request is not done, although its batch reported it done or is late."""
         item.unfinished += 1
         if item.failure is not None:
             self._lose(item, item.reported, item.failure, ended_mono)
-        elif item.reported in UNSUCCESSFUL and item.unfinished >= POLLS_BEFORE_GONE:
+        elif self._has_nothing_to_show(item, item.unfinished, ended_mono):
             message = f"the batch reports that it ended {item.reported}, and its response does not say why"
             self._lose(item, item.reported, Failure(item.reported, message), ended_mono)
-        else:  # the batch is ahead of its parts
-            self._wait_on(item, clock.unix(started_mono), ended_mono)
+        else:
+            self._wait_on(item, self._parts.clock.unix(started_mono), ended_mono)
 
     def _miss(self, item: Item, failure: Failure, now_mono: float) -> None:
-        """Give up an unsuccessful request after a few polls: it may have nothing to show."""
+        """Give up an unsuccessful request sooner than a successful one: it may have nothing to show."""
         if item.reported not in UNSUCCESSFUL:
             super()._miss(item, failure, now_mono)
-        elif item.missing + 1 < POLLS_BEFORE_GONE:
-            item.missing += 1
-            self._postpone(item, "gone", None, now_mono)
-        else:
+            return
+        item.missing += 1
+        if self._has_nothing_to_show(item, item.missing, now_mono):
             self._lose(item, item.reported, item.failure or failure, now_mono)
+        else:
+            self._postpone(item, "gone", None, now_mono)
+
+    def _has_nothing_to_show(self, item: Item, answers: int, now_mono: float) -> bool:
+        """Return whether an unsuccessful request has no response, after `answers` that brought none.
+
+        Only answers count, and not failed fetches. They must go on for as long as for an unknown job: the
+        store of a service that was just restarted lags behind the statuses of a batch.
+        """
+        is_unsuccessful = item.reported in UNSUCCESSFUL and answers >= POLLS_BEFORE_GONE
+        return is_unsuccessful and self._age_s(item, now_mono) >= self._unsuccessful_patience_s
 
     def _since(self, item: Item) -> float:
         return item.asked_since

@@ -1,4 +1,4 @@
-"""Asks the service whether it has a batch whose acknowledgement was lost: its label tells."""
+"""Looks up, by its label in the list of the service, a batch whose acknowledgement was lost."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from runner.transport import Transport
 from runner.transport.outcomes import Listing, ListOutcome, Throttled, Transient, Unauthorised, Unsupported
 
 PAGE: Final = 200
-"""Batches that the service lists at once, at most."""
+"""Most batches that the service lists on one page."""
 CLOCK_SKEW_S: Final = 300.0
-"""Seconds by which the service may call a batch older than its POST, and it may still be ours."""
+"""Seconds by which the clock of the service may be behind: a batch may seem that much older than its POST."""
 
 
 class Sight(Enum):
-    """What a lookup can end with, besides the id of the batch."""
+    """Results of a lookup that did not find the batch."""
 
     ABSENT = auto()
-    """All batches since its first POST were listed, and it is not among them."""
+    """All batches since its first POST were listed, and the batch is not among them."""
     INCONCLUSIVE = auto()
-    """There is one that may be it: listed without a label, and of the same size as far as is reported."""
+    """A listed batch may be it: one without a label, and with as many requests as far as is reported."""
     IMPOSSIBLE = auto()
     """The service does not list its batches."""
 
@@ -34,14 +34,14 @@ class Found(msgspec.Struct, frozen=True):
 
     id: str
     created: float | None
-    """When it was made, in Unix seconds of the service's clock; None where not reported."""
+    """Creation time in Unix seconds of the service's clock; None if it is not reported."""
 
 
 LookupOutcome = Found | Sight | Throttled | Transient | Unauthorised
 
 
 async def look_up(transport: Transport, batch: BatchSubmission) -> LookupOutcome:
-    """Go back through the service's list, the newest batch first, to the time before the first POST."""
+    """Read the list of the service, newest batch first, back to the time before the first POST of `batch`."""
     since = (batch.sent or batch.due) - CLOCK_SKEW_S
     before: str | None = None
     seen: set[str] = set()
@@ -60,7 +60,7 @@ async def look_up(transport: Transport, batch: BatchSubmission) -> LookupOutcome
             is_inconclusive = is_inconclusive or (is_like and is_recent)
         new = [entry for entry in outcome.batches if entry.id not in seen]
         times = [entry.created_at for entry in outcome.batches if entry.created_at is not None]
-        # A service that knows no pages repeats itself; one that reports no times is read to the end.
+        # A service without pages repeats itself; a list without times is read to the end.
         if not new or (times and max(times) < since):
             return Sight.INCONCLUSIVE if is_inconclusive else Sight.ABSENT
         seen.update(entry.id for entry in new)

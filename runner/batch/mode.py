@@ -21,14 +21,14 @@ from runner.store import BatchAcceptance, Recovery, UnfinishedBatch
 
 
 class BatchMode:
-    """Sends many rows in one POST, and fetches their results as they are done. A `Mode`; see there."""
+    """Sends many rows in one POST, and fetches each result once it is done. Implements `session.Mode`."""
 
     def __init__(self, parts: Parts[OpenBatch], feed: Feed, source: Source, recovery: Recovery) -> None:
         self._parts = parts
         self._section = parts.config.batch
         self._source = source
         self._unfinished = list(recovery.batches.values())
-        """Batches of earlier sessions, until all of them are taken over."""
+        """Batches of earlier sessions; empty once all of them are taken over."""
         failed_rows = FailedRows(parts, recovery.epochs)
         self._planner = Planner(
             parts,
@@ -52,8 +52,8 @@ class BatchMode:
         self._uploader = Uploader(parts, self._planner, self._submissions)
 
     def workers(self) -> list[Coroutine[Any, Any, None]]:
-        """Return the workers that plan, those that send, and those that collect."""
-        # Counted at once: whether anything is outstanding decides when a run may end.
+        """Return all that plan, take over, send and collect."""
+        # Counted before anything is read: whether anything is outstanding decides when a run may end.
         inherited = sum(len(batch.rows) for batch in self._unfinished if batch.accepted)
         self._parts.in_flight.inherit(inherited)
         return [
@@ -64,12 +64,14 @@ class BatchMode:
         ]
 
     def follow(self, accepted: OpenBatch) -> int:
-        """Poll a batch whose acceptance is on record."""
+        """Poll a batch whose acceptance is on record, and return how many rows it has."""
+        self._submissions.hand_over(accepted.number)
         self._collector.follow(accepted)
+        self._planner.wake()
         return accepted.without_result
 
     def wake(self) -> None:
-        """Cut and send what may be sent now."""
+        """Cut and send what may be sent now: rows were read, slots are free, or the service is confirmed."""
         self._uploader.wake()
 
     def stop_submitting(self) -> None:
@@ -93,7 +95,7 @@ class BatchMode:
     def _has_slot(self) -> bool:
         """Return whether one more batch may be cut.
 
-        Those whose bodies are on the disk are few, however many may be open.
+        However many batches may be open, only a few have their bodies on the disk.
         """
         submissions = len(self._submissions)
         batches = submissions + len(self._collector) + len(self._unfinished)
@@ -103,7 +105,7 @@ class BatchMode:
         self._submissions.add(batch)
 
     async def _take_over(self) -> None:
-        """Continue with the batches of earlier sessions, once their rows are read and their names known."""
+        """Continue with the batches of earlier sessions, once the names of their rows are read."""
         wanted = [batch.intent.ranges for batch in self._unfinished]
         names = [Names() for _ in wanted]
         async for index, row in rows_in(self._source, wanted):
@@ -128,9 +130,8 @@ class BatchMode:
                 names=names,
                 due=intent.due,
                 sent=intent.at,
-                accepted=min(
-                    accepted.at, self._parts.clock.now()
-                ),  # a clock set back must not delay its deadline
+                # A clock that was set back must not delay its deadline.
+                accepted=min(accepted.at, self._parts.clock.now()),
                 attempts=accepted.attempts,
                 without_result=len(names.rows),
                 inherited=True,
@@ -159,5 +160,5 @@ class BatchMode:
 
 
 def _settled(batch: UnfinishedBatch, names: Names) -> frozenset[int]:
-    """Return the rows in the body of a batch that belong to it no longer."""
+    """Return the rows in the body of a batch that no longer belong to it."""
     return frozenset(names.rows.values()).difference(batch.rows)

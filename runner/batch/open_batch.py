@@ -1,4 +1,4 @@
-"""A batch that the service works on, and a request of it that is done and whose result is fetched."""
+"""A batch that the service has accepted, and a request of it whose result is being fetched."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from runner.batch.submission import BatchSubmission, Names
 from runner.records import Failure, Job, Polled, ResultStatus
 
 MOST_SAMPLED: Final = 64
-"""Requests of a batch from which the polling strategy learns; it needs no more."""
+"""Requests of a batch from which the polling strategy learns."""
 
 
 class Sampled(msgspec.Struct, gc=False):
-    """One request of a batch, as a strategy sees a job; see `policy.polling.Followed`."""
+    """One request of a batch as a polling strategy sees a job; see `policy.polling.Followed`."""
 
     wire_id: str
     kind: str
@@ -31,20 +31,20 @@ class OpenBatch(Polled, gc=True):
     number: int
     kind: str
     names: Names
-    """Names of the requests that are not known to be done; in `own`, of all."""
+    """Names of the requests that are not known to be done; its `own` keeps the ids of all."""
     due: float
     sent: float
     accepted: float
     attempts: int
     without_result: int
-    """Requests without a result: those not done, and those to be fetched."""
-    sampled: list[Sampled] = []
+    """Requests without a result: not done, or still to be fetched."""
+    sampled: list[Sampled] = msgspec.field(default_factory=list)
     order: int = 0
-    """Its rank among all batches of this session."""
+    """Rank among all batches of this session, by acceptance."""
 
     @classmethod
     def of(cls, batch: BatchSubmission, batch_id: str, accepted: float) -> OpenBatch:
-        """Return what a submission becomes when the service has it."""
+        """Return what a submission becomes when the service has accepted it."""
         return cls(
             id=batch_id,
             number=batch.number,
@@ -59,11 +59,11 @@ class OpenBatch(Polled, gc=True):
 
     @property
     def row(self) -> int:
-        """Its number among all that are followed; see `Watched`."""
+        """Number among all batches that are followed; see `Watched`."""
         return self.number
 
     def sample(self) -> None:
-        """Choose requests to learn from, evenly over the batch."""
+        """Choose the requests to learn from, evenly over the batch."""
         step = -(-len(self.names.rows) // MOST_SAMPLED) or 1
         self.sampled = [
             Sampled(wire_id, self.kind, self.order, self.accepted)
@@ -72,7 +72,7 @@ class OpenBatch(Polled, gc=True):
 
 
 class Item(Job, kw_only=True, gc=False):
-    """A request of a batch that is done, or is said to be: its result is to be fetched."""
+    """A request whose result is to be fetched: its batch reported it done, or is past its deadline."""
 
     batch: OpenBatch
     wire_id: str
@@ -83,4 +83,4 @@ class Item(Job, kw_only=True, gc=False):
     failure: Failure | None = None
     """Failure to record if this last fetch finds no result; None once the batch reported the request done."""
     unfinished: int = 0
-    """Answers according to which it is not done, although the batch reported that it is."""
+    """Answers that it is not done, although the batch reported that it is."""

@@ -1,4 +1,4 @@
-"""The planner: rows in, batches out, each as large as it may be and ready to be sent."""
+"""The planner: cuts rows into batches, each as large as it may be and ready to be sent."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from runner.batch.failed_rows import FailedRows
 from runner.batch.names import label_of
+from runner.batch.open_batch import OpenBatch
 from runner.batch.rereading import rows_in
 from runner.batch.submission import BatchSubmission
 from runner.batch.writer import BatchWriter
@@ -20,20 +21,20 @@ from runner.session.parts import Parts
 from runner.source import Source
 
 ROWS_PER_SLICE: Final = 100
-"""Rows between which the event loop may do other things: some milliseconds of work."""
+"""Rows after which the event loop may do other things: some milliseconds of work."""
 BYTES_PER_ROW: Final = 10_000
-"""Bytes of a request that are as much work as one row."""
+"""Bytes of a request that take as long to write as one more row."""
 
 
 class Planner:
     """Cuts the rows of a feed into batches by number and by exact size; their bodies are on the disk.
 
-    One batch is being cut at a time, and only once there is a slot for it. Of a row, only its name is in memory.
+    One batch is cut at a time, once there is a slot for it. Only the names of its rows are kept in memory.
     """
 
     def __init__(
         self,
-        parts: Parts[Any],
+        parts: Parts[OpenBatch],
         source: Source,
         feed: Feed,
         failed_rows: FailedRows,
@@ -42,7 +43,7 @@ class Planner:
         has_slot: Callable[[], bool],
         on_cut: Callable[[BatchSubmission], None],
     ) -> None:
-        """`has_slot` says whether one more batch may be cut now; `on_cut` is called with each that was cut."""
+        """`has_slot` returns whether one more batch may be cut; `on_cut` is called with each that was cut."""
         self._parts = parts
         self._section = parts.config.batch
         self._source = source
@@ -54,7 +55,7 @@ class Planner:
         self._most_requests = self._section.max_requests
         self._most_bytes = self._section.max_bytes
         self._held: Request | None = None
-        """The first request of the next batch: it did not fit into the last."""
+        """First request of the next batch: it did not fit into the last one."""
         self._news = asyncio.Event()
         self._closed = False
 
@@ -63,7 +64,7 @@ class Planner:
         return f"<Planner at batch {self._number}, at most {most}>"
 
     def wake(self) -> None:
-        """Look again: there may be rows, or slots for them."""
+        """Continue if possible: there may be rows, or slots for them."""
         self._news.set()
 
     def close(self) -> None:
@@ -79,16 +80,17 @@ class Planner:
     def shrink(self, refused: int) -> None:
         """Halve the batch size after repeated refusals for single requests.
 
-        So a bad row costs O(log n) uploads of the rows around it. `refused` is the size of the last such batch.
+        A bad row then costs O(log n) uploads of the rows around it. `refused` is how many requests the last
+        refused batch had.
         """
         self._most_requests = max(min(self._most_requests, refused) // 2, 1)
 
     def lower(self, refused_bytes: int) -> None:
-        """Make no batch larger than half of one that was refused for its size alone."""
+        """Limit batches to half the size of one that was refused as too large."""
         self._most_bytes = min(self._most_bytes, max(refused_bytes // 2, 1))
 
     def grow(self) -> None:
-        """Allow twice as many requests again, up to the config's limit: a batch was accepted."""
+        """Allow twice as many requests, up to `batch.max_requests`: a batch was accepted."""
         self._most_requests = min(self._most_requests * 2, self._section.max_requests)
 
     def drop_body(self, batch: BatchSubmission) -> None:
@@ -112,7 +114,7 @@ class Planner:
     async def make_again(self, batch: BatchSubmission) -> Path:
         """Write the body of a batch that was cut before, and return its file.
 
-        Raises `StoppedEarly` where its bytes are not what they were.
+        Raises `StoppedEarly` if the same rows make other bytes now, and `StorageError`.
         """
         path = self._parts.files.spool(batch.number)
         with BatchWriter(path, self._parts.run_id, batch.number, batch.label, batch.size_bytes) as writer:
@@ -128,7 +130,7 @@ class Planner:
         return path
 
     async def _cut(self) -> BatchSubmission | None:
-        """Return the next batch, or None where no rows came after all."""
+        """Return the next batch, or None if there were no more rows for it."""
         number, run_id = self._number, self._parts.run_id
         label = label_of(self._section.label or self._parts.config.name, run_id, number)
         path = self._parts.files.spool(number)
@@ -164,7 +166,7 @@ class Planner:
                 await asyncio.sleep(0)
 
     def _allows_another(self, count: int) -> bool:
-        """Return whether the budget allows one more row, with `count` in the batch that is being cut."""
+        """Return whether the budget allows one more row, when `count` are in the batch that is being cut."""
         return self._parts.limits.allow_another(self._parts.in_flight.slots_used + count)
 
     def _next(self) -> Request | None:

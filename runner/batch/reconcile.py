@@ -1,10 +1,11 @@
-"""Decides what becomes of a batch whose POST brought no answer, by what lookups at the service show."""
+"""Decides by lookups at the service what happens to a batch whose POST brought no answer."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from runner.batch.lookup import NOT_FOUND, Found, Sight, look_up
+from runner.batch.open_batch import OpenBatch
 from runner.batch.submission import BatchSubmission
 from runner.batch.submissions import BatchSubmissions
 from runner.session.follower import GONE_SHARE, POLLS_BEFORE_GONE
@@ -12,19 +13,19 @@ from runner.session.parts import Parts
 from runner.transport.outcomes import Throttled, Transient, Unauthorised
 
 LAST_LOOKUPS_S: Final = 1.0
-"""Seconds between lookups once the time is over, if there were not enough of them."""
+"""Longest wait between lookups, in seconds, if there were too few of them when the time was over."""
 
 
 class Reconciler:
-    """Looks up a batch that may have been accepted: it is accepted, sent again, or ends `uncertain`."""
+    """Looks up a batch that may have been accepted: it is accepted, resent, or ends `uncertain`."""
 
-    def __init__(self, parts: Parts[Any], submissions: BatchSubmissions) -> None:
+    def __init__(self, parts: Parts[OpenBatch], submissions: BatchSubmissions) -> None:
         self._parts = parts
         self._submissions = submissions
         self._patience_s = GONE_SHARE * parts.config.limits.max_outage_s
 
     async def reconcile(self, batch: BatchSubmission) -> None:
-        """Look it up once, and draw the consequences. Raises what ends the run."""
+        """Look up a batch once, and act on what that shows. Raises what ends the run."""
         started_mono = self._parts.clock.now_mono()
         sight = await look_up(self._parts.transport, batch)
         now_mono = self._parts.clock.now_mono()
@@ -51,7 +52,7 @@ class Reconciler:
             self._allow(batch, now_mono)
 
     def _allow(self, batch: BatchSubmission, now_mono: float) -> None:
-        """Let it be sent again, unless that was tried often enough."""
+        """Let a batch be sent again, unless that was tried often enough."""
         if batch.last is not None and self._submissions.is_spent(batch, now_mono):
             self._submissions.end(batch, "uncertain" if batch.in_doubt else "rejected", batch.last)
             return
@@ -59,13 +60,13 @@ class Reconciler:
         self._submissions.push(batch, now_mono)
 
     def _look_up_soon(self, batch: BatchSubmission, now_mono: float) -> None:
-        """Look it up again, after a growing wait that ends when the time is over at the latest."""
+        """Look up a batch again after a growing wait, which ends at the latest when the time is over."""
         left_s = max(batch.missed_since_mono + self._patience_s - now_mono, LAST_LOOKUPS_S)
         wait_s = self._parts.retry_wait_s(batch.absent + batch.inconclusive, None)
         self._submissions.push(batch, now_mono + min(wait_s, left_s))
 
     def _may_yet_appear(self, batch: BatchSubmission, sight: Sight, now_mono: float) -> bool:
-        """Return whether to keep looking: the batch may be newer than the list.
+        """Return whether to keep looking it up: the batch may be newer than the list.
 
         An inconclusive list must repeat `POLLS_BEFORE_GONE` times running: a proxy can be wrong once.
         """

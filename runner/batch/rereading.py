@@ -1,4 +1,4 @@
-"""Reads rows again, beside the feed: for batches of earlier sessions."""
+"""Reads rows again, independently of the feed: for batches of earlier sessions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from runner.errors import InputError, StoppedEarly
 from runner.source import Row, Source
 
 ROWS_PER_SLICE: Final = 100
-"""Rows between which the event loop may do other things."""
+"""Rows after which the event loop may do other things."""
 
 
 async def rows_in(source: Source, wanted: Sequence[Sequence[range]]) -> AsyncIterator[tuple[int, Row]]:
     """Yield the wanted rows in order, each with the index of the member of `wanted` that it is in.
 
-    The input is read once. The ranges of each member are in rising order; a row may be in several members. Raises `StoppedEarly` where rows are missing.
+    The input is read once. The ranges of each member must rise; a row may be in several members. Raises
+    `StoppedEarly` if rows are missing.
     """
     rows = [chain.from_iterable(ranges) for ranges in wanted]
     following = [(first, index) for index, row in enumerate(rows) if (first := next(row, None)) is not None]

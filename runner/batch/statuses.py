@@ -1,4 +1,4 @@
-"""Reads the map of a batch's statuses, megabytes at a time, for those of its requests that are done."""
+"""The map of statuses of a batch, possibly megabytes, read for the requests that are done."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import msgspec
 from runner.records import ResultStatus, done_status
 
 PIECE_BYTES: Final = 1 << 17
-"""Looked through in one go: a few milliseconds, in which the event loop does nothing else."""
+"""Bytes searched in one go: a few milliseconds for which the event loop is blocked."""
 _WORDS: Final = ("completed", "failed", "cancelled", "canceled", "expired", "incomplete")
 _PLAIN: Final = b'":{"status":"'
 _QUOTES: Final = 6
-"""Of one request in a map that is as compact as it can be: `"id":{"status":"WORD"}`."""
+"""Quotes around one request in the most compact form of a map: `"id":{"status":"WORD"}`."""
 _DONE: Final = re.compile(rb'"([a-z0-9][a-z0-9_-]*)":\{"status":"((?i:%b))"\}' % "|".join(_WORDS).encode())
 
 
@@ -27,14 +27,14 @@ class _Status(msgspec.Struct, gc=False):
 _decode: Final = msgspec.json.Decoder(dict[str, _Status]).decode
 
 EndedRequest = tuple[str, ResultStatus]
-"""The id of a request in its batch, and how it ended."""
+"""Id of a request in its batch, and how it ended."""
 
 
 def ended_in(status_map: msgspec.Raw) -> Iterator[list[EndedRequest]]:
-    """All requests that are done, in the order of the map, a piece at a time.
+    """Yield all requests that are done, in the order of the map, a piece at a time.
 
-    Where the map is written as compactly as it can be, only those that are done become objects; a map of any
-    other form is decoded whole. Raises `msgspec.DecodeError` for what is no map of statuses.
+    In a map of the most compact form, only requests that are done become objects; a map of any other form is
+    decoded whole. Raises `msgspec.DecodeError` if it is not a map of statuses.
     """
     text = bytes(status_map)
     if _is_plain(text):
@@ -45,17 +45,17 @@ def ended_in(status_map: msgspec.Raw) -> Iterator[list[EndedRequest]]:
 
 
 def words_in(status_map: msgspec.Raw) -> Counter[str]:
-    """How many requests have which status, in the service's words in lower case.
+    """Count requests by status, in the service's words, in lower case.
 
-    Raises `msgspec.DecodeError` for what is no map of statuses.
+    Raises `msgspec.DecodeError` if it is not a map of statuses.
     """
     return Counter(it.status.lower() for it in _decode(status_map).values())
 
 
 def _is_plain(text: bytes) -> bool:
-    """Whether every request is told of in the one form that is looked for, and in nothing but it.
+    """Return whether every request stands in the map in the form that `_DONE` finds, and nothing else does.
 
-    Another field of a request would have quotes of its own, a space would stand before a bracket, and a
+    Another field of a request would have quotes of its own. A space could stand before a bracket, and a
     letter could be written as an escape.
     """
     count = text.count(_PLAIN)

@@ -1,4 +1,4 @@
-"""A batch on its way to being accepted, and what is written down of it."""
+"""A batch that the service has not accepted yet, and its entries in the journal."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from runner.store import BatchAcceptance, BatchIntent, BatchRetraction
 
 
 class Names(msgspec.Struct):
-    """The rows of a batch by the ids that the service knows them by."""
+    """The rows of a batch by their ids at the service."""
 
     rows: dict[str, int] = {}
-    """Row by the id that the service knows, in the order of the body."""
+    """Row by its id at the service, in the order of the body."""
     own: dict[str, str] = {}
-    """The row's own id by that one, where the two differ."""
+    """Own id of a row by its id at the service, where the two differ."""
 
     def add(self, wire_id: str, custom_id: str, row: int) -> None:
-        """Add a row behind all others."""
+        """Add a row after all others."""
         self.rows[wire_id] = row
         if wire_id != custom_id:
             self.own[wire_id] = custom_id
 
     def without(self, rows: Container[int]) -> Names:
-        """Return the names of all rows but those."""
+        """Return the names of all other rows."""
         return Names({name: row for name, row in self.rows.items() if row not in rows}, self.own)
 
     def custom_id(self, wire_id: str) -> str:
-        """Return the row's own id."""
+        """Return the own id of a row."""
         return self.own.get(wire_id, wire_id)
 
 
 class BatchSubmission(msgspec.Struct):
-    """Rows that were cut into one batch, which has no id yet. Times in Unix seconds."""
+    """Rows cut into one batch that has no id yet. Times in Unix seconds unless they end in `_mono`."""
 
     number: int
     label: str
     key: str
     kind: str
-    """Kind of its first row; jobs of one batch are expected to take equally long."""
+    """Kind of its first row; all requests of a batch are expected to take equally long."""
     names: Names
     ranges: list[range]
     size_bytes: int
     body: Path | None
-    """File with the encoded batch; None where it has to be made again."""
+    """File with the encoded batch; None if it has to be made again."""
     due: float
     sent: float | None = None
     """When its first POST began; None until then."""
     attempts: int = 0
     excused: int = 0
-    """Attempts that reached nobody, or fell into an outage: they do not count against `retry.max_attempts`."""
+    """Attempts during an outage, throttled, or without a connection: not counted in `retry.max_attempts`."""
     failures: int = 0
-    """Consecutive failed exchanges about it."""
+    """Consecutive failed exchanges."""
     failing_since_mono: float = 0.0
-    """Monotonic time of the first of those."""
+    """Monotonic time of the first of these failures."""
     failed_at_mono: float | None = None
     """Monotonic time of the last failure of a POST."""
     announced: bool = False
@@ -67,13 +67,13 @@ class BatchSubmission(msgspec.Struct):
     may_send: bool = False
     """Whether it may be sent again, after a lookup."""
     absent: int = 0
-    """Lookups that did not find it at the service."""
+    """Lookups that showed that the service does not have it."""
     inconclusive: int = 0
-    """Consecutive lookups that could not tell."""
+    """Consecutive lookups that did not show whether the service has it."""
     missed_since_mono: float = 0.0
-    """Monotonic time of the first lookup of either sort."""
+    """Monotonic time of the first lookup that did not find it."""
     last: Failure | None = None
-    """The failure of the last attempt, where the service was reached."""
+    """Failure of the last attempt, if the service was reached."""
     settled: frozenset[int] = frozenset()
     """Rows in the body that belong to this batch no longer.
 
@@ -97,11 +97,11 @@ class BatchSubmission(msgspec.Struct):
 
     @property
     def first_row(self) -> int:
-        """The lowest row of its body."""
+        """Lowest row in its body."""
         return self.ranges[0].start
 
     def intent(self) -> BatchIntent:
-        """Return the journal entry that announces it."""
+        """Return the journal entry to be written before its first POST."""
         return BatchIntent(
             batch=self.number,
             label=self.label,
@@ -114,16 +114,16 @@ class BatchSubmission(msgspec.Struct):
         )
 
     def acceptance(self, batch_id: str, accepted: float) -> BatchAcceptance:
-        """Return the journal entry that the service works on it since `accepted`."""
+        """Return the journal entry for its acceptance at `accepted`, in Unix seconds."""
         return BatchAcceptance(batch=self.number, id=batch_id, attempts=self.attempts, at=accepted)
 
     def retraction(self, cause: str, at: float) -> BatchRetraction:
-        """Return the journal entry that the service surely does not know of it."""
+        """Return the journal entry that the service certainly does not have it."""
         return BatchRetraction(batch=self.number, cause=cause, at=at)
 
 
 def ranges_of(rows: array[int]) -> Iterator[range]:
-    """Yield the runs of consecutive rows in `rows`, which are in rising order."""
+    """Yield the ranges of consecutive rows in `rows`, which must rise."""
     start = previous = -1
     for row in rows:
         if row != previous + 1 or start < 0:

@@ -1,4 +1,4 @@
-"""Batches that are not accepted yet: which are due, and what is put on record about each."""
+"""Batches that are not accepted yet: which are due, and what is put on record about each of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.session.turnstile import AFTER_AN_EVENT, NotBefore, Turnstile
 
 
 class BatchSubmissions:
-    """Owns them, and hands each to one worker when it is due: to be sent, or to be looked up."""
+    """Owns batches until they are accepted, and hands each to a worker when it must be sent or looked up."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class BatchSubmissions:
     ) -> None:
         """`on_requeued` is called with rows that must go into other batches.
 
-        `on_gone` is called with a batch that is accepted, has ended or was taken apart: it needs no body.
+        `on_gone` is called with a batch that needs its body no more: accepted, ended or taken apart.
         """
         self._parts = parts
         self._in_flight = parts.in_flight
@@ -41,7 +41,7 @@ class BatchSubmissions:
         Until then a refusal stops the run; afterwards it concerns one batch.
         """
         self._all: dict[int, BatchSubmission] = {}
-        """Those that wait and those that are handed out, by number."""
+        """By number: batches that wait, are handed out, or whose acceptance is being written."""
         self._waiting: list[tuple[float, int, BatchSubmission]] = []
         self._handed_out = 0
         self._began_mono = parts.clock.now_mono()
@@ -60,7 +60,7 @@ class BatchSubmissions:
         self.push(batch, self._parts.clock.now_mono())
 
     def push(self, batch: BatchSubmission, due_mono: float) -> None:
-        """Hand a batch out again at `due_mono`."""
+        """Hand out a batch at `due_mono`."""
         heapq.heappush(self._waiting, (due_mono, batch.number, batch))
         self.turnstile.wake()
 
@@ -85,7 +85,10 @@ class BatchSubmissions:
     def accept(
         self, batch: BatchSubmission, batch_id: str, now_mono: float, created: float | None = None
     ) -> None:
-        """Put on record that the service has it, since `created` by its own clock where that is known."""
+        """Put on record that the service has a batch, since `created` by its own clock if that is known.
+
+        The batch counts as one of these until that is written: `hand_over` follows then.
+        """
         clock, meter = self._parts.clock, self._parts.meter
         accepted = clock.unix(now_mono)
         if created is not None:
@@ -95,31 +98,34 @@ class BatchSubmissions:
         meter.accept(now_mono, batch.own_count, since_mono=max(sent_mono, self._began_mono))
         meter.accepted_at(accepted)
         open_batch = OpenBatch.of(batch, batch_id, accepted)
-        self._forget(batch)
         self._parts.sink.accept(batch.acceptance(batch_id, accepted), open_batch)
 
+    def hand_over(self, number: int) -> None:
+        """Forget a batch whose acceptance is on record."""
+        self._forget(self._all[number])
+
     def retract(self, batch: BatchSubmission, cause: str, now_mono: float) -> None:
-        """Put on record that the service surely does not have it."""
+        """Put on record that the service certainly does not have a batch."""
         if batch.announced:
             self._parts.sink.retract(batch.retraction(cause, self._parts.clock.unix(now_mono)))
             batch.announced = batch.in_doubt = False
             self._in_flight.retract(batch.own_count)
 
     def end(self, batch: BatchSubmission, status: ResultStatus, failure: Failure) -> None:
-        """End all of its rows with that status."""
+        """End all rows of a batch with `status`."""
         for wire_id in batch.own_names.rows:
             self._failed_rows.end(batch, wire_id, status, failure)
         self._forget(batch)
 
     def take_apart(self, batch: BatchSubmission) -> None:
-        """Put its rows into other batches, after a retraction."""
+        """Put the rows of a batch into other batches, after a retraction."""
         self._forget(batch)
         self._requeue(list(batch.own_names.rows.values()))
 
     def take_apart_without(
         self, batch: BatchSubmission, offender: str, failure: Failure, reply: Reply | None
     ) -> None:
-        """Put its rows into other batches, except for one request, which is rejected."""
+        """Put the rows of a batch into other batches, except for `offender`, which ends `rejected`."""
         rows = [row for name, row in batch.own_names.rows.items() if name != offender]
         if batch.names.rows[offender] not in batch.settled:
             self._failed_rows.end(batch, offender, "rejected", failure, reply)
@@ -127,23 +133,23 @@ class BatchSubmissions:
         self._requeue(rows)
 
     def is_protected(self, batch: BatchSubmission) -> bool:
-        """Return whether its key makes resending it harmless."""
+        """Return whether the key of a batch makes it harmless to resend it."""
         has_keys = self._parts.config.target.idempotency_header is not None
         return is_protected(has_keys, batch.sent, self._parts.clock.now())
 
     def is_spent(self, batch: BatchSubmission, now_mono: float) -> bool:
-        """Return whether it was tried often enough, and for as long as an outage may last."""
+        """Return whether a batch was tried often enough, and for as long as an outage may last."""
         attempts = batch.attempts - batch.excused
         is_over = now_mono - batch.failing_since_mono >= self._parts.config.limits.max_outage_s
         return is_over and attempts >= self._parts.config.submit.retry.max_attempts
 
     def close(self) -> None:
-        """Forget the bodies of what is not accepted: they can be made again. All workers have ended."""
+        """Remove the bodies of batches that are not accepted: they can be made again."""
         for batch in self._all.values():
             self._on_gone(batch)
 
     def _take(self, now_mono: float) -> BatchSubmission | NotBefore:
-        # The service's answer to the first batch decides whether there will be a second.
+        # The answer to the first batch decides whether a second is sent.
         is_on_trial = not (self._parts.health.is_confirmed and self.has_accepted)
         if not self._waiting or (self._handed_out and is_on_trial):
             return AFTER_AN_EVENT

@@ -1,13 +1,14 @@
-"""Batches become POSTs, at most `batch.concurrency` at once, and then belong to the collector."""
+"""The uploader: sends batches, at most `batch.concurrency` at once, and acts on the answers."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from runner.batch.failed_rows import nothing_accepted
 from runner.batch.offender import find_offending_request
+from runner.batch.open_batch import OpenBatch
 from runner.batch.planner import Planner
 from runner.batch.reconcile import Reconciler
 from runner.batch.submission import BatchSubmission
@@ -26,18 +27,20 @@ from runner.transport.outcomes import (
 from runner.transport.uploads import Upload
 
 MOST_REFUSALS: Final = 10
-"""Batches that are sent to a service that has refused every one before."""
+"""Consecutive refusals that end the run while the service has never accepted a batch."""
 TOO_LARGE: Final = 413
+"""Status of an answer to a body that is larger than the service accepts."""
 
 
 class Uploader:
-    """Sends what the planner has cut.
+    """Sends the batches that the planner has cut.
 
-    A batch is announced in the journal before its first POST. One whose POST brought no answer is looked up by
-    its label before it is sent again: that costs less than its body, and cannot be paid for twice.
+    A batch is announced in the journal before its first POST. If a POST brought no answer, the batch is
+    looked up by its label before it is sent again: that costs less than an upload, and it cannot be paid for
+    twice.
     """
 
-    def __init__(self, parts: Parts[Any], planner: Planner, submissions: BatchSubmissions) -> None:
+    def __init__(self, parts: Parts[OpenBatch], planner: Planner, submissions: BatchSubmissions) -> None:
         self._parts = parts
         self._planner = planner
         self._submissions = submissions
@@ -47,7 +50,7 @@ class Uploader:
         self._stopped = asyncio.Event()
 
     async def confirm_service(self) -> None:
-        """Find out with a small exchange, before megabytes are sent, whether there is a service for this key.
+        """Find out with a small exchange whether the service is there, before megabytes are sent.
 
         Returns once it has answered. Raises what ends the run.
         """
@@ -55,7 +58,7 @@ class Uploader:
         while not parts.health.is_confirmed and not self._stopped.is_set():
             outcome = await parts.transport.list_batches(None, 1)
             if not isinstance(outcome, Listing | Throttled | Transient | Unauthorised):
-                return  # it lists none: the first batch will show
+                return  # the service does not list batches: the first batch will show
             end_of_run = parts.health.record(outcome, parts.clock.now_mono())
             if end_of_run:
                 raise end_of_run
@@ -82,7 +85,7 @@ class Uploader:
             self.wake()
 
     def wake(self) -> None:
-        """Wake the planner and the uploaders: a slot is free, or the service is confirmed."""
+        """Wake the planner and the workers: a slot is free, rows were read, or the service is confirmed."""
         self._planner.wake()
         self._submissions.turnstile.wake()
 
@@ -109,9 +112,9 @@ class Uploader:
         self._settle(batch, outcome, started_mono, clock.now_mono())
 
     async def _ask_for_others(self, since_mono: float) -> None:
-        """Find out whether the service answers other requests: one that cannot digest this batch is not down.
+        """Find out whether the service answers other requests: if so, only this batch fails.
 
-        Without this the last batch would never use up its attempts, and end the run each time.
+        Without this, the last batch of a run would never use up its attempts, and end the run each time.
         """
         health = self._parts.health
         if not health.answered_since(since_mono):
@@ -156,7 +159,7 @@ class Uploader:
         self._submissions.accept(batch, outcome.id, now_mono)
 
     def _refuse(self, batch: BatchSubmission, outcome: Rejected, now_mono: float) -> None:
-        """Act on a definite refusal: of one of its requests, where the service names one, or of all."""
+        """Act on a definite refusal: of one request if the service names one, else of the whole batch."""
         failure, submissions = outcome.failure, self._submissions
         if failure.type == "idempotency_error" or (batch.in_doubt and not submissions.is_protected(batch)):
             submissions.end(batch, "uncertain", failure)
@@ -189,7 +192,7 @@ class Uploader:
         self._submissions.take_apart(batch)
 
     def _cut_without(self, batch: BatchSubmission, offender: str, outcome: Rejected) -> None:
-        """Put all rows into other batches except for the one that the service refuses."""
+        """Put the rows into other batches, except for the one that the service refuses."""
         failure = outcome.failure
         if self._refusals == 1:
             named = batch.names.custom_id(offender)
@@ -223,7 +226,7 @@ class Uploader:
         submissions.push(batch, now_mono + wait_s)
 
     def _leaves_doubt(self, outcome: Transient) -> bool:
-        """Return whether the service may have accepted the batch; see `Submitter`, as for a request."""
+        """Return whether the service may have accepted the batch, by the same rule as for one request."""
         return outcome.ambiguous or (
             outcome.cause == "500" and self._parts.config.target.idempotency_header is None
         )

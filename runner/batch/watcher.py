@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -18,41 +18,41 @@ from runner.transport.outcomes import AnyOutcome, BatchOutcome, Statuses
 
 
 class Listener(Protocol):
-    """Who acts on what a `Watcher` finds out."""
+    """Acts on what a `Watcher` finds out."""
 
     def requests_due(self) -> None:
-        """Called when a batch may be due sooner than anything before."""
+        """Wake the workers: a batch may be due sooner than anything before."""
 
     def requests_ended(self, batch: OpenBatch, ended: list[EndedRequest], pending: float | None) -> None:
-        """Called with requests that are done, whose names are the listener's from then on.
+        """Take over requests that are done, and their names.
 
-        `pending` is when the batch was last seen before that, in Unix seconds.
+        `pending` is when the batch was last seen before that, in Unix seconds; None if it never was.
         """
 
     def batch_lost(self, batch: OpenBatch, status: ResultStatus, failure: Failure, now_mono: float) -> None:
-        """Called with a batch that the service does not know."""
+        """Give up a batch that the service does not know."""
 
     def batch_late(self, batch: OpenBatch, status: ResultStatus, failure: Failure) -> None:
-        """Called with a batch that is past its deadline, with requests that it never reported done."""
+        """Act on a batch that is past its deadline, with requests that it never reported done."""
 
     def batch_forgotten(self, batch: OpenBatch) -> None:
-        """Called with a batch of an earlier session that the service no longer knows and that may be resent."""
+        """Act on a batch of an earlier session that the service has forgotten and that may be resent."""
 
 
 class Watcher(Follower[OpenBatch]):
     """Polls a batch as often as one of its jobs would be polled if it were alone.
 
-    That is nearly the optimum: a poll costs as much as the batch has requests (the service sends the status
-    of each), and so does a second of lag while they end; the two cancel out.
+    That is nearly the optimum. The cost of a poll is proportional to the number of requests in the batch,
+    because the service sends the status of each. So is the cost of a second of lag. The two cancel out.
     """
 
     gone_share = 1.0
     """Share of `limits.max_outage_s` for which a batch must stay unknown before it is given up.
 
-    All of it, for many rows depend on a batch.
+    It is all of it, because thousands of rows may depend on one batch.
     """
 
-    def __init__(self, parts: Parts[Any], exchanges: Exchanges, listener: Listener) -> None:
+    def __init__(self, parts: Parts[OpenBatch], exchanges: Exchanges, listener: Listener) -> None:
         super().__init__(
             parts, exchanges, on_due=listener.requests_due, on_forgotten=listener.batch_forgotten
         )
@@ -77,8 +77,8 @@ class Watcher(Follower[OpenBatch]):
         match outcome:
             case Statuses(status_map=status_map):
                 await self._read(batch, status_map, started_mono, ended_mono)
-            case _:  # a batch that nobody polls any more would be forgotten without a word
-                raise AssertionError(f"an answer to the poll of a batch cannot be {outcome!r}")
+            case _:  # to ignore it would be to never poll the batch again, and to never say so
+                raise AssertionError(f"a poll of a batch cannot be answered with {outcome!r}")
 
     async def _read(
         self, batch: OpenBatch, status_map: msgspec.Raw, started_mono: float, ended_mono: float
@@ -87,7 +87,8 @@ class Watcher(Follower[OpenBatch]):
         watched = was_watched(batch, started_mono)
         try:
             for piece in ended_in(status_map):
-                fresh = dict(it for it in piece if it[0] in batch.names.rows)  # a map may list one twice
+                # By name, because a map may list a request twice.
+                fresh = dict(it for it in piece if it[0] in batch.names.rows)
                 if fresh:
                     self._listener.requests_ended(batch, list(fresh.items()), batch.pending)
                 await asyncio.sleep(0)
@@ -100,7 +101,7 @@ class Watcher(Follower[OpenBatch]):
             self._wait_on(batch, clock.unix(started_mono), ended_mono)
 
     def _learn(self, batch: OpenBatch, seen: float, by: float, *, watched: bool) -> None:
-        """Pass on what the poll shows of the sampled requests."""
+        """Report to the strategy what the poll shows of the sampled requests."""
         still_open = []
         for one in batch.sampled:
             one.polls += 1

@@ -1,4 +1,4 @@
-"""Writes the body of one batch to the disk, request by request, and remembers who is in it."""
+"""Writes the body of one batch to the disk, request by request."""
 
 from __future__ import annotations
 
@@ -16,15 +16,22 @@ from runner.store.spool import Spool
 
 
 class BatchWriter:
-    """`with BatchWriter(…) as writer: … writer.finish(…)`; without `finish` nothing is left of it.
+    """Owns a body that is being written, and the names of its requests; without `finish` the file is removed.
 
-    The same requests in the same order make the same bytes, and so does a continued run.
+        with BatchWriter(path, run_id, number, label, max_bytes) as writer:
+            while writer.add(request): …
+            batch = writer.finish(due)
+
+    The same requests in the same order make the same bytes, in a resumed run as well.
     """
 
     def __init__(
         self, path: Path, run_id: str, number: int, label: str, max_bytes: int, hard_bytes: int | None = None
     ) -> None:
-        """`hard_bytes` is what a single request may fill, where batches are kept smaller than they may be."""
+        """Create the file. A batch of one request may have `hard_bytes`, if that is more than `max_bytes`.
+
+        Raises `StorageError`.
+        """
         self._run_id = run_id
         self._number = number
         self._label = label
@@ -49,13 +56,13 @@ class BatchWriter:
 
     @property
     def count(self) -> int:
-        """How many requests are in."""
+        """Number of requests in the body."""
         return self._body.count
 
     def add(self, request: Request) -> bool:
-        """Put a request in, if there is room for it, and it is behind the last. Raises `StorageError`.
+        """Add a request, and return whether it fits and its row is above all others. Raises `StorageError`.
 
-        Rows rise in a batch, so that one reading of the input makes it again.
+        The rows of a batch rise, so that it can be made again by reading the input once.
         """
         if self._rows and request.row <= self._rows[-1]:
             return False
@@ -70,7 +77,7 @@ class BatchWriter:
         return True
 
     def finish(self, due: float) -> BatchSubmission:
-        """The batch, ready to be sent from `due` on, in Unix seconds. Raises `StorageError`."""
+        """Return the batch, which may be sent from `due` on, in Unix seconds. Raises `StorageError`."""
         self._spool.write(self._body.end)
         digest = self._spool.finish()
         self._is_finished = True
@@ -88,5 +95,5 @@ class BatchWriter:
 
 
 def batch_key(run_id: str, label: str, body_sha256: bytes) -> str:
-    """The same for every try of a batch, in this session and the next: hex SHA-256, 64 characters."""
+    """Return the idempotency key of a batch: hex SHA-256, the same for every attempt in every session."""
     return hashlib.sha256(f"{run_id}\0{label}\0".encode() + body_sha256).hexdigest()

@@ -1,4 +1,4 @@
-"""One sort of exchange with the service: when the next may start, and what each outcome means for the others."""
+"""One sort of exchange: when the next may start, and what each outcome means for the others."""
 
 from __future__ import annotations
 
@@ -55,12 +55,14 @@ class Exchanges:
 
         Returns what ends the run, to be raised once the outcome's own request is dealt with.
         """
-        end_of_run = self._health.record(outcome, ended_mono)
         effect, wait_s = _EFFECTS.get(type(outcome), Effect.ANSWERED), None
         if isinstance(outcome, Throttled):
             wait_s = outcome.wait_s
             self._report_wait(outcome, ended_mono)
-        if self._admission.ended(Exchange(started_mono, ended_mono, effect, wait_s)):
+        # Admission first: health may wake the submitter, which must find a gate that is closed by now.
+        lets_others_start = self._admission.ended(Exchange(started_mono, ended_mono, effect, wait_s))
+        end_of_run = self._health.record(outcome, ended_mono)
+        if lets_others_start:
             self._on_reopened()
         return end_of_run
 

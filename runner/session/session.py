@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from runner.config import RunConfig
-from runner.errors import RunnerError, StorageError
+from runner.errors import RunnerError
 from runner.measure.in_flight import InFlight
 from runner.measure.meter import Meter
 from runner.measure.vitals import Vitals
@@ -24,7 +24,7 @@ from runner.store import Files, Journal, Reserve, Results, SessionStart
 from runner.transport import Transport
 
 CHECK_S: Final = 0.25
-"""Seconds between looks at whether the session may end, besides those after each result."""
+"""Seconds between checks of whether the session may end, besides those after each result."""
 
 AcceptedT = TypeVar("AcceptedT", contravariant=True)
 
@@ -33,7 +33,7 @@ class Mode(Protocol[AcceptedT]):
     """How rows become results: one background job per row, or batches. Sits between feed and sink."""
 
     def workers(self) -> list[Coroutine[Any, Any, None]]:
-        """Return all that work until they are stopped; what earlier sessions left comes first.
+        """Return the workers, which work until they are stopped; what earlier sessions left comes first.
 
         The session ends when all of them have ended. They raise what ends the run.
         """
@@ -61,15 +61,15 @@ class Host(Protocol):
         """Inform the user of something."""
 
     def rows_low(self) -> None:
-        """Called when few rows are left to send, and whenever one more is taken then."""
+        """Hear that few rows are left to send; called again at each row that is taken then."""
 
     def stopping(self, error: RunnerError) -> None:
-        """Called as soon as an error stops the session, before open exchanges have ended."""
+        """Hear that an error stops the session; called at once, before open exchanges have ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """What one process has to do in one session of a run, and what it has for that."""
+    """The work of one process in one session of a run, and everything that it needs for it."""
 
     config: RunConfig
     """Its limits are those of this process."""
@@ -107,7 +107,7 @@ M = TypeVar("M", bound=Mode[Any])
 class Session(Generic[M]):
     """Owns every part and every task of one session, and its end.
 
-    Everything that follows from a write stands in `_written`, which is called once per turn of the event loop.
+    All that follows from a write stands in `_written`, which is called once per turn of the event loop.
     """
 
     def __init__(
@@ -163,33 +163,27 @@ class Session(Generic[M]):
     async def run(self, *beside: Coroutine[Any, Any, None]) -> SessionOutcome:
         """Work until every granted row has its result, or something ends the session.
 
-        What is given in `beside` runs until then as well; an error in it stops the session. On return no task
-        is left, and everything received is written and, unless the outcome is a `StorageError`, on the disk.
+        The coroutines in `beside` run until then as well; an error in one of them stops the session. On
+        return no task is left. Everything that was received is written and, unless the outcome is a
+        `StorageError`, on the disk.
         Raises `StorageError` where the files cannot even be closed.
         """
         try:
-            self._begin()
             async with asyncio.TaskGroup() as tasks:
                 self._start(tasks, beside)
                 await self.shutdown.over.wait()
                 await self._finish()
-        except StorageError as error:
-            self.shutdown.stop(error)
         finally:
-            for coroutine in beside:
-                coroutine.close()  # one that never started, that is
             await self._close()
         return SessionOutcome(self.shutdown.ended_by)
 
-    def _begin(self) -> None:
-        """Mark in the journal that the session begins, or goes on in another process. Raises `StorageError`."""
-        began = self._a.clock.now()
-        self._journal.write(SessionStart(at=began, number=self._a.session))
-        if self._a.resumes:  # there may be jobs that nobody watched for a while
-            self._a.meter.restarts.append(began)
-
     def _start(self, tasks: asyncio.TaskGroup, beside: Sequence[Coroutine[Any, Any, None]]) -> None:
-        workers = self.mode.workers()
+        """Mark the beginning in the journal, then start everything; an error in that stops the session."""
+        workers: list[Coroutine[Any, Any, None]] = []
+        try:
+            workers = self._begin()
+        except Exception as error:  # noqa: BLE001 - see `Shutdown.fail`
+            self.shutdown.fail(error)
         self._check_limits()
         self.shutdown.drain_after(self._a.config.limits.max_s)
         self._workers = [tasks.create_task(self._guard(worker)) for worker in workers]
@@ -203,12 +197,21 @@ class Session(Generic[M]):
         )
         self._helpers = [tasks.create_task(self._guard(helper)) for helper in helpers]
 
+    def _begin(self) -> list[Coroutine[Any, Any, None]]:
+        """Mark the beginning in the journal, and return all that is to work. Raises `StorageError`."""
+        began = self._a.clock.now()
+        self._journal.write(SessionStart(at=began, number=self._a.session))
+        if self._a.resumes:  # there may be jobs that nobody watched for a while
+            self._a.meter.restarts.append(began)
+        return self.mode.workers()
+
     async def _finish(self) -> None:
         """Stop everything, and let open exchanges end for a moment: each may bring a paid result."""
         self._reserve.release()
         self.mode.stop()
         if self._workers:
             await asyncio.wait(self._workers, timeout=GRACE_S)
+        await asyncio.sleep(0)  # cancelling a task that never began would leave its work unawaited
         for task in (*self._workers, *self._helpers):
             task.cancel()
 
@@ -223,7 +226,7 @@ class Session(Generic[M]):
             await asyncio.to_thread(self._sink.close)
 
     def _written(self, accepted: Sequence[Any], ended: Sequence[WrittenResult]) -> None:
-        """Act on what was written in this turn of the event loop: everything that follows from it is here."""
+        """Act on what was written in this turn of the event loop: all that follows from it stands here."""
         in_flight, meter = self._a.in_flight, self._a.meter
         for it in accepted:
             in_flight.accept(self.mode.follow(it))
@@ -250,7 +253,7 @@ class Session(Generic[M]):
         return self._a.ends_when_complete and self.feed.all_granted and self._a.in_flight.is_complete
 
     def _is_idle(self) -> bool:
-        return self._a.in_flight.is_idle
+        return self._a.in_flight.is_idle and self._sink.is_settled
 
     def _check_limits(self) -> None:
         reached = self._limits.reached()
@@ -269,7 +272,7 @@ class Session(Generic[M]):
         self.shutdown.over.set()
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
-        """Stop the session in order on an error, so that a neighbour's answer that is on its way still counts."""
+        """Stop the session in order on an error: a neighbour's answer that is on its way still counts."""
         try:
             await work
         except Exception as error:  # noqa: BLE001 - see `Shutdown.fail`

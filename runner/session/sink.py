@@ -45,7 +45,7 @@ class Sink(Generic[AcceptedT]):
     """Writes everything that a session puts on record about its requests.
 
     Intents are with the kernel when `intend` returns. All else is written at the end of the turn of the event
-    loop in which it came up, with one call for each file. What follows from it follows then, in `on_written`:
+    loop in which it came up, with one call for each file. Its consequences follow then, in `on_written`:
     accepted jobs are polled, results count. A process killed before that was, as far as anybody can tell,
     killed before the answer came.
     """
@@ -78,9 +78,14 @@ class Sink(Generic[AcceptedT]):
         self._unwritten: list[WrittenResult] = []
         """Results that a full disk kept back."""
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that came up is written, and its consequences have followed."""
+        return not self._flush_is_due
+
     def intend(self, intents: Sequence[Intent]) -> None:
         """Announce requests: their first POSTs may be made from now on. Raises `StorageError`."""
-        self._journal.intend(intents)
+        self._announce(intents)
 
     async def intend_batch(self, intent: BatchIntent) -> None:
         """Announce a batch and wait until that is on the disk: its POST may be made then.
@@ -88,7 +93,7 @@ class Sink(Generic[AcceptedT]):
         A batch costs as much as many requests, so not even a power cut may free its number or its rows for
         reuse. Raises `StorageError`.
         """
-        self._journal.intend((intent,))
+        self._announce((intent,))
         await asyncio.to_thread(self._journal.log.sync)
 
     def accept(self, entry: Acceptance | BatchAcceptance, accepted: AcceptedT) -> None:
@@ -115,7 +120,7 @@ class Sink(Generic[AcceptedT]):
         self._end(WrittenResult(result, NO_USAGE, was_outstanding=False, was_announced=was_announced))
 
     def flush(self) -> None:
-        """Write what came up in this turn, and let follow what follows from it."""
+        """Write what came up in this turn, then act on it."""
         self._flush_is_due = False
         accepted, ended = self._flush_journal(), self._flush_results()
         if accepted or ended:
@@ -136,7 +141,7 @@ class Sink(Generic[AcceptedT]):
         self._results.log.sync()
 
     async def rescue(self, patience_s: float, forced: asyncio.Event, say: Callable[[str], None]) -> None:
-        """Write what a full disk kept back, if there is room within `patience_s` and before `forced` is set."""
+        """Write what a full disk kept back, if there is room within `patience_s` and before `forced`."""
         if self._is_rescued():
             return
         say(f"waiting at most {patience_s:g} s for room to write what was received")
@@ -157,6 +162,13 @@ class Sink(Generic[AcceptedT]):
         finally:
             self._journal.log.close()
             self._results.log.close()
+
+    def _announce(self, intents: Sequence[Intent | BatchIntent]) -> None:
+        try:
+            self._journal.intend(intents)
+        except StorageError:
+            self._accepted.clear()  # acceptances of this turn were to be written before, and perhaps are not
+            raise
 
     def _flush_journal(self) -> list[AcceptedT]:
         """Return the acceptances that are on record now."""

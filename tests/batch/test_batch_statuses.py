@@ -1,10 +1,11 @@
-"""The map of statuses: what is read of it is what a plain reading of its JSON tells, in whatever form."""
+"""The map of statuses: in every form, the same requests are read from it as by a plain JSON decoder."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import msgspec
 import pytest
@@ -12,10 +13,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runner.batch import statuses
-from runner.batch.statuses import ended_in
+from runner.batch.statuses import ended_in, words_in
 from runner.records import done_status
 
 ID = re.compile(r"[a-z0-9][a-z0-9_-]*")
+Value: TypeAlias = Mapping[str, Mapping[str, object]]
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789_-"
 IDS = st.text(ALPHABET, max_size=12).map(lambda rest: f"r{rest}") | st.integers(0, 99).map(str)
 DONE = ["COMPLETED", "FAILED", "CANCELLED", "CANCELED", "EXPIRED", "INCOMPLETE"]
@@ -38,36 +40,36 @@ MAPS = st.dictionaries(IDS | st.text(max_size=6), ENTRIES, max_size=8)
 PLAIN_MAPS = st.dictionaries(IDS, st.builds(lambda word: {"status": word}, WORDS), max_size=8)
 
 
-def compact(value: Any) -> bytes:
+def compact(value: Value) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def spaced(value: Any) -> bytes:
+def spaced(value: Value) -> bytes:
     return json.dumps(value).encode()
 
 
-def indented(value: Any) -> bytes:
+def indented(value: Value) -> bytes:
     return json.dumps(value, indent=2, ensure_ascii=False).encode()
 
 
-def status_last(value: Any) -> bytes:
-    return compact({name: dict(reversed(entry.items())) for name, entry in value.items()})
+def status_last(value: Value) -> bytes:
+    return compact({name: dict(reversed(list(entry.items()))) for name, entry in value.items()})
 
 
-def escaped_ids(value: Any) -> bytes:
+def escaped_ids(value: Value) -> bytes:
     keys = {name: "".join(f"\\u{ord(char):04x}" for char in name if ord(char) < 0x10000) for name in value}
     return b"{%b}" % ",".join(f'"{keys[name]}":{json.dumps(it)}' for name, it in value.items()).encode()
 
 
-def escaped_ids_compact(value: Any) -> bytes:
+def escaped_ids_compact(value: Value) -> bytes:
     return escaped_ids(value).replace(b'{"status": "', b'{"status":"')
 
 
-def escaped_words(value: Any) -> bytes:
+def escaped_words(value: Value) -> bytes:
     return compact(value).replace(b'"COMPLETED"', b'"\\u0043OMPLETED"')
 
 
-def airy(value: Any) -> bytes:
+def airy(value: Value) -> bytes:
     return compact(value).replace(b'"}', b'" }').replace(b"},", b"},\n ")
 
 
@@ -75,11 +77,12 @@ FORMS = [compact, spaced, indented, status_last, escaped_ids, escaped_ids_compac
 
 
 def read(text: bytes) -> list[tuple[str, str]]:
-    """Of ids that can be ours."""
+    """Return the done requests whose ids may be ours, as the module reads them."""
     return [it for piece in ended_in(msgspec.Raw(text)) for it in piece if ID.fullmatch(it[0])]
 
 
 def plainly(text: bytes) -> list[tuple[str, str]]:
+    """Return the same as `read`, by a plain JSON decoder."""
     found = ((name, done_status(entry["status"])) for name, entry in json.loads(text).items())
     return [(name, ended) for name, ended in found if ended is not None and ID.fullmatch(name)]
 
@@ -91,21 +94,21 @@ def plainly(text: bytes) -> list[tuple[str, str]]:
 @example({"a": {"status": "COMPLETED"}, "b": {"status": "completed"}, "c": {"status": "Completed"}})
 @example({"a": {"status": "COMPLETED", "response_id": "resp_1"}, "b": {"status": "FAILED", "error": None}})
 @example({"a": {"status": 'x":{"status":"COMPLETED"}', "x": "y"}, "b": {"status": "COMPLETED"}})
-def test_it_reads_what_a_plain_reading_of_the_json_tells(form: Any, value: Any) -> None:
+def test_requests_are_read_as_by_a_plain_json_decoder(form: Callable[[Value], bytes], value: Value) -> None:
     text = form(value)
     assert read(text) == plainly(text)
 
 
 @settings(max_examples=60)
 @given(PLAIN_MAPS, st.integers(1, 60))
-def test_pieces_cut_anywhere_lose_nothing(value: Any, piece_bytes: Any) -> None:
+def test_pieces_may_end_anywhere_without_losing_a_request(value: Value, piece_bytes: int) -> None:
     text = compact(value)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(statuses, "PIECE_BYTES", piece_bytes)
         assert read(text) == plainly(text)
 
 
-def test_a_large_map_comes_in_pieces_and_only_what_is_done_is_told() -> None:
+def test_a_large_map_comes_in_pieces_with_only_the_requests_that_are_done() -> None:
     value = {f"row-{n}": {"status": "COMPLETED" if n % 3 == 0 else "RUNNING"} for n in range(20_000)}
     pieces = list(ended_in(msgspec.Raw(compact(value))))
     assert len(pieces) > 3
@@ -124,10 +127,19 @@ def test_an_entry_without_a_status_is_not_done() -> None:
      b'{"a":{"status":3}}', b'{"a":{"status":{"status":"COMPLETED"}}}', b'{"a":{"status":"FAILED"}',
      b'{"a":{"b":{"status":"COMPLETED"}},"c":3}', b'["a":{"status":"FAILED"}]'],
 )  # fmt: skip
-def test_what_is_no_map_of_statuses_is_told(text: bytes) -> None:
+def test_json_that_is_not_a_map_of_statuses_raises_a_decode_error(text: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         read(text)
 
 
-def test_statuses_that_are_nested_are_nobodys() -> None:
+def test_a_nested_status_belongs_to_no_request() -> None:
     assert read(b'{"a":{"b":{"status":"COMPLETED"}}}') == []
+
+
+def test_words_are_counted_in_lower_case() -> None:
+    text = compact(
+        {"a": {"status": "RUNNING"}, "b": {"status": "running"}, "c": {"status": "FAILED"}, "d": {}}
+    )
+    assert words_in(msgspec.Raw(text)) == {"running": 2, "failed": 1, "": 1}
+    with pytest.raises(msgspec.DecodeError):
+        words_in(msgspec.Raw(b"[]"))

@@ -119,7 +119,7 @@ def test_adaptive_needs_fewer_polls_than_backing_off_for_about_the_same_lag(name
     jobs = spaced(_draw(LATENCIES[name]), 1.0)
     learned, backing_off, later = watch(_adaptive(), jobs), watch(_backing_off(), jobs), JOBS // 2
 
-    assert learned.mean_looks(later) <= share * backing_off.mean_looks(later)
+    assert learned.mean_polls(later) <= share * backing_off.mean_polls(later)
     assert learned.mean_lag_s(later) <= 1.2 * backing_off.mean_lag_s(later)
 
 
@@ -134,7 +134,7 @@ def test_the_mean_lag_is_the_configured_share_of_the_mean_latency(lag_target: fl
 def test_adaptive_polls_about_twice_where_latency_is_constant() -> None:
     learned = watch(_adaptive(), spaced([10.0] * JOBS, 1.0))
 
-    assert learned.mean_looks(JOBS // 2) <= 2
+    assert learned.mean_polls(JOBS // 2) <= 2
     assert learned.mean_lag_s(JOBS // 2) <= 0.5
 
 
@@ -143,7 +143,7 @@ def test_adaptive_needs_a_small_part_of_the_polls_of_fixed(name: str) -> None:
     jobs = spaced(_draw(LATENCIES[name], 600), 1.0)
     learned, fixed = watch(_adaptive(), jobs), watch(Fixed(1.0), jobs)
 
-    assert learned.mean_looks() <= 0.2 * fixed.mean_looks()
+    assert learned.mean_polls() <= 0.2 * fixed.mean_polls()
     assert fixed.mean_lag_s() <= 1.0
 
 
@@ -166,7 +166,7 @@ def test_adaptive_follows_a_service_that_changes_its_speed_half_way(factor: floa
     always = watch(_adaptive(), spaced(after, 0.5))
 
     assert changed.mean_lag_s(-JOBS) <= 1.5 * always.mean_lag_s(-JOBS)
-    assert changed.mean_looks(-JOBS) <= 1.5 * always.mean_looks(-JOBS)
+    assert changed.mean_polls(-JOBS) <= 1.5 * always.mean_polls(-JOBS)
 
 
 @pytest.mark.parametrize("spacing_s", [0.005, 0.2], ids=["all at once", "faster than they are served"])
@@ -178,7 +178,7 @@ def test_adaptive_sees_the_front_of_a_queue_that_drains_in_order(spacing_s: floa
     exchange_s = policy.exchange_s("kind")
 
     assert exchange_s is not None
-    assert learned.mean_looks(later) <= 0.75 * backing_off.mean_looks(later)
+    assert learned.mean_polls(later) <= 0.75 * backing_off.mean_polls(later)
     assert learned.cost_s(exchange_s, later) <= 0.8 * backing_off.cost_s(exchange_s, later)
 
 
@@ -190,8 +190,8 @@ def test_two_kinds_that_share_a_queue_are_each_predicted_by_its_front() -> None:
     learned, backing_off = watch(policy, jobs, kinds), watch(_backing_off(), jobs, kinds)
 
     for kind, offset in zip(kinds, (0, 1), strict=True):
-        polls, lag_s = (sum(part[JOBS + offset :: 2]) for part in (learned.looks, learned.lag_s))
-        assert polls <= 0.6 * sum(backing_off.looks[JOBS + offset :: 2]), kind
+        polls, lag_s = (sum(part[JOBS + offset :: 2]) for part in (learned.polls, learned.lag_s))
+        assert polls <= 0.6 * sum(backing_off.polls[JOBS + offset :: 2]), kind
         assert lag_s <= sum(backing_off.lag_s[JOBS + offset :: 2]), kind
 
 

@@ -1,71 +1,54 @@
-"""The wall clock jumps, also in the middle of a run: neither waits nor times are disturbed."""
+"""Monotonic and Unix seconds: each becomes the other, and a system clock that is set disturbs neither."""
 
-from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
+from __future__ import annotations
+
+import time
 
 import pytest
 
-from runner.session.clock import Clock
-from tests.processes import Shell, Simulator
-
-JUMPING_CLOCK = """
-import time
-_real, _loaded = time.time, time.monotonic()
-def _jumping():
-    return _real() + ({jump_s} if time.monotonic() - _loaded > {after_s} else 0.0)
-time.time = _jumping
-"""
+from runner.session.clock import Clock, system_mono
 
 
-@pytest.mark.parametrize("jump_s", [-7200, +7200, +(10**6)])
-def test_a_run_whose_wall_clock_jumps_waits_and_times_as_ever(
-    simulate: Callable[..., Simulator], shell: Shell, tmp_path: Path, jump_s: int
-) -> None:
-    # Retry-After as a date in every second refusal: the one wait that is told in terms of a wall clock.
-    simulator = simulate(
-        latency={"type": "constant", "mean_s": 1.5}, faults={"post": {"429": 0.1}, "get": {"503": 0.1}}
-    )
-    site = tmp_path / "site"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(JUMPING_CLOCK.format(jump_s=jump_s, after_s=1.5))
-    config = shell.config(
-        target={"base_url": simulator.base_url}, source={"count": 40}, submit={"max_in_flight": 20}
-    )
-    env = shell.env["PYTHONPATH"]
-    shell.environ["PYTHONPATH"] = f"{site}:{env}"
-    done = shell("run", config)
-    assert done.returncode == 0, done.stderr
-    assert Counter(line["row"] for line in shell.results()) == dict.fromkeys(range(40), 1)
-    for line in shell.results():
-        timing = line["timing"]
-        assert timing["due"] <= timing["sent"] <= timing["accepted"] <= timing["done"]
-        assert timing["done"] - timing["accepted"] < 60
-    assert shell.summary()["latency_s"]["completion"]["max"] < 60
-    assert 0 < shell.summary()["run"]["wall_s"] < 60
+class Clocks:
+    """The clocks of a machine, moved by hand."""
+
+    def __init__(self) -> None:
+        self.mono = 500.0
+        self.wall = 1_700_000_000.0
+
+    def clock(self) -> Clock:
+        return Clock(lambda: self.mono, lambda: self.wall)
 
 
-@pytest.mark.parametrize("jump_s", [-7200, +7200])
-def test_a_clock_that_was_set_between_two_sessions_stretches_no_wait(
-    simulate: Callable[..., Simulator], shell: Shell, tmp_path: Path, jump_s: int
-) -> None:
-    simulator = simulate(latency={"type": "constant", "mean_s": 1})
-    config = shell.config(target={"base_url": simulator.base_url}, source={"count": 30})
-    process = shell.start("run", config)
-    shell.wait_for(process, shell.has_accepted(30))
-    process.kill()
-    process.communicate()
-    site = tmp_path / "site"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(JUMPING_CLOCK.format(jump_s=jump_s, after_s=-1))
-    shell.environ["PYTHONPATH"] = f"{site}:{shell.env['PYTHONPATH']}"
-    done = shell("run", config)
-    assert done.returncode == 0, done.stderr
-    assert {line["status"] for line in shell.results()} == {"completed"}
-    assert simulator.stats()["executed"] == 30
+def test_monotonic_time_and_unix_time_become_each_other() -> None:
+    clock = Clocks().clock()
+    assert clock.unix(500.0) == 1_700_000_000.0
+    assert clock.unix(530.5) == 1_700_000_030.5
+    assert clock.mono(clock.unix(123.25)) == 123.25
 
 
-def test_unix_time_and_monotonic_time_are_told_into_each_other() -> None:
+def test_unix_time_passes_with_the_monotonic_clock() -> None:
+    clocks = Clocks()
+    clock = clocks.clock()
+    clocks.mono += 7200.0  # a machine that slept for two hours
+    assert (clock.now_mono(), clock.now()) == (7700.0, 1_700_007_200.0)
+
+
+@pytest.mark.parametrize("jump_s", [-7200.0, 7200.0, 1e6])
+def test_a_system_clock_that_is_set_changes_no_time_of_the_run(jump_s: float) -> None:
+    clocks = Clocks()
+    clock = clocks.clock()
+    clocks.wall += jump_s
+    assert clock.now() == clock.unix(500.0) == 1_700_000_000.0
+
+
+def test_without_clocks_of_its_own_it_reads_those_of_the_system() -> None:
     clock = Clock()
-    now = clock.now()
-    assert clock.monotonic(clock.unix(now)) == pytest.approx(now)
+    assert clock.now() == pytest.approx(time.time(), abs=5.0)
+    assert clock.now_mono() == pytest.approx(system_mono(), abs=5.0)
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="this system has no clock that counts sleep")
+def test_time_passes_while_the_machine_sleeps() -> None:
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before <= system_mono() <= time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,4 +1,4 @@
-"""The rows of a trial: what is known of each without the runner's help, and the input that makes them."""
+"""Rows of a trial: what is known of each without the runner, and the input that produces them."""
 
 from __future__ import annotations
 
@@ -8,43 +8,45 @@ from dataclasses import dataclass
 from typing import Any
 
 MODEL = "m"
-NO_MODEL = "no-such-model"
-"""The service refuses it."""
+UNKNOWN_MODEL = "no-such-model"
+"""Name of a model for which the service rejects a request."""
 LONGEST_ID = 130
+"""Characters of the longest `custom_id`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is known of a row without the runner's help."""
+    """A row as the trial knows it, without the runner."""
 
     custom_id: str
     prompt: str
-    is_refused: bool = False
-    """By the service, for what it asks."""
+    is_rejected: bool = False
+    """Whether the service rejects the row's request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """The rows, the `source` section that makes them, and its file, which is empty for synthetic rows."""
+    """Rows, the `source` section that produces them, and the file it reads."""
 
     rows: tuple[Row, ...]
     source: dict[str, Any]
     lines: bytes
+    """JSON lines of the file; empty for synthetic rows."""
 
 
 def draw_input(rng: random.Random, number: int, count: int) -> Input:
-    """Rows that are all alike, or lines in all shapes with ids of all kinds, and perhaps some bad ones."""
+    """Return `count` synthetic rows, or as many JSON lines of every shape, some of them to be rejected."""
     if rng.random() < 0.5:
         prompt = f"Trial {number}: what is known of {{{{ i }}}}?"
         rows = [Row(f"row-{i}", f"Trial {number}: what is known of {i}?") for i in range(count)]
         return Input(tuple(rows), {"count": count, "prompt": prompt}, b"")
-    are_odd = rng.random() < 0.5
-    bad = set(rng.sample(range(count), rng.randint(1, 4)) if rng.random() < 0.4 else ())
+    has_odd_ids = rng.random() < 0.5
+    rejected = set(rng.sample(range(count), rng.randint(1, 4)) if rng.random() < 0.4 else ())
     rows = [
         Row(
-            _odd_id(rng, id_) if are_odd else f"own-{id_:06}",
+            _odd_id(rng, id_) if has_odd_ids else f"own-{id_:06}",
             f"What of {id_}, “{rng.choice('äßλ🙂')}”?",
-            is_refused=i in bad,
+            is_rejected=i in rejected,
         )
         for i, id_ in enumerate(rng.sample(range(10**6), count))
     ]
@@ -53,7 +55,10 @@ def draw_input(rng: random.Random, number: int, count: int) -> Input:
 
 
 def _odd_id(rng: random.Random, number: int) -> str:
-    """Most are none that a batch may have, and some would be alike if their letters were only made so."""
+    """Return an unusual id that is unique for its number.
+
+    Most are not valid within a batch. Some would be equal if only their characters were replaced.
+    """
     return rng.choice(
         (
             f"Row {number % 50} – {number}",
@@ -69,13 +74,13 @@ def _odd_id(rng: random.Random, number: int) -> str:
 
 
 def _line(shape: int, row: Row) -> bytes:
-    """A row in one of the four shapes that are taken."""
-    body = {"model": NO_MODEL if row.is_refused else MODEL, "input": row.prompt}
+    """Return a row in one of the four accepted shapes; a rejected row names its model, in one of two."""
+    body = {"model": UNKNOWN_MODEL if row.is_rejected else MODEL, "input": row.prompt}
     shapes: tuple[dict[str, Any], ...] = (
         {"method": "POST", "url": "/v1/responses", "body": body},
         {"params": body},
         {"input": row.prompt},
         {"it": row.prompt.removeprefix("What of ").removesuffix("?")},
     )
-    fields = shapes[shape % 2 if row.is_refused else shape]
+    fields = shapes[shape % 2 if row.is_rejected else shape]
     return json.dumps({"custom_id": row.custom_id, **fields}).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""The service of a trial: a simulator in a process of its own, which can be killed, or the embedded one."""
+"""A simulator in a process of its own, which can be killed and started again on the same port."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 
 from scripts.lib.chaos.checks import ServiceJob
 
-# Below the ports that the kernel gives to clients: one of these could connect to its own port while the
-# service is away, and the port would be taken.
+# Below the ports that the kernel gives to clients: a client could connect to its own port while the service
+# is away, and the port would be taken when the service starts again.
 PORTS = range(15_000, 32_000)
-TRIES = 20
-ANSWER_S = 30.0
+ATTEMPTS = 20
+ANSWER_TIMEOUT_S = 30.0
 
 
-class Service:
-    """`launch`, `ready`, `kill`, and so on, with one port and one memory; `close` at the end."""
+class KillableSimulator:
+    """A simulator with one port and one state file for all of its processes."""
 
     def __init__(self, settings: dict[str, Any], state: Path, env: dict[str, str]) -> None:
         self._settings = settings
-        self.state = state
+        self._state = state
         self._env = env
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -32,47 +32,50 @@ class Service:
 
     @property
     def base_url(self) -> str:
+        """Address for `target.base_url`."""
         return f"http://127.0.0.1:{self._port}/v1"
 
     def open(self) -> None:
-        """Start it on any free port."""
-        for _ in range(TRIES):
+        """Start the simulator on a free port. Raises RuntimeError if it does not start."""
+        for _ in range(ATTEMPTS):
             self._port = random.choice(PORTS)
             self.launch()
-            if self._listens():
+            if self._is_listening():
                 return
             self.close()
         raise RuntimeError("the simulator does not start")
 
     def launch(self) -> None:
-        """Start the process; it need not listen yet when this returns."""
+        """Start the process without waiting until it listens."""
         command = [sys.executable, "-m", "runner", "simulate", "--port", str(self._port)]
-        command += ["--settings-json", json.dumps(self._settings), "--state", str(self.state)]
-        command += ["--parent-pipe"]  # it never outlives this process
+        command += ["--settings-json", json.dumps(self._settings), "--state", str(self._state)]
+        command += ["--parent-pipe"]  # it ends when this process ends
         self._is_ready = False
         self._process = subprocess.Popen(
-            command, env=self._env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=self.state.parent
+            command, env=self._env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=self._state.parent
         )
 
-    def ready(self) -> None:
-        """Return once it listens."""
-        if not self._listens():
+    def wait_until_ready(self) -> None:
+        """Return once the simulator listens. Raises RuntimeError if it does not."""
+        if not self._is_listening():
             raise RuntimeError(f"the simulator does not start again on port {self._port}")
 
     def kill(self) -> None:
-        """As `kill -9` does."""
+        """Kill the process with SIGKILL."""
         self._end(kill=True)
 
     def close(self) -> None:
+        """End the process in order."""
         self._end(kill=False)
 
     def stats(self) -> dict[str, Any]:
+        """Return what `/simulator/stats` says."""
         stats: dict[str, Any] = json.loads(self._get("/simulator/stats"))
         return stats
 
     def jobs(self) -> list[ServiceJob]:
-        """What `/simulator/jobs` says, with the prompts that the state file remembers."""
-        prompts = {job.id: job.prompt for job in remembered(self.state)}
+        """Return the jobs of `/simulator/jobs`, with the prompts from the state file."""
+        prompts = {job.id: job.prompt for job in jobs_in_state(self._state)}
         lines = map(json.loads, self._get("/simulator/jobs").splitlines())
         return [
             ServiceJob(
@@ -84,7 +87,7 @@ class Service:
             for line in lines
         ]
 
-    def _listens(self) -> bool:
+    def _is_listening(self) -> bool:
         assert self._process
         assert self._process.stdout
         if not self._is_ready:
@@ -92,7 +95,7 @@ class Service:
         return self._is_ready
 
     def _get(self, path: str) -> bytes:
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_S)
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_TIMEOUT_S)
         try:
             connection.request("GET", path)
             return connection.getresponse().read()
@@ -111,17 +114,17 @@ class Service:
         process.wait()
 
 
-def remembered(state: Path) -> list[ServiceJob]:
-    """The jobs of a state file. The simulator that wrote it has ended, or will: each of them is executed."""
+def jobs_in_state(state: Path) -> list[ServiceJob]:
+    """Return the jobs of a state file, each as executed once and finished: their simulator has ended."""
     lines = state.read_bytes().splitlines(keepends=True) if state.exists() else []
     jobs: list[ServiceJob] = []
-    unfinished: dict[str, list[ServiceJob]] = {}
+    by_batch: dict[str, list[ServiceJob]] = {}
     for event in (json.loads(line) for line in lines if line.endswith(b"\n")):
         if event["event"] == "accepted":
             batch = event.get("batch")
-            into = jobs if batch is None else unfinished.setdefault(batch, [])
+            into = jobs if batch is None else by_batch.setdefault(batch, [])
             into.append(ServiceJob(event["id"], event["prompt"], executed=1, is_finished=True))
         elif event["event"] == "batch":
-            # Before them may be those of a creation that was cut short: they are no jobs.
-            jobs += unfinished.pop(event["id"])[-event["count"] :]
+            # Before its own there may be jobs of a creation that was cut short. Those are none.
+            jobs += by_batch.pop(event["id"])[-event["count"] :]
     return jobs

@@ -1,4 +1,4 @@
-"""What a run and its service leave in files, and what of it is waited for."""
+"""Reads what a run and its service leave in files, and tells when a planned moment has come."""
 
 from __future__ import annotations
 
@@ -10,78 +10,80 @@ from typing import Final
 
 from scripts.lib.chaos.trial_plan import Moment
 
-BATCH: Final = b'{"event":"batch",'
-INTENTS: Final = (b'{"event":"intent",', BATCH)
+BATCH_INTENT: Final = b'{"event":"batch",'
+INTENTS: Final = (b'{"event":"intent",', BATCH_INTENT)
+BATCH_ENDS: Final = (b'{"event":"batch_accepted",', b'{"event":"batch_refused",')
 ACCEPTED: Final = b'{"event":"accepted"'
 FIRST_INTENTS: Final = 5
-"""Of a process: one of these is waited for."""
+"""Number of intents of a process among which a moment of `intents` is chosen."""
 
 
-class Traces:
-    """Reads the directory of a run, which need not be there, and `state`, the memory of the service."""
+class RunFiles:
+    """The files of a run directory, which need not exist yet, and the state file of its service."""
 
-    def __init__(self, run: Path, state: Path, rows: int) -> None:
-        self._run = run
+    def __init__(self, run_dir: Path, state: Path, rows: int) -> None:
+        self._run_dir = run_dir
         self.state = state
         self._rows = rows
 
     def files(self, log: str) -> list[Path]:
-        """Those of all workers that the run ever had."""
-        return sorted(self._run.glob(f"{log}*.jsonl"))
+        """Return the files of a log, one for each worker that the run ever had."""
+        return sorted(self._run_dir.glob(f"{log}*.jsonl"))
 
     def content(self, log: str) -> bytes:
-        """Of all its files; what is torn comes last, where it shows."""
+        """Return the content of all files of a log; a file with a torn end comes last, where it shows."""
         contents = [path.read_bytes() for path in self.files(log)]
-        return b"".join(sorted(contents, key=lambda content: bool(content) and not content.endswith(b"\n")))
+        contents.sort(key=lambda content: bool(content) and content[-1:] != b"\n")
+        return b"".join(contents)
 
     def all_content(self) -> tuple[bytes, ...]:
-        """Of all that tells what was done."""
-        return self._memory(), self.content("results"), self.content("journal")
+        """Return the service's state, the results and the journal."""
+        return self._state_content(), self.content("results"), self.content("journal")
 
     def count_ended(self, status: str) -> int:
-        """Rows that ended so."""
+        """Return the number of rows that ended with a status."""
         return self.content("results").count(b'"status":"%b","response"' % status.encode())
 
-    def in_doubt(self) -> int:
-        """Batches whose fate is not on record."""
-        known = (b'{"event":"batch_accepted",', b'{"event":"batch_refused",')
+    def batches_in_doubt(self) -> int:
+        """Return the number of batches of which the journal knows no fate."""
         journal = self.content("journal")
         journal = journal[: journal.rfind(b"\n") + 1]
-        return journal.count(BATCH) - sum(map(journal.count, known))
+        return journal.count(BATCH_INTENT) - sum(map(journal.count, BATCH_ENDS))
 
     def spooled(self, since: float = 0.0) -> list[str]:
-        """Bodies of batches that lie on the disk, written at `since` or later, in Unix seconds."""
+        """Return the names of batch bodies on the disk that were written at Unix time `since` or later."""
         return [
-            path.name for path in self._run.glob(".batch-*") if not since or path.stat().st_mtime >= since
+            path.name for path in self._run_dir.glob(".batch-*") if not since or path.stat().st_mtime >= since
         ]
 
     @property
-    def is_told(self) -> bool:
-        """The summary of a complete run is written when all else is on the disk, where nothing tears it."""
+    def is_complete(self) -> bool:
+        """Whether the summary says `complete`: all files are synced then, and no power cut tears them."""
         try:
-            return bool(json.loads((self._run / "summary.json").read_bytes())["run"]["status"] == "complete")
+            summary = json.loads((self._run_dir / "summary.json").read_bytes())
         except FileNotFoundError:
             return False
+        return bool(summary["run"]["status"] == "complete")
 
-    def reached(self, moment: Moment) -> Callable[[], bool]:
-        """Tells whether the moment has come; counts from now."""
+    def watch(self, moment: Moment) -> Callable[[], bool]:
+        """Return a function that tells whether the moment has come; progress counts from now on."""
         least = 1
-        if moment.of not in ("time", "spooled"):
+        if moment.event not in ("time", "spooled"):
             before = self._count(moment)
-            most = FIRST_INTENTS if moment.of == "intents" else self._rows - before
+            most = FIRST_INTENTS if moment.event == "intents" else self._rows - before
             least = before + 1 + int(moment.amount * most)
-        then = time.monotonic() + moment.amount if moment.of == "time" else None
+        due_mono = time.monotonic() + moment.amount if moment.event == "time" else None
 
-        def is_reached() -> bool:
-            nonlocal then
-            if then is None and self._count(moment) >= least:
-                then = time.monotonic() + moment.then_s
-            return then is not None and time.monotonic() >= then
+        def has_come() -> bool:
+            nonlocal due_mono
+            if due_mono is None and self._count(moment) >= least:
+                due_mono = time.monotonic() + moment.delay_s
+            return due_mono is not None and time.monotonic() >= due_mono
 
-        return is_reached
+        return has_come
 
     def _count(self, moment: Moment) -> int:
-        match moment.of:
+        match moment.event:
             case "results":
                 return self.content("results").count(b"\n")
             case "intents":
@@ -89,7 +91,7 @@ class Traces:
             case "spooled":
                 return len(self.spooled())
             case _:
-                return self._memory().count(ACCEPTED)
+                return self._state_content().count(ACCEPTED)
 
-    def _memory(self) -> bytes:
+    def _state_content(self) -> bytes:
         return self.state.read_bytes() if self.state.exists() else b""

@@ -1,4 +1,4 @@
-"""One `runner run` of a trial: watched, and gone after its block."""
+"""One `runner run` of a trial: started, watched, and ended for certain."""
 
 from __future__ import annotations
 
@@ -10,93 +10,98 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
-GLANCE_S: Final = 0.01
-BETWEEN_S: Final = 0.2
-"""Two signals."""
+POLL_S: Final = 0.01
+"""Seconds between two polls of a process and of its files."""
+BETWEEN_SIGNALS_S: Final = 0.2
 ENDING_S: Final = 20.0
-"""In which a signal ends a run in order."""
+"""Seconds that a process has to end after a signal before it is killed."""
 
 
-class Process:
-    """`with Process(…) as process:` it is gone after the block."""
+class RunnerProcess:
+    """A process of the run; a context manager that leaves nothing running behind it."""
 
     def __init__(
         self, number: int, command: list[str], directory: Path, env: dict[str, str], *, has_workers: bool
     ) -> None:
         self.number = number
         self.has_workers = has_workers
-        self._said = directory / f"said-{number}.txt"
-        with self._said.open("wb") as said:
+        self._output = directory / f"output-{number}.txt"
+        with self._output.open("wb") as output:
             self.popen = subprocess.Popen(
-                command, cwd=directory, env=env, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+                command, cwd=directory, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
-        self._started = time.monotonic()
+        self._started_mono = time.monotonic()
 
     def __enter__(self) -> Self:
+        """Return the process, which is already running."""
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.end_with_kill()
+        """Kill the process if it still runs."""
+        self.kill()
 
     @property
     def age_s(self) -> float:
-        return time.monotonic() - self._started
+        """Seconds since the start."""
+        return time.monotonic() - self._started_mono
 
     @property
     def returncode(self) -> int:
-        """Once it has ended."""
+        """Exit code; may be read only once the process has ended."""
         assert self.popen.returncode is not None
         return self.popen.returncode
 
     @property
-    def last_words(self) -> str:
-        return self._said.read_text(errors="replace")[-1000:].strip()
+    def last_output(self) -> str:
+        """Last 1,000 characters that the process printed."""
+        return self._output.read_text(errors="replace")[-1000:].strip()
 
-    def said(self, *any_of: str) -> bool:
-        text = self._said.read_text(errors="replace")
-        return any(words in text for words in any_of)
+    def has_printed(self, *texts: str) -> bool:
+        """Return True if the output contains at least one of the texts."""
+        output = self._output.read_text(errors="replace")
+        return any(text in output for text in texts)
 
-    def ended_within(self, seconds: float) -> bool:
+    def ends_within(self, seconds: float) -> bool:
+        """Wait at most `seconds`, and return True once the process has ended."""
         try:
             self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
             return False
         return True
 
-    @property
-    def workers(self) -> list[int]:
-        """Process ids."""
-        command = ["pgrep", "-P", str(self.popen.pid), "-f", "commands.worker"]
-        found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
-        return [int(pid) for pid in found]
-
-    def kill_a_worker(self) -> bool:
-        """Whether there was one to be killed."""
-        workers = self.workers
+    def kill_worker(self) -> bool:
+        """Kill one worker; return False if there is none."""
+        workers = self._workers()
         for pid in workers[-1:]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return bool(workers)
 
     def end_with(self, *signals: str) -> bool:
-        """Send one after the other, so that the second finds the first at work; as `end_with_kill`."""
+        """Send signals one after the other, with a pause; return True if SIGKILL ended the process."""
         for nth, name in enumerate(signals, 1):
             if name == "SIGKILL":
                 break
             if self.popen.poll() is None:
                 self.popen.send_signal(signal.Signals[name])
-            self.ended_within(BETWEEN_S if nth < len(signals) else ENDING_S)
-        return self.end_with_kill()
+            self.ends_within(BETWEEN_SIGNALS_S if nth < len(signals) else ENDING_S)
+        return self.kill()
 
-    def end_with_kill(self) -> bool:
-        """Whether it was alive, and SIGKILL is what ended it; its workers have ended, too."""
-        workers = self.workers
+    def kill(self) -> bool:
+        """Kill the process, wait until its workers have ended too, and return True if it was still alive."""
+        workers = self._workers()
         was_alive = self.popen.poll() is None
         self.popen.kill()
         was_killed = self.popen.wait() == -signal.SIGKILL
         while any(map(_is_alive, workers)):
-            time.sleep(GLANCE_S)
+            time.sleep(POLL_S)
         return was_killed and was_alive
+
+    def _workers(self) -> list[int]:
+        """Return the process ids of the workers."""
+        command = ["pgrep", "-P", str(self.popen.pid), "-f", "commands.worker"]
+        found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+        return [int(pid) for pid in found]
 
 
 def _is_alive(pid: int) -> bool:

@@ -1,0 +1,1 @@
+"""Polling strategies compared in virtual time; see `scripts/bench polling --help`."""

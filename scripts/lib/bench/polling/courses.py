@@ -7,25 +7,26 @@ from scripts.lib.bench.polling.optimum import LATENCIES, lognormal
 from scripts.lib.bench.polling.virtual_time import Jobs, queued, spaced
 
 SERVICE = lognormal(30, 0.5)
+"""Time that the service works on a job, without its time in the queue."""
 SLOTS = 100
+"""Jobs that the service works on at once."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """Job n is of kind n modulo the kinds."""
+    """Jobs of a run. Job n has kind n modulo the number of kinds."""
 
     jobs: Jobs
     kinds: Sequence[str] = ("kind",)
 
 
 def cold(seed: int) -> dict[str, Course]:
-    """Nothing is known yet, or what is known changes; no job waits for another."""
+    """Return courses without a queue, where nothing is known at first or the latency changes."""
 
     def draws(name: str, count: int) -> list[float]:
         return LATENCIES[name].draws(count, seed)
 
     def changed(factor: float) -> Jobs:
-        """Half-way the service becomes so many times slower."""
         latencies = draws("lognormal 0.5", 4000)
         return spaced(latencies[:2000] + [factor * latency for latency in latencies[2000:]], 1.0)
 
@@ -45,29 +46,29 @@ def cold(seed: int) -> dict[str, Course]:
 
 
 def queues(seed: int) -> dict[str, Course]:
-    """Jobs of one kind wait in line."""
+    """Return courses where jobs of one kind wait in a queue."""
 
-    def drained(accepted: Iterable[float]) -> Jobs:
+    def served(accepted: Iterable[float]) -> Jobs:
         times = list(accepted)
         return queued(times, SERVICE.draws(len(times), seed), SLOTS)
 
-    burst = drained(_evenly(5000, 200))
+    burst = served(_evenly(5000, 200))
     courses = {
         "5,000 at once": burst,
-        "submitted faster than served": drained(_evenly(5000, 6)),
-        "a burst after a burst": drained(_evenly(2500, 200) + _evenly(2500, 200, 400)),
+        "submitted faster than served": served(_evenly(5000, 6)),
+        "a burst after a burst": served(_evenly(2500, 200) + _evenly(2500, 200, 400)),
         "stalls for 120 s": _stalled(burst, 700, 120),
         "twice as slow half-way": _slower(burst, 700, 2.0),
         "twice as fast half-way": _slower(burst, 700, 0.5),
         "one in 20 passed over": _with_strays(burst, 20),
-        "runs empty, then one job a second": drained(_evenly(3000, 200) + _evenly(2000, 1, 1200)),
-        "served by lot": _by_lot(burst),
+        "runs empty, then one job a second": served(_evenly(3000, 200) + _evenly(2000, 1, 1200)),
+        "served in random order": _shuffled(burst),
     }
     return {name: Course(jobs) for name, jobs in courses.items()}
 
 
 def two_kinds(seed: int) -> dict[str, Course]:
-    """Jobs of two models take turns; one model takes four times as long as the other."""
+    """Return courses where jobs of two models take turns; one model takes four times as long as the other."""
     accepted, kinds = _evenly(6000, 6), ("short", "long")
     short, long = (lognormal(mean_s, 0.5).draws(3000, seed) for mean_s in (12, 48))
     both = [service for pair in zip(short, long, strict=True) for service in pair]
@@ -87,21 +88,21 @@ def _evenly(count: int, per_s: float, start: float = 0.0) -> list[float]:
 
 
 def _stalled(jobs: Jobs, at: float, for_s: float) -> Jobs:
-    """Nothing ends for a while; what would have, and all after it, ends so much later."""
+    """Return jobs of which none ends for a while: every end after `at` is `for_s` later."""
     return [(accepted, ends + for_s * (ends > at)) for accepted, ends in jobs]
 
 
 def _slower(jobs: Jobs, at: float, factor: float) -> Jobs:
-    """From some time on everything takes so many times longer."""
+    """Return jobs that take `factor` times as long from `at` on."""
     return [(accepted, ends + max(ends - at, 0.0) * (factor - 1)) for accepted, ends in jobs]
 
 
 def _with_strays(jobs: Jobs, every: int) -> Jobs:
-    """Some jobs are passed over for ten minutes."""
+    """Return jobs of which one in `every` is passed over for ten minutes."""
     return [(accepted, ends + 600 * (n % every == 0)) for n, (accepted, ends) in enumerate(jobs)]
 
 
-def _by_lot(jobs: Jobs) -> Jobs:
-    """Served in no order: nothing but the age tells."""
+def _shuffled(jobs: Jobs) -> Jobs:
+    """Return jobs that end in no order, so that only their age says anything."""
     ends = [ends for _, ends in jobs]
     return [(accepted, ends[n * 7919 % len(jobs)]) for n, (accepted, _) in enumerate(jobs)]

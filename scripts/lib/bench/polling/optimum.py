@@ -1,4 +1,4 @@
-"""Latency distributions with their exact shape, and the best schedule for one that is known."""
+"""Latency distributions with their exact shape, and the best schedule if the distribution is known."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-PLACES = 1500
+GRID_AGES = 1500
+"""Approximate number of ages at which `optimum` considers a poll."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """A distribution to draw from, and the share of jobs that are done by an age."""
+    """A distribution of latencies in seconds."""
 
     draw: Callable[[random.Random], float]
+    """Returns one random latency."""
     below: Callable[[float], float]
+    """Returns the share of jobs that are done at an age in seconds."""
 
     def draws(self, count: int, seed: int) -> list[float]:
+        """Return `count` random latencies, always the same for a seed."""
         chance = random.Random(seed)
         return [self.draw(chance) for _ in range(count)]
 
     def quantile(self, share: float) -> float:
+        """Return the age in seconds at which a share of the jobs is done."""
         low, high = 0.0, 1.0
         while self.below(high) < share:
             high *= 2
@@ -34,6 +39,7 @@ class Latency:
 
 
 def lognormal(mean_s: float, sigma: float) -> Latency:
+    """Return a lognormal distribution."""
     middle = math.log(mean_s) - sigma * sigma / 2
     normal = NormalDist(middle, sigma)
     return Latency(
@@ -43,6 +49,7 @@ def lognormal(mean_s: float, sigma: float) -> Latency:
 
 
 def mix(share: float, one: Latency, other: Latency) -> Latency:
+    """Return a distribution that draws a share from one distribution and the rest from another."""
     return Latency(
         lambda chance: (one if chance.random() < share else other).draw(chance),
         lambda age_s: share * one.below(age_s) + (1 - share) * other.below(age_s),
@@ -50,6 +57,7 @@ def mix(share: float, one: Latency, other: Latency) -> Latency:
 
 
 def uniform(low_s: float, high_s: float) -> Latency:
+    """Return a uniform distribution."""
     return Latency(
         lambda chance: chance.uniform(low_s, high_s),
         lambda age_s: min(max((age_s - low_s) / (high_s - low_s), 0.0), 1.0),
@@ -57,10 +65,12 @@ def uniform(low_s: float, high_s: float) -> Latency:
 
 
 def exponential(mean_s: float) -> Latency:
+    """Return an exponential distribution."""
     return Latency(lambda chance: chance.expovariate(1 / mean_s), lambda age_s: -math.expm1(-age_s / mean_s))
 
 
 def pareto(least_s: float, alpha: float) -> Latency:
+    """Return a Pareto distribution."""
     return Latency(
         lambda chance: least_s * chance.paretovariate(alpha),
         lambda age_s: 1 - (least_s / max(age_s, least_s)) ** alpha,
@@ -80,15 +90,12 @@ LATENCIES = {
 
 
 def optimum(latency: Latency, exchange_s: float) -> list[float]:
-    """The ages at which to look, such that `exchange_s` · looks + lag is least; the last is past all jobs.
+    """Return the ages in seconds at which to poll so that `exchange_s` · polls + lag is least.
 
-    Dynamic programming over places that are dense where jobs end. Plain, to check the one that is fast.
+    The last age is past all jobs. This is dynamic programming over a grid of ages that is dense where jobs
+    end. It is kept simple, because tests compare the fast schedule of the runner with it.
     """
-    last = latency.quantile(1 - 1e-6)
-    shares = [latency.quantile(n * (1 - 1e-6) / (PLACES // 2)) for n in range(1, PLACES // 2)]
-    first = latency.quantile(1e-6)
-    evenly = [first * (last / first) ** (n / (PLACES // 2)) for n in range(PLACES // 2)]
-    ages = [0.0, *sorted({*shares, *evenly, last})]
+    ages = _grid(latency)
     done = [latency.below(age_s) for age_s in ages]
     area = [0.0]
     for k in range(1, len(ages)):
@@ -96,10 +103,10 @@ def optimum(latency: Latency, exchange_s: float) -> list[float]:
     end = len(ages) - 1
     cost, best = [0.0] * len(ages), [end] * len(ages)
     for i in range(end - 1, -1, -1):
-        age_s, gone, looked = ages[i], done[i], exchange_s * (1 - done[i]) - area[i]
-        # The best next look from an earlier age is never after the best one from a later age.
+        age_s, gone, polled = ages[i], done[i], exchange_s * (1 - done[i]) - area[i]
+        # The best next poll from an earlier age is never after the best one from a later age.
         cost[i], best[i] = min(
-            (looked + area[j] - gone * (ages[j] - age_s) + cost[j], j) for j in range(i + 1, best[i + 1] + 1)
+            (polled + area[j] - gone * (ages[j] - age_s) + cost[j], j) for j in range(i + 1, best[i + 1] + 1)
         )
     schedule, i = [], 0
     while i < end:
@@ -108,8 +115,21 @@ def optimum(latency: Latency, exchange_s: float) -> list[float]:
     return schedule
 
 
+def _grid(latency: Latency) -> list[float]:
+    """Return ages: one half follows the quantiles of the latency, the other grows by a constant factor."""
+    half = GRID_AGES // 2
+    last = latency.quantile(1 - 1e-6)
+    shares = [latency.quantile(n * (1 - 1e-6) / half) for n in range(1, half)]
+    first = latency.quantile(1e-6)
+    evenly = [first * (last / first) ** (n / half) for n in range(half)]
+    return [0.0, *sorted({*shares, *evenly, last})]
+
+
 def spent(schedule: Sequence[float], latencies: Sequence[float]) -> tuple[float, float]:
-    """Mean looks and mean lag of looking at given ages, and past them at ever doubled ones."""
+    """Return the mean polls and the mean lag in seconds of polling at given ages.
+
+    Past the last age, polls follow at ages that double.
+    """
     ages = list(schedule)
     while ages[-1] < max(latencies):
         ages.append(2 * ages[-1])
@@ -119,7 +139,7 @@ def spent(schedule: Sequence[float], latencies: Sequence[float]) -> tuple[float,
 
 
 def evenly_spaced(interval_s: float, latencies: Sequence[float]) -> tuple[float, float]:
-    """Mean looks and mean lag of a fixed interval."""
-    looks = [math.ceil(latency / interval_s) for latency in latencies]
-    lag_s = sum(n * interval_s - latency for n, latency in zip(looks, latencies, strict=True))
-    return sum(looks) / len(looks), lag_s / len(latencies)
+    """Return the mean polls and the mean lag in seconds of a fixed interval."""
+    polls = [math.ceil(latency / interval_s) for latency in latencies]
+    lag_s = sum(n * interval_s - latency for n, latency in zip(polls, latencies, strict=True))
+    return sum(polls) / len(polls), lag_s / len(latencies)

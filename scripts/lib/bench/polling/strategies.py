@@ -1,42 +1,57 @@
-"""What all measurements of polling share: the strategies as they are by default, goals, and a search."""
+"""What all measurements of polling share: the strategies with their defaults, goals, and a search."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from runner.policy.polling import Adaptive, Exponential
 from scripts.lib.bench.polling.virtual_time import Watch
 
 DEFAULT_TARGET = 0.05
+"""Default of `poll.lag_target`."""
+
+
+@dataclass(frozen=True)
+class PollingGoal:
+    """A measured value and the most that it should be. The field names are those of the JSON file."""
+
+    what: str
+    of: str
+    """Name of the distribution, course or strategy that was measured."""
+    value: float
+    goal: float
+    optimum: float | None
+    """Value that the offline optimum reaches; None if it was not computed."""
+    passed: bool
 
 
 @dataclass
-class Goals:
-    """Rows of the second table."""
+class PollingGoals:
+    """The goals of all measurements, in the order in which they were measured."""
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[PollingGoal] = field(default_factory=list)
 
     def add(self, what: str, of: str, value: float, most: float, optimum: float | None = None) -> None:
-        """A measured value that is to be at most `most`; `optimum` is what the offline optimum reaches."""
-        row = {"what": what, "of": of, "value": value, "goal": most, "optimum": optimum}
-        self.rows.append({**row, "passed": value <= most})
+        """Add a measured value that should be at most `most`."""
+        self.rows.append(PollingGoal(what, of, value, most, optimum, passed=value <= most))
 
 
 def backing_off() -> Exponential:
+    """Return the exponential strategy with its defaults."""
     return Exponential(1.0, 1.5, 30.0)
 
 
 def adaptive(lag_target: float = DEFAULT_TARGET) -> Adaptive:
+    """Return the adaptive strategy with its defaults."""
     return Adaptive(backing_off(), lag_target)
 
 
 def search(run: Callable[[float], Watch], off: Callable[[Watch], float], sign: int, tries: int = 6) -> Watch:
-    """The run at the `lag_target` for which `off`, a logarithm, is nearest to zero: secants.
+    """Return the run at the `lag_target` for which `off`, a logarithm, is nearest to zero.
 
-    The slope of `off` has this sign.
+    Searches by secants. The slope of `off` over the logarithm of `lag_target` has the given sign.
     """
     x, before = math.log(DEFAULT_TARGET), None
     best = run(DEFAULT_TARGET)

@@ -1,4 +1,4 @@
-"""Jobs behind a polling strategy, in virtual time: no clock is read, looks take no time."""
+"""Follows jobs by a polling strategy in virtual time: no clock is read, and polls take no time."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from runner.policy.polling import Polling
 
 Jobs = list[tuple[float, float]]
-"""When each is accepted, and when it ends."""
+"""Pairs of the time at which a job is accepted, and the time at which it ends."""
 
 
 @dataclass(slots=True)
 class WatchedJob:
-    """A job as a strategy sees it, and when it really ends."""
+    """A job as a strategy sees it, and the time at which it really ends."""
 
     kind: str
     order: int
@@ -27,34 +27,37 @@ class WatchedJob:
 
 @dataclass
 class Watch:
-    """What a strategy spent: one entry a job, in the order of acceptance."""
+    """What a strategy spent: lists with one entry per job, in the order of acceptance."""
 
-    looks: list[int]
+    polls: list[int]
+    """Polls of each job."""
     lag_s: list[float]
+    """Seconds from a job's end until a poll saw it done."""
     calls: int = 0
-    """Questions put to the strategy, and news told to it."""
+    """Calls of the strategy's methods."""
     exchange_s: list[float] = field(default_factory=list)
-    """The exchange rate in force when the job was seen done; zero while the strategy had none."""
+    """Exchange rate in seconds of lag per poll when each job was seen done; 0 if the strategy had none."""
 
-    def mean_looks(self, since: int = 0) -> float:
-        return sum(self.looks[since:]) / len(self.looks[since:])
+    def mean_polls(self, since: int = 0) -> float:
+        """Return the mean polls of the jobs from `since` on."""
+        return sum(self.polls[since:]) / len(self.polls[since:])
 
     def mean_lag_s(self, since: int = 0) -> float:
+        """Return the mean lag of the jobs from `since` on, in seconds."""
         return sum(self.lag_s[since:]) / len(self.lag_s[since:])
 
     def mean_exchange_s(self, since: int = 0) -> float:
+        """Return the mean exchange rate of the jobs from `since` on, in seconds of lag per poll."""
         return sum(self.exchange_s[since:]) / len(self.exchange_s[since:])
 
     def cost_s(self, exchange_s: float, since: int = 0) -> float:
-        """Per job, in seconds of lag."""
-        return exchange_s * self.mean_looks(since) + self.mean_lag_s(since)
+        """Return the mean cost of a job in seconds of lag, at one exchange rate for all."""
+        return exchange_s * self.mean_polls(since) + self.mean_lag_s(since)
 
-    def cost_at_s(self, rates: list[float]) -> float:
-        """Per job, each at an exchange rate of its own."""
-        return (
-            sum(rate * looks for rate, looks in zip(rates, self.looks, strict=True)) / len(self.looks)
-            + self.mean_lag_s()
-        )
+    def cost_at_rates_s(self, exchange_s: Sequence[float]) -> float:
+        """Return the mean cost of a job in seconds of lag, each job at an exchange rate of its own."""
+        spent_s = sum(rate * polls for rate, polls in zip(exchange_s, self.polls, strict=True))
+        return spent_s / len(self.polls) + self.mean_lag_s()
 
 
 def watch(
@@ -63,9 +66,10 @@ def watch(
     kinds: Sequence[str] = ("kind",),
     rate: float = math.inf,
 ) -> Watch:
-    """Follow jobs, each accepted and ending at given times, until every one is seen done.
+    """Follow jobs until every one is seen done, and return what that took.
 
-    At most `rate` looks per second, those that are due longest first. Job n is of kind n modulo the kinds.
+    At most `rate` polls start per second; those that are due longest go first. Job n has kind n modulo the
+    number of kinds.
     """
     seen = Watch([0] * len(jobs), [0.0] * len(jobs), 0, [0.0] * len(jobs))
     exchange_s = getattr(policy, "exchange_s", lambda kind: None)
@@ -92,7 +96,7 @@ def watch(
         job.polls += 1
         if now >= job.ends:
             policy.saw_done(job, now)
-            seen.looks[n], seen.lag_s[n] = job.polls, now - job.ends
+            seen.polls[n], seen.lag_s[n] = job.polls, now - job.ends
             seen.exchange_s[n] = exchange_s(job.kind) or 0.0
             continue
         policy.saw_pending(job, now)
@@ -105,12 +109,12 @@ def watch(
 
 
 def spaced(latencies: Iterable[float], spacing_s: float) -> Jobs:
-    """Jobs accepted one after the other at even distances, none of which waits for another."""
+    """Return jobs that are accepted at even intervals and do not wait for each other."""
     return [(n * spacing_s, n * spacing_s + latency) for n, latency in enumerate(latencies)]
 
 
 def queued(accepted: Iterable[float], services: Iterable[float], slots: int) -> Jobs:
-    """Jobs served in order of acceptance, `slots` at a time."""
+    """Return jobs that are served in the order of acceptance, `slots` at a time."""
     free = [0.0] * slots
     jobs: Jobs = []
     for at, service in zip(accepted, services, strict=True):
