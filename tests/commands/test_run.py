@@ -287,3 +287,86 @@ def test_a_signal_while_the_address_is_opened_ends_the_run_before_anything_is_se
 
 def test_an_interruption_is_an_error_with_its_signal() -> None:
     assert (Interrupted(signal.SIGTERM).exit_code, str(Interrupted(2))) == (143, "interrupted by SIGINT")
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_a_run_whose_manifest_is_lost_is_not_taken_for_a_new_one(here: Here, new: bool) -> None:
+    here.run()
+    here.run_dir.manifest.unlink()
+    if new:
+        assert here.run(new=True).exit_code == 0
+        assert (here.path / "runs/t.1/results.jsonl").exists()
+        assert len(here.fake.posts) == 20
+    else:
+        with pytest.raises(RunDirError, match=r"manifest\.json"):
+            here.run()
+        assert len(here.fake.posts) == 10
+
+
+def test_counts_add_up_over_sessions_and_absence_is_no_latency(here: Here) -> None:
+    here.serve(takes_s=math.inf)
+    stopping = here.config(limits={"max_s": 0.15, "drain_s": 0})
+    for _ in range(2):
+        assert here.run(stopping).exit_code == 3
+    polls = here.summary()["polls"]["total"]
+    assert polls > 0
+    for job in here.fake.jobs_made:
+        job.ends_mono = 0.0
+    result = here.run()
+
+    summary = here.summary()
+    assert result.exit_code == 0
+    assert summary["run"]["continued"] == 2
+    assert summary["run"]["spanned_a_stop"] == 10
+    assert summary["latency_s"]["completion"]["max"] is None
+    assert summary["polls"]["total"] == len(here.fake.gets) > polls
+    assert len(here.fake.posts) == 10
+
+
+def test_retries_have_new_keys_and_what_they_replace_stays_paid_for(here: Here) -> None:
+    here.serve(ends=lambda job: "incomplete" if job.number <= 4 else "completed")
+    here.run()
+    first, before = here.fake, here.summary()
+    lines = {line["row"]: line for line in here.results()}
+    here.serve()
+    assert here.run(retry=("incomplete",)).exit_code == 0
+
+    after = here.summary()
+    assert here.statuses() == {"completed": 10}
+    kept = [line for line in here.results() if line == lines[line["row"]]]
+    assert len(kept) == 6, "other lines are as they were"
+    assert len({post.key for post in (*first.posts, *here.fake.posts)}) == 14
+    assert len(here.run_dir.superseded.read_bytes().splitlines()) == 4
+    assert after["run"]["retried"] == 4
+    assert after["tokens"]["output"] == before["tokens"]["output"] * 14 // 10
+
+
+def test_a_budget_counts_what_was_paid_for_before_a_retry(here: Here) -> None:
+    here.serve(ends="incomplete")
+    prices = {"output": 1e6}
+    here.run(here.config(prices=prices))
+    spent = here.summary()["cost_usd"]
+    result = here.run(here.config(prices=prices, limits={"max_cost_usd": 1.3 * spent}), retry=("incomplete",))
+
+    assert result.exit_code == 3
+    assert "limits.max_cost_usd" in result.messages[0]
+    assert spent < here.summary()["cost_usd"] <= 1.3 * spent
+
+
+def test_after_a_retry_that_could_not_start_the_config_may_not_change(here: Here) -> None:
+    here.serve(ends="failed")
+    here.run()
+    here.serve(Script(submit=lambda _: unauthorised()))
+    assert here.run(retry=("failed",)).exit_code == 3
+    assert here.results() == []
+    with pytest.raises(RunDirError, match="changed since this run began"):
+        here.run(here.config(request={"model": "other"}))
+
+
+def test_an_unfinished_run_is_continued_and_its_failed_rows_retried(here: Here) -> None:
+    here.serve(ends="failed")
+    here.run(limit=4)
+    here.serve()
+    assert here.run(retry=("failed",)).exit_code == 0
+    assert here.statuses() == {"completed": 10}
+    assert {line["row"] for line in here.results() if line.get("epoch")} == {0, 1, 2, 3}
