@@ -167,7 +167,7 @@ class CancelMode:
         self._parts.sink.finish(case.job, self._parts.clock.unix(ended_mono), outcome)
 
     def _ask_again_or_leave(self, case: _Case, refusal: Failure, now_mono: float) -> None:
-        """Act on an outstanding job that was not cancelled: a stray 404 where others are, or a final refusal."""
+        """Act on an outstanding job that was not cancelled: a stray 404 among others, or a final refusal."""
         if self._is_possible and refusal.status_code in _CANNOT and case.refusals < MOST_REFUSALS:
             case.is_asked, case.refusal = False, None
             self._push(case, now_mono + FIRST_POLL_S)

@@ -1,4 +1,4 @@
-"""Rows on their way to their first POST: taken, made into requests, and announced in the journal."""
+"""Rows on their way to their first POST: taken, turned into requests, and announced in the journal."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Intake:
 
     @property
     def all_granted(self) -> bool:
-        """Whether no rows will come but those that are here or were here."""
+        """Whether no more rows will come than were granted so far."""
         return self._feed.all_granted
 
     def take(self, now: float) -> Submission | None:

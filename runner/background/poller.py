@@ -1,4 +1,4 @@
-"""The poller pool: follows accepted jobs, at most `poll.concurrency` GETs at once, each when its strategy says."""
+"""The poller pool: follows accepted jobs with at most `poll.concurrency` GETs at once."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ class Poller(Follower[Job]):
     """Owns the jobs between acceptance and result: those that wait, and those being polled."""
 
     def __init__(self, parts: Parts[Any], *, on_forgotten: Callable[[Job], None]) -> None:
-        """`on_forgotten` is called with a job of an earlier session that the service no longer knows and that
-        may be resent.
-        """
+        """`on_forgotten` is called with a forgotten job of an earlier session that may be resent."""
         section = parts.config.poll
         self.turnstile: Turnstile[Job] = Turnstile(self.take, parts.clock.now_mono)
         exchanges = parts.exchanges(self.turnstile.wake, section.max_rate)
@@ -43,22 +41,21 @@ class Poller(Follower[Job]):
     def follow_inherited(self, job: Job) -> None:
         """Poll a job of an earlier session, the newest first; it may have ended long ago."""
         self._jobs[job.id] = job
-        job.accepted = min(
-            job.accepted, self._parts.clock.now()
-        )  # a clock set back must not delay its deadline
+        # A clock that was set back must not delay its deadline.
+        job.accepted = min(job.accepted, self._parts.clock.now())
         self._inherited += 1
         job.order = -self._inherited
         self._push(job, self._parts.clock.now_mono())
 
     def expedite_id(self, job_id: str) -> bool:
-        """Poll the job of that id next, and return whether it is followed: a webhook may say that it ended."""
+        """Poll the job of that id next, and return whether it is followed."""
         job = self._jobs.get(job_id)
         if job is not None:
             self.expedite(job)
         return job is not None
 
     async def work(self) -> None:
-        """Poll jobs until the turnstile closes: one of `poll.concurrency` workers. Raises what ends the run."""
+        """Poll jobs until the turnstile closes; one of several workers. Raises what ends the run."""
         while (job := await self.turnstile.get()) is not None:
             await self.poll(job)
 

@@ -20,7 +20,7 @@ class Submission(msgspec.Struct, gc=False):
     """When its first POST began; None until then."""
     attempts: int = 0
     excused: int = 0
-    """Attempts that reached nobody, or fell into an outage: they do not count against `retry.max_attempts`."""
+    """Attempts that do not count as `retry.max_attempts`: they reached nobody, or fell into an outage."""
     failed_at_mono: float | None = None
     """Monotonic time of the last failure."""
     last: Failure | None = None

@@ -23,10 +23,12 @@ from runner.transport.outcomes import (
 )
 
 LAST_TRIES: Final = 3
-"""Attempts after which a row is hopeless when only failing rows are left: what each of seven rows gets of some
-twenty probes a minute."""
+"""Attempts after which a row is hopeless when only failing rows are left.
+
+Each of seven rows gets as many of some twenty probes a minute.
+"""
 BACKLOG_PER_WORKER: Final = 2
-"""Requests that wait for a retry, per worker, before fresh rows are held back; bounds the bodies in memory."""
+"""Requests per worker that wait for a retry, at which fresh rows are held back: bodies take memory."""
 
 _DOUBT: Final = Failure(
     type="uncertain",
@@ -52,7 +54,7 @@ class Submitter:
         return f"<Submitter {len(self._retries)} waiting for a retry, {self._exchanges!r}>"
 
     async def work(self) -> None:
-        """Send requests until the turnstile closes: one of `submit.concurrency` workers. Raises what ends the run."""
+        """Send requests until the turnstile closes; one of several workers. Raises what ends the run."""
         while (submission := await self.turnstile.get()) is not None:
             await self._send(submission)
 

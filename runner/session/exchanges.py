@@ -1,4 +1,4 @@
-"""One sort of exchange with the service: when the next may start, and what each outcome means for the others."""
+"""One sort of exchange: when the next may start, and what each outcome means for the others."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Rows(Protocol):
 
 
 class Lease(Protocol):
-    """Rows that may be sent from here and from nowhere else."""
+    """Rows that only this process may send."""
 
     @property
     def start(self) -> int:
@@ -124,7 +124,7 @@ class Feed:
         self._asked.set()
 
     async def fill(self) -> None:
-        """Read what is granted and requeued, as there is room; never ends.
+        """Read what is granted and requeued, as far as there is room; never return.
 
         Raises `StoppedEarly` if rows are missing.
         """
@@ -142,7 +142,7 @@ class Feed:
                 self._is_rereading = True
                 await self._read(_Reader(self._rows), Only(rows))
                 self._is_rereading = False
-            self._on_rows()  # or the last of it: there is no more
+            self._on_rows()  # also when nothing came: then it is certain that nothing more will
 
     async def _read(self, reader: _Reader, lease: Lease) -> None:
         while reader.reached < lease.stop:

@@ -1,4 +1,4 @@
-"""Polls what the service works on, each when it is due: what is the same for jobs, batches and results."""
+"""Polls whatever the service works on when it is due: the common part for jobs, batches and results."""
 
 from __future__ import annotations
 
@@ -19,19 +19,24 @@ from runner.transport.outcomes import AnyOutcome, Gone, Throttled, Transient, Un
 ABSENCE_S: Final = 60.0
 """Seconds by which a poll is late when the machine was asleep, or the process was stopped."""
 POLLS_BEFORE_GONE: Final = 5
-"""Consecutive polls that must find a job unknown: right after acceptance a replica may not have it yet."""
+"""Consecutive polls that must find a job unknown before it is given up: a replica may be behind."""
 GONE_SHARE: Final = 1 / 6
-"""Least time a job must stay unknown, as a share of `limits.max_outage_s`: jitter can put five polls into one
-second."""
+"""Least time a job must stay unknown, as a share of `limits.max_outage_s`.
+
+Jitter can put five polls into one second.
+"""
 MOST_REPLANNED: Final = 256
-"""Jobs about which the strategy is asked again in one go. On news that a service has become slower, all due jobs
-may be postponed at once, and other work of the event loop must not wait for them."""
+"""Jobs about which the strategy is asked again in one go.
+
+On news that a service has become slower, all due jobs may be postponed at once, and other work of the event
+loop must not wait for them.
+"""
 
 _PERHAPS_DELIVERED: Final = "(accepted in an earlier session; perhaps done, and delivered to it)"
 
 
 class Watched(Protocol):
-    """What can be followed; see `records.Polled` for the meaning of each attribute."""
+    """Anything that can be followed; see `records.Polled` for the meaning of each attribute."""
 
     @property
     def row(self) -> int:
@@ -75,8 +80,8 @@ class Follower(ABC, Generic[W]):
     ) -> None:
         """`on_due` is called when something may be due sooner than anything before.
 
-        `on_forgotten` is called with something of an earlier session that the service no longer knows and that
-        may be resent.
+        `on_forgotten` is called with something of an earlier session that the service no longer knows and
+        that may be resent.
         """
         self._parts = parts
         self._meter = parts.meter
@@ -136,7 +141,7 @@ class Follower(ABC, Generic[W]):
         return NotBefore(heap[0][0]) if heap else AFTER_AN_EVENT
 
     async def poll(self, watched: W) -> None:
-        """Request its state, and draw the consequences. Raises what ends the run."""
+        """Poll something that `take` handed out, and act on the answer. Raises what ends the run."""
         clock = self._parts.clock
         started_mono = clock.now_mono()
         outcome = await self._request(watched)
@@ -160,17 +165,17 @@ class Follower(ABC, Generic[W]):
             raise end_of_run
 
     def expedite(self, watched: W) -> None:
-        """Poll something next, however far off its poll is; directly again if it is being polled now."""
+        """Poll something next, however far off its poll is; if it is being polled now, directly again."""
         watched.expedited = True
         if watched.entry >= 0:
             self._push(watched, self._parts.clock.now_mono())
 
     def _must_poll(self, watched: W) -> bool:
-        """Return whether the strategy has no say: no poll brought an answer, or it may have ended long ago."""
+        """Return whether the strategy has no say: the last polls failed, or it may have ended long ago."""
         return watched.expedited or bool(watched.failed_polls) or (watched.inherited and not watched.polls)
 
     def _wait_on(self, watched: W, seen: float, ended_mono: float) -> None:
-        """Poll it again when the strategy says: it was not done at `seen`, in Unix seconds."""
+        """Plan the next poll of something that was not done at `seen`, in Unix seconds."""
         watched.pending = seen
         watched.failed_polls = watched.missing = 0
         if self._age_s(watched, ended_mono) >= self._section.deadline_s:
@@ -186,7 +191,7 @@ class Follower(ABC, Generic[W]):
         self._lose(watched, "expired", failure, now_mono)
 
     def _miss(self, watched: W, failure: Failure, now_mono: float) -> None:
-        """Act on an answer that the service does not know it: perhaps only not yet, or a replica is behind."""
+        """Act on the answer that the service does not know it: perhaps not yet, or a replica is behind."""
         watched.missing += 1
         if watched.missing == 1:
             watched.missing_since_mono = now_mono

@@ -1,4 +1,4 @@
-"""Whether the service is there, and offers a Responses API at all: before rows are spent on it, and ever after."""
+"""Whether the service is there and offers a Responses API: before rows are spent on it, and afterwards."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from runner.records import Failure
 from runner.transport.outcomes import SILENT, AnyOutcome, Rejected, Throttled, Transient, Unauthorised
 
 FIRST_PATIENCE_S: Final = 3.0
-"""Seconds of failures after which an address that never answered is given up: a typo shows in no time."""
+"""Seconds of failures after which an address that never answered is given up: a typo shows quickly."""
 FIRST_FAILURES: Final = 2
-"""Failures that an address which never answered must have shown by then."""
+"""Least failures after which an address that never answered is given up."""
 FAILURES: Final = 5
-"""Consecutive failures that an outage has at least, however long they took."""
+"""Least consecutive failures of an outage, however long they took."""
 MOST_REJECTIONS: Final = 10
 """Requests that are sent, one after the other, to a service that has rejected every one before."""
 
 
 class ServiceHealth:
-    """What all outcomes together say of the service, from POSTs and GETs alike.
+    """Judges the service by all outcomes together, of POSTs and GETs alike.
 
-    Until the service `is_confirmed`, only one request is sent at a time, and its failure is the run's, not the
-    row's. Later, `limits.max_outage_s` of nothing but failures ends the run; a wait that the service asked for
-    comes on top.
+    Until the service `is_confirmed`, only one request is sent at a time, and its failure is the run's, not
+    the row's. Later, `limits.max_outage_s` of nothing but failures ends the run; a wait that the service
+    asked for comes on top.
     """
 
     def __init__(

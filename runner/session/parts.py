@@ -44,7 +44,7 @@ class Parts(Generic[AcceptedT]):
     """Seeded by the run: runs that are throttled together must not come back together."""
 
     def exchanges(self, on_reopened: Callable[[], None], max_rate_per_s: float | None = None) -> Exchanges:
-        """Return the admission of one sort of exchange; `on_reopened` is called when workers should ask again."""
+        """Return one sort of exchange; `on_reopened` is called when waiting workers should ask again."""
         rules = RateGate(max_rate_per_s), Circuit(self.config.limits.max_outage_s)
         return Exchanges(Admission(*rules), self.health, say=self.say, on_reopened=on_reopened)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from runner.config import RunConfig
-from runner.errors import RunnerError, StorageError
+from runner.errors import RunnerError
 from runner.measure.in_flight import InFlight
 from runner.measure.meter import Meter
 from runner.measure.vitals import Vitals
@@ -24,7 +24,7 @@ from runner.store import Files, Journal, Reserve, Results, SessionStart
 from runner.transport import Transport
 
 CHECK_S: Final = 0.25
-"""Seconds between checks whether the session may end, besides those after each result."""
+"""Seconds between checks of whether the session may end, besides those after each result."""
 
 AcceptedT = TypeVar("AcceptedT", contravariant=True)
 
@@ -33,7 +33,7 @@ class Mode(Protocol[AcceptedT]):
     """How rows become results: one background job per row, or batches. Sits between feed and sink."""
 
     def workers(self) -> list[Coroutine[Any, Any, None]]:
-        """Return all that work until they are stopped; what earlier sessions left comes first.
+        """Return the workers, which work until they are stopped; what earlier sessions left comes first.
 
         The session ends when all of them have ended. They raise what ends the run.
         """
@@ -69,7 +69,7 @@ class Host(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """What one process has to do in one session of a run, and what it has for that."""
+    """The work of one process in one session of a run, and everything that it needs for it."""
 
     config: RunConfig
     """Its limits are those of this process."""
@@ -163,8 +163,9 @@ class Session(Generic[M]):
     async def run(self, *beside: Coroutine[Any, Any, None]) -> SessionOutcome:
         """Work until every granted row has its result, or something ends the session.
 
-        What is given in `beside` runs until then as well; an error in it stops the session. On return no task
-        is left, and everything received is written and, unless the outcome is a `StorageError`, on the disk.
+        The coroutines in `beside` run until then as well; an error in one of them stops the session. On
+        return no task is left. Everything that was received is written and, unless the outcome is a
+        `StorageError`, on the disk.
         Raises `StorageError` where the files cannot even be closed.
         """
         try:
@@ -210,7 +211,7 @@ class Session(Generic[M]):
         self.mode.stop()
         if self._workers:
             await asyncio.wait(self._workers, timeout=GRACE_S)
-        await asyncio.sleep(0)  # every task has begun: the work of one that never did is not awaited by anybody
+        await asyncio.sleep(0)  # cancelling a task that never began would leave its work unawaited
         for task in (*self._workers, *self._helpers):
             task.cancel()
 

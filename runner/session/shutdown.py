@@ -80,7 +80,7 @@ class Shutdown:
         self.drain(interrupted, interrupted.name)
 
     def drain(self, why: RunnerError, name: str | None = None) -> None:
-        """Send nothing more and wait for outstanding jobs, for `drain_s` at most. Only the first reason counts.
+        """Send nothing more, and wait at most `drain_s` for outstanding jobs. Only the first reason counts.
 
         The user is informed under `name`, if there is one.
         """

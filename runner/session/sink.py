@@ -80,7 +80,7 @@ class Sink(Generic[AcceptedT]):
 
     @property
     def is_settled(self) -> bool:
-        """Whether all that came up is written, and what follows from it has followed."""
+        """Whether everything that came up is written, and its consequences have followed."""
         return not self._flush_is_due
 
     def intend(self, intents: Sequence[Intent]) -> None:
@@ -120,7 +120,7 @@ class Sink(Generic[AcceptedT]):
         self._end(WrittenResult(result, NO_USAGE, was_outstanding=False, was_announced=was_announced))
 
     def flush(self) -> None:
-        """Write what came up in this turn, and let follow what follows from it."""
+        """Write what came up in this turn, then act on it."""
         self._flush_is_due = False
         accepted, ended = self._flush_journal(), self._flush_results()
         if accepted or ended:
@@ -141,7 +141,7 @@ class Sink(Generic[AcceptedT]):
         self._results.log.sync()
 
     async def rescue(self, patience_s: float, forced: asyncio.Event, say: Callable[[str], None]) -> None:
-        """Write what a full disk kept back, if there is room within `patience_s` and before `forced` is set."""
+        """Write what a full disk kept back, if there is room within `patience_s` and before `forced`."""
         if self._is_rescued():
             return
         say(f"waiting at most {patience_s:g} s for room to write what was received")

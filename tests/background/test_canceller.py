@@ -12,10 +12,17 @@ from typing import Any
 
 import pytest
 
-from runner.background.canceller import FIRST_POLL_S, LONGEST_POLL_S, MOST_REFUSALS, CancelMode, NoRows, Tally
+from runner.background.canceller import (
+    FIRST_POLL_S,
+    LONGEST_POLL_S,
+    MOST_REFUSALS,
+    CancelCounts,
+    CancelMode,
+    NoRows,
+)
 from runner.errors import KeyRefused, StoppedEarly
 from runner.records import Job
-from runner.session.session import Outcome, Session
+from runner.session.session import Session, SessionOutcome
 from runner.store.results import ResultHead, read_results
 from runner.transport.fake import (
     Behaviour,
@@ -39,15 +46,15 @@ from tests.session.support import UNIX, RecordingHost, Surroundings, config_of, 
 class Cancelled:
     """What came of a cancellation."""
 
-    outcome: Outcome
-    tally: Tally
+    outcome: SessionOutcome
+    counted: CancelCounts
     results: dict[int, ResultHead]
     outstanding: int
     at_s: float
 
     @property
     def counts(self) -> tuple[int, int, int]:
-        return self.tally.cancelled, self.tally.ended, self.tally.unknown
+        return self.counted.cancelled, self.counted.ended, self.counted.unknown
 
 
 Act = Callable[[Session[CancelMode]], Coroutine[Any, Any, None]]
@@ -73,7 +80,7 @@ def cancel(
         results = {head.row: head for head in read_results(around.run_dir.results)}
         left = around.in_flight.outstanding
         assert len(results) + left == jobs
-        return Cancelled(outcome, session.mode.tally, results, left, loop.time() - 10.0)
+        return Cancelled(outcome, session.mode.counts, results, left, loop.time() - 10.0)
 
     return virtual_time.run(main())
 
@@ -129,8 +136,8 @@ def test_a_service_that_cannot_cancel_is_asked_once(tmp_path: Path, status: int)
     cancelled = cancel(tmp_path, fake, 30)
     assert (len(fake.of("cancel")), len(fake.gets)) == (1, 1)
     assert (cancelled.counts, cancelled.outstanding) == ((0, 0, 0), 30)
-    assert cancelled.tally.refusal
-    assert cancelled.tally.refusal.message == "no such call"
+    assert cancelled.counted.refusal
+    assert cancelled.counted.refusal.message == "no such call"
     assert cancelled.outcome.ended_by is None
 
 
@@ -159,15 +166,15 @@ def test_one_job_that_cannot_be_cancelled_any_more_holds_up_no_other(tmp_path: P
     fake = Fake(FOR_EVER, answers_by_job({"job-1": rejected("already being delivered", status)}))
     cancelled = cancel(tmp_path, fake, 8)
     assert (cancelled.counts, cancelled.outstanding) == ((7, 0, 0), 1)
-    assert cancelled.tally.refusal
-    assert cancelled.tally.refusal.message == "already being delivered"
+    assert cancelled.counted.refusal
+    assert cancelled.counted.refusal.message == "already being delivered"
     assert sum(it.id == "job-1" for it in fake.of("cancel")) == 1
 
 
 def test_a_job_that_was_refused_because_it_is_done_keeps_its_result(tmp_path: Path) -> None:
     script = answers_by_job({"job-1": rejected("it has completed", 409)}, {"job-1": done("job-1")})
     cancelled = cancel(tmp_path, Fake(FOR_EVER, script), 3)
-    assert (cancelled.counts, cancelled.tally.refusal) == ((2, 1, 0), None)
+    assert (cancelled.counts, cancelled.counted.refusal) == ((2, 1, 0), None)
 
 
 def test_one_throttled_cancellation_holds_back_all(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from runner.records import Job, Reply, Usage
 from runner.session.exchanges import Exchanges
 from runner.session.feed import AllExcept, Feed
 from runner.session.health import FIRST_PATIENCE_S, ServiceHealth
-from runner.session.limits import Limits
+from runner.session.limits import LimitCheck
 from runner.session.parts import Parts
 from runner.session.sink import Sink, WrittenResult
 from runner.source import Source
@@ -113,7 +113,7 @@ class Rig:
             in_flight=self.in_flight,
             clock=self.clock,
             health=self.health,
-            limits=Limits(self.config, self.meter),
+            limits=LimitCheck(self.config, self.meter),
             say=self.said.append,
             random=random.Random(RUN_ID),
         )

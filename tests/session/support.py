@@ -30,7 +30,7 @@ from runner.measure.vitals import Vitals
 from runner.records import Request
 from runner.session.clock import Clock
 from runner.session.feed import AllExcept
-from runner.session.session import Assignment, Outcome, Session
+from runner.session.session import Assignment, Session, SessionOutcome
 from runner.source import Row, Source
 from runner.store import AppendLog, Recovery, ResultHead, RunDir, read_marks, read_results, recover
 from runner.store.journal import Acceptance, Entry, Intent, Retraction, read_journal
@@ -154,13 +154,15 @@ class Surroundings:
     directory: Path
     total: int
     config: RunConfig
+    clock_set_s: float = 0.0
+    """Seconds by which the system clock was set forward before the session, or back."""
     asleep_s: float = 0.0
     """Seconds for which the machine has slept."""
     meter: Meter = field(default_factory=Meter)
 
     def __post_init__(self) -> None:
         loop = asyncio.get_running_loop()
-        self.clock = Clock(lambda: loop.time() + self.asleep_s, lambda: UNIX + loop.time())
+        self.clock = Clock(lambda: loop.time() + self.asleep_s, lambda: UNIX + self.clock_set_s + loop.time())
         self.run_dir = RunDir(self.directory)
         marks = read_marks(*self.run_dir.journals)
         self.number = marks.next_session
@@ -200,7 +202,7 @@ Act: TypeAlias = Callable[["Stage"], Coroutine[Any, Any, None]]
 class Ended:
     """What is left of a session."""
 
-    outcome: Outcome
+    outcome: SessionOutcome
     results: dict[int, ResultHead]
     """Last word on each row that has one, those of earlier sessions included."""
     journal: list[Entry]
@@ -257,12 +259,13 @@ class Stage:
         transport: Transport,
         source: Source,
         ends_when_complete: bool = True,
+        clock_set_s: float = 0.0,
         /,
         **sections: Mapping[str, object],
     ) -> Stage:
         """Return a session over the files in a directory, with all rows granted."""
         total = sum(len(block) for block in source.blocks())
-        around = Surroundings(directory, total, config_of(**sections))
+        around = Surroundings(directory, total, config_of(**sections), clock_set_s)
         stage = cls(around, transport, source, ends_when_complete=ends_when_complete)
         stage.session.feed.grant(AllExcept(total, around.recovery.rows_to_skip()))
         stage.session.feed.all_granted = True
@@ -291,7 +294,7 @@ class Stage:
             self._failures.append(error)
             raise
 
-    def _ended(self, outcome: Outcome, at_s: float) -> Ended:
+    def _ended(self, outcome: SessionOutcome, at_s: float) -> Ended:
         around = self.around
         heads = list(read_results(*around.run_dir.all_results))
         results = {head.row: head for head in heads}

@@ -8,13 +8,34 @@ import pytest
 
 from runner.errors import KeyRefused
 from runner.policy.admission import Effect
+from runner.policy.admission import Exchange as Ended
 from runner.policy.circuit import FAILURES_TO_OPEN, Circuit
-from runner.session.exchanges import Exchanges, effect_of
+from runner.session.exchanges import Exchanges
 from runner.session.health import ServiceHealth
 from runner.transport.fake import done, gone, rejected, throttled, transient, unauthorised, unsupported
 from runner.transport.outcomes import PENDING, Accepted, AnyOutcome, Created
 from tests.session.building import Calls, exchanges_of, health_of
 from tests.session.support import BASE_URL, config_of
+
+
+class Recorder:
+    """A rule that holds nothing back and keeps what has ended."""
+
+    def __init__(self) -> None:
+        self.ended_exchanges: list[Ended] = []
+
+    def opens_at(self, now_mono: float) -> float:
+        return -math.inf
+
+    def started(self, now_mono: float) -> None:
+        """Do nothing."""
+
+    def dropped(self) -> None:
+        """Do nothing."""
+
+    def ended(self, exchange: Ended) -> bool:
+        self.ended_exchanges.append(exchange)
+        return False
 
 
 @pytest.mark.parametrize(
@@ -27,7 +48,7 @@ from tests.session.support import BASE_URL, config_of
         (gone(), Effect.ANSWERED),
         (Created("batch-1", 3), Effect.ANSWERED),
         (unsupported(), Effect.ANSWERED),
-        (throttled(), Effect.THROTTLED),
+        (throttled(5.0), Effect.THROTTLED),
         (transient("500"), Effect.FAILED),
         (transient("connect"), Effect.FAILED),
         (unauthorised(), Effect.UNAUTHORISED),
@@ -36,7 +57,13 @@ from tests.session.support import BASE_URL, config_of
 def test_an_outcome_shows_something_of_the_service_whatever_it_was_about(
     outcome: AnyOutcome, effect: Effect
 ) -> None:
-    assert effect_of(outcome) is effect
+    rule = Recorder()
+    health, _, _ = health_of()
+    exchanges, _ = exchanges_of(health, rule, on_reopened=Calls())
+    exchanges.started(1.0)
+    exchanges.settle(outcome, 1.0, 3.0)
+    wait_s = 5.0 if effect is Effect.THROTTLED else None
+    assert rule.ended_exchanges == [Ended(1.0, 3.0, effect, wait_s)]
 
 
 def made() -> tuple[Exchanges, ServiceHealth, Calls, list[str]]:

@@ -1,4 +1,4 @@
-"""Limits on cost and failures: what may still be sent, and what ends the run."""
+"""LimitCheck on cost and failures: what may still be sent, and what ends the run."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import pytest
 
 from runner.measure.meter import Meter
 from runner.records import Timing, Usage
-from runner.session.limits import Limits
+from runner.session.limits import LimitCheck
 from tests.session.support import config_of
 
 PRICES = {"input": 0.0, "output": 1_000_000.0}
 """One US dollar for each output token."""
 
 
-def limits_of(meter: Meter, **limits: object) -> Limits:
+def limits_of(meter: Meter, **limits: object) -> LimitCheck:
     prices: Mapping[str, object] = PRICES
-    return Limits(config_of(limits=limits, prices=prices), meter)
+    return LimitCheck(config_of(limits=limits, prices=prices), meter)
 
 
 def finish(meter: Meter, status: str, count: int = 1, usd: int = 1) -> None:

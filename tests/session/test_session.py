@@ -195,6 +195,26 @@ def test_a_job_of_an_earlier_session_confirms_the_service_for_the_first_request(
     virtual_time.run(main())
 
 
+@pytest.mark.parametrize("clock_set_s", [-7200.0, 7200.0])
+def test_a_clock_that_was_set_between_two_sessions_stretches_no_wait(
+    tmp_path: Path, clock_set_s: float
+) -> None:
+    fake = Fake(Behaviour(takes_s=20.0))
+
+    async def stop(stage: Stage) -> None:
+        await asyncio.sleep(10.0)
+        stage.session.shutdown.end()
+
+    async def main() -> None:
+        await session_of(tmp_path, fake, 30, stop)
+        second = Stage.at(tmp_path, fake, listed(30), True, clock_set_s, poll={"strategy": "adaptive"})
+        ended = await second.run()
+        assert (ended.statuses, len(fake.posts)) == ({"completed": 30}, 30)
+        assert ended.at_s <= 10.0 + 30.0
+
+    virtual_time.run(main())
+
+
 def test_the_host_hears_when_few_rows_are_left_and_ends_the_session_when_it_likes(
     tmp_path: Path,
 ) -> None:
