@@ -1,0 +1,1 @@
+"""Tries the project with other versions of Python and of its dependencies; see `scripts/check-versions`."""
