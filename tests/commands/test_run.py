@@ -160,7 +160,6 @@ def test_while_nothing_was_accepted_the_config_may_change(
 
 def test_a_run_that_another_process_works_on_is_refused(here: Here) -> None:
     here.run()
-    here.monkeypatch.setattr("runner.store.rundir.WORKERS_EXIT_S", 0.0, raising=False)
     here.run_dir.lock()
     with pytest.raises(RunDirError, match=f"another process .pid {os.getpid()}. is running this run"):
         here.run()

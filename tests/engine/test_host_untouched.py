@@ -64,7 +64,7 @@ assert len(Path("runs/results.jsonl").read_bytes().splitlines()) == 20
 
 def test_importing_and_running_a_session_changes_nothing_and_prints_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", HOST],
+        [sys.executable, "-W", "error", "-c", HOST],
         cwd=tmp_path,
         env={"PYTHONPATH": ":".join(path for path in sys.path if path)},
         capture_output=True,

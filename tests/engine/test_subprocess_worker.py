@@ -90,11 +90,7 @@ def test_it_serves_commands_reports_and_ends_in_order(run_dir: RunDir) -> None:
     assert run_dir.files(0).journal.exists()
 
 
-def test_a_kill_shows_as_the_end_of_its_events_and_the_lock_is_held_until_then(
-    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("runner.store.rundir.WORKERS_EXIT_S", 0.0)
-
+def test_a_kill_shows_as_the_end_of_its_events_and_the_lock_is_held_until_then(run_dir: RunDir) -> None:
     async def act(worker: SubprocessWorker) -> None:
         while not isinstance(await worker.hear(), Report):
             pass

@@ -144,24 +144,6 @@ def test_a_signal_to_all_processes_is_one_signal_and_a_second_ends_all_at_once(
     assert shell.statuses() == {"cancelled": 100}
 
 
-def test_a_worker_that_hangs_at_the_end_is_killed_and_its_results_count(
-    simulate: Simulate, shell: Shell
-) -> None:
-    simulator = simulate(latency=SPREAD)
-    config = shell.shared_config(simulator, source={"count": 5000}, limits={"drain_s": 3000})
-    process = shell.start("run", config)
-    shell.wait_for(process, shell.has_results(100))
-    process.send_signal(signal.SIGINT)
-    shell.wait_for_line("nothing more is sent", process)
-    os.kill(shell.workers_of(process)[0], signal.SIGSTOP)
-    process.send_signal(signal.SIGINT)
-    done = shell.end(process)
-    assert done.returncode == 130, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "never retrieved" not in done.stderr
-    assert shell.summary()["requests"]["completed"] == len(shell.results())
-
-
 def test_a_killed_run_is_reported_and_continued_by_another_number_of_workers(
     simulate: Simulate, shell: Shell
 ) -> None:
