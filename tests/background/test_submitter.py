@@ -25,7 +25,7 @@ from runner.transport.fake import (
     transient,
     unauthorised,
 )
-from runner.transport.outcomes import PENDING, Rejected, SubmitOutcome, Transient
+from runner.transport.outcomes import PENDING, Rejected, SubmitOutcome, Throttled, Transient
 from tests.session.support import Ended, Stage, row_of, run_session
 
 NO_KEYS: Mapping[str, object] = {"idempotency_header": None}
@@ -147,15 +147,17 @@ def test_attempts_that_reach_nobody_do_not_count(tmp_path: Path) -> None:
     assert (ended.statuses, ended.results[7].attempts) == ({"completed": 20}, 13)
 
 
-def test_attempts_during_an_outage_do_not_count(tmp_path: Path) -> None:
-    def down(exchange: Exchange) -> Transient | None:
-        return transient("502") if 5.0 <= exchange.started_mono < 55.0 else None
+@pytest.mark.parametrize("outcome", [transient("502"), throttled(1.0)], ids=["502", "429"])
+def test_attempts_during_an_outage_do_not_count(tmp_path: Path, outcome: Transient | Throttled) -> None:
+    def down(exchange: Exchange) -> Transient | Throttled | None:
+        return outcome if 5.0 <= exchange.started_mono < 55.0 else None
 
     fake = Fake(script=Script(submit=down, retrieve=down), latency_s=0.1)
     retry = {**QUICK, "max_attempts": 2}
     ended = run_session(tmp_path, fake, 300, submit={"concurrency": 3, "retry": retry})
     assert ended.statuses == {"completed": 300}
     assert max(result.attempts for result in ended.results.values()) > 3
+    assert repr(ended.in_flight) == finished(300)
 
 
 def test_an_outage_costs_about_twenty_posts_a_minute_however_many_rows_wait(tmp_path: Path) -> None:
@@ -296,6 +298,26 @@ def test_rows_that_the_service_cannot_digest_do_not_keep_the_run_from_its_end(tm
     assert ended.results[7].attempts >= LAST_TRIES
     assert 60.0 <= ended.at_s < 120.0
     assert repr(ended.in_flight) == finished(20)
+
+
+def test_the_last_row_waits_out_an_outage_that_is_shorter_than_the_limit(tmp_path: Path) -> None:
+    fake = Fake(script=for_row(19, transient("502"), times=14))
+    ended = run_session(tmp_path, fake, 20, submit={"retry": {**QUICK, "max_attempts": 2}})
+    assert (ended.statuses, ended.results[19].attempts) == ({"completed": 20}, 15)
+
+
+def test_a_row_that_is_alone_among_outstanding_jobs_is_not_used_up_by_an_outage(tmp_path: Path) -> None:
+    """With almost every slot taken, all probes of an outage fall to one row."""
+
+    def down(exchange: Exchange) -> Transient | None:
+        is_before = exchange.verb == "submit" and exchange.number < 20
+        return None if is_before or exchange.started_mono >= 50.0 else transient("502")
+
+    fake = Fake(Behaviour(takes_s=60.0), Script(submit=down, retrieve=down))
+    submit = {"max_in_flight": 20, "retry": {**QUICK, "max_attempts": 4}}
+    ended = run_session(tmp_path, fake, 60, submit=submit)
+    assert ended.statuses == {"completed": 60}
+    assert max(result.attempts for result in ended.results.values()) > 4
 
 
 def test_last_rows_that_reach_nobody_are_an_outage_and_are_kept(tmp_path: Path) -> None:

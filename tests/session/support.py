@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import heapq
 import os
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -274,8 +276,11 @@ class Stage:
     def suspend(self, fake: Fake, seconds: float) -> None:
         """Let the machine sleep: clocks go on and timers stand still, and the service works on."""
         self.around.asleep_s += seconds
+        now_mono = asyncio.get_running_loop().time()
         for job in fake.jobs_made:
-            job.ends_mono -= seconds
+            if job.ends_mono > now_mono:
+                job.ends_mono -= seconds
+                heapq.heappush(fake.service._ends, (job.ends_mono, job.number, job))
 
     async def run(self, act: Act | None = None) -> Ended:
         """Run the session to its end, with `act` beside it. Raises what `act` raises."""
@@ -326,6 +331,15 @@ async def session_of(
     """
     source = listed(rows) if isinstance(rows, int) else rows
     return await Stage.at(directory, transport, source, **sections).run(act)
+
+
+def assert_no_job_is_polled_twice_at_once(fake: Fake) -> None:
+    """Check all polls that were not cut off with their session."""
+    ended = [get for get in fake.gets if get.ended_mono is not None]
+    ended.sort(key=lambda get: get.id)  # which keeps them in order of time
+    for earlier, later in pairwise(ended):
+        assert earlier.ended_mono is not None
+        assert earlier.id != later.id or earlier.ended_mono <= later.started_mono
 
 
 class Disk:

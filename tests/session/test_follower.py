@@ -316,6 +316,18 @@ def test_an_unknown_job_of_an_earlier_session_is_uncertain_or_resent_as_the_user
     assert outcomes == [False, True]
 
 
+def test_an_unknown_job_of_an_earlier_session_is_uncertain_past_its_deadline_as_well(tmp_path: Path) -> None:
+    async def work(pings: Pings) -> None:
+        job = accepted_now(0, inherited=True)
+        job.accepted -= 1000.0
+        pings.add(job)
+        for _ in range(POLLS_BEFORE_GONE):
+            await pings.poll_when_due(gone())
+        assert [status for _, status, _ in pings.ended] == ["uncertain"]
+
+    following(tmp_path, work, poll={"deadline_s": 100.0}, limits={"max_outage_s": 0.001})
+
+
 def test_a_job_that_is_not_done_by_its_deadline_expires_at_a_last_poll(tmp_path: Path) -> None:
     async def work(pings: Pings) -> None:
         pings.gap_s = 40.0

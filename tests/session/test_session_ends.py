@@ -7,6 +7,7 @@ import math
 import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from runner.errors import (
@@ -14,14 +15,24 @@ from runner.errors import (
     Interrupted,
     KeyRefused,
     LimitReached,
+    OutOfFiles,
     RunnerError,
     StoppedEarly,
     StorageError,
 )
 from runner.session.session import CHECK_S
 from runner.session.shutdown import GRACE_S
-from runner.transport.fake import Behaviour, Exchange, Fake, FakeJob, Script, throttled, unauthorised
-from runner.transport.outcomes import Done
+from runner.transport.fake import (
+    Behaviour,
+    Exchange,
+    Fake,
+    FakeJob,
+    Script,
+    throttled,
+    transient,
+    unauthorised,
+)
+from runner.transport.outcomes import Done, Transient
 from tests import virtual_time
 from tests.session.support import Act, Disk, Ended, Stage, run_session, session_of
 
@@ -88,6 +99,21 @@ def test_a_drain_in_which_nothing_is_outstanding_is_over_at_once(tmp_path: Path)
     assert (ended.results, ended.requests.unsent) == ({}, 5)
     assert ended.said[0] == "waiting 3000 s, as the service asks: Too many requests."
     assert ended.intents[0].row == ended.retractions[0].row == 0
+
+
+def test_polls_that_hang_do_not_hold_up_the_end_of_a_drain(tmp_path: Path) -> None:
+    fake = Fake(latency_s=lambda exchange: math.inf if exchange.verb == "retrieve" else 0.0)
+    ended = run_session(tmp_path, fake, 3, after(10.0, signal.SIGINT), limits={"drain_s": 0.5})
+    assert ended.at_s == pytest.approx(10.5 + GRACE_S)
+    assert (ended.requests.open, ended.in_flight.sending) == (3, 0)
+
+
+def test_polls_that_the_service_asked_to_wait_for_do_not_hold_up_the_end_of_a_drain(tmp_path: Path) -> None:
+    fake = Fake(script=Script(retrieve=lambda _: throttled(3000.0)))
+    ended = run_session(tmp_path, fake, 3, after(10.0, signal.SIGINT), limits={"drain_s": 5.0})
+    assert ended.at_s == pytest.approx(15.0)
+    assert (ended.requests.open, ended.has_said("waiting 3000 s")) == (3, True)
+    assert resumed(tmp_path, fake, 3).statuses == {"completed": 3}
 
 
 def test_a_second_signal_does_not_even_wait_for_open_exchanges(tmp_path: Path) -> None:
@@ -187,6 +213,33 @@ def test_an_outage_ends_the_run_with_some_twenty_requests_a_minute_and_uses_up_n
     assert len(down) < 2 * (20 + 20 + 10), "posts and polls: all workers at once, ten more, and probes"
     assert ended.in_flight.sending == 0
     assert ended.requests.open + ended.requests.completed + ended.requests.unsent == 5000
+
+
+def test_a_service_that_only_throttles_ends_the_run_and_costs_no_row(tmp_path: Path) -> None:
+    fake = Fake(script=Script(submit=lambda _: throttled(1.0)))
+    ended = run_session(tmp_path, fake, 50)
+    assert "nothing but failures for" in str(ended.outcome.ended_by)
+    assert 60.0 <= ended.at_s < 75.0
+    assert (ended.results, ended.requests.unsent) == ({}, 50)
+
+
+def test_a_proxy_that_knows_no_route_for_a_while_costs_no_row(tmp_path: Path) -> None:
+    page = msgspec.structs.replace(transient("404"), is_spoken=False)
+
+    def away(exchange: Exchange) -> Transient | None:
+        return page if 10.0 <= exchange.started_mono < 40.0 else None
+
+    fake = Fake(Behaviour(takes_s=5.0), Script(submit=away, retrieve=away))
+    ended = run_session(tmp_path, fake, 300, submit={"max_in_flight": 20})
+    assert (ended.outcome.ended_by, ended.statuses) == (None, {"completed": 300})
+
+
+def test_too_many_open_files_stop_the_run_and_lose_nothing(tmp_path: Path) -> None:
+    fake = Fake(Behaviour(takes_s=5.0), Script(retrieve={100: transient("no_files")}), latency_s=0.1)
+    ended = run_session(tmp_path, fake, 60, submit={"max_in_flight": 20})
+    assert isinstance(ended.outcome.ended_by, OutOfFiles)
+    again = resumed(tmp_path, fake, 60)
+    assert (again.statuses, len(fake.jobs_made)) == ({"completed": 60}, 60)
 
 
 def test_a_shorter_outage_is_waited_out(tmp_path: Path) -> None:
