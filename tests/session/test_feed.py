@@ -17,7 +17,7 @@ from runner.source import Row
 from runner.store import RowSet
 from tests import virtual_time
 from tests.session.building import Calls
-from tests.session.support import BLOCK_ROWS, Listed, ListedRow, listed
+from tests.session.listed import BLOCK_ROWS, Listed, ListedRow, listed
 
 
 class Bench:

@@ -15,12 +15,11 @@ from runner.store import SessionStart
 from runner.store.journal import Acceptance, Intent
 from runner.transport.fake import Behaviour, Exchange, Fake, Script, done, rejected, transient
 from tests import virtual_time
+from tests.session.listed import listed, row_of
 from tests.session.support import (
     UNIX,
     Stage,
     assert_no_job_is_polled_twice_at_once,
-    listed,
-    row_of,
     run_session,
     session_of,
 )

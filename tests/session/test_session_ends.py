@@ -18,7 +18,6 @@ from runner.errors import (
     OutOfFiles,
     RunnerError,
     StoppedEarly,
-    StorageError,
 )
 from runner.session.session import CHECK_S
 from runner.session.shutdown import GRACE_S
@@ -26,7 +25,6 @@ from runner.transport.fake import (
     Behaviour,
     Exchange,
     Fake,
-    FakeJob,
     Script,
     throttled,
     transient,
@@ -34,29 +32,16 @@ from runner.transport.fake import (
 )
 from runner.transport.outcomes import Done, Transient
 from tests import virtual_time
-from tests.session.support import Act, Disk, Ended, Stage, run_session, session_of
+from tests.session.support import (
+    Stage,
+    after,
+    resumed,
+    run_session,
+    session_of,
+)
 
 PRICES = {"input": 0.0, "output": 50_000.0}
 """USD per million tokens; a job of the fake service, which uses 20 of them, costs one dollar."""
-
-
-def after(seconds: float, *signums: int) -> Act:
-    """Return an act that sends signals to the session, all at that time."""
-
-    async def act(stage: Stage) -> None:
-        await asyncio.sleep(seconds)
-        for signum in signums:
-            stage.session.shutdown.signal(signum)
-
-    return act
-
-
-def resumed(directory: Path, fake: Fake, rows: int) -> Ended:
-    """Run the next session, to which all jobs of the first are done, and return what came of both."""
-    for job in fake.jobs_made:
-        job.ends_mono = 0.0
-    fake.script, fake.latency_s = Script(), 0.0
-    return run_session(directory, fake, rows)
 
 
 def test_after_a_signal_nothing_more_is_sent_and_outstanding_jobs_are_collected(tmp_path: Path) -> None:
@@ -271,90 +256,5 @@ def test_an_error_of_what_runs_beside_stops_the_session(tmp_path: Path) -> None:
         stage_ended = session_of(tmp_path, Fake(Behaviour(takes_s=math.inf)), 5, act)
         with pytest.raises(StoppedEarly, match="the coordinator is gone"):
             await stage_ended
-
-    virtual_time.run(main())
-
-
-@pytest.mark.parametrize("name", ["journal.jsonl", "results.jsonl"])
-def test_a_full_disk_stops_sending_and_polling_and_the_next_session_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    disk = Disk(monkeypatch)
-
-    async def act(stage: Stage) -> None:
-        await asyncio.sleep(50.05)
-        disk.full = {name}
-
-    def takes_s(job: FakeJob) -> float:
-        return 5.0 + job.number % 10
-
-    fake = Fake(Behaviour(takes_s=takes_s), latency_s=0.1)
-    ended = run_session(tmp_path, fake, 300, act, submit={"max_in_flight": 30})
-    assert isinstance(ended.outcome.ended_by, StorageError)
-    assert "No space left on device" in str(ended.outcome.ended_by)
-    assert max(exchange.started_mono for exchange in fake.exchanges) < 52.0
-    delivered = fake.service.in_flight
-    if name == "results.jsonl":
-        assert ended.has_said("results that were received could not be written")
-    else:
-        assert len(ended.results) == len(fake.jobs_made) - delivered.now, "every result that was received"
-    disk.full = set()
-    again = resumed(tmp_path, fake, 300)
-    assert (again.statuses, len(fake.jobs_made)) == ({"completed": 300}, 300)
-
-
-def test_results_that_a_full_disk_kept_back_are_written_when_there_is_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    disk = Disk(monkeypatch)
-
-    async def act(stage: Stage) -> None:
-        await asyncio.sleep(50.05)
-        disk.full = {"journal.jsonl", "results.jsonl"}
-        asyncio.get_running_loop().call_later(20.0, disk.full.clear)
-
-    fake = Fake(Behaviour(takes_s=lambda job: 5.0 + job.number % 10), latency_s=0.1)
-    ended = run_session(tmp_path, fake, 300, act, submit={"max_in_flight": 30})
-    assert isinstance(ended.outcome.ended_by, StorageError)
-    assert ended.said == ["waiting at most 30 s for room to write what was received"]
-    assert 70.0 < ended.at_s < 72.0
-    assert len(ended.results) == len(fake.jobs_made) - fake.service.in_flight.now
-    assert ended.requests.completed == ended.in_flight.finished == len(ended.results)
-
-
-def test_a_signal_ends_the_wait_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = Disk(monkeypatch)
-
-    async def act(stage: Stage) -> None:
-        await asyncio.sleep(10.0)
-        disk.full = {"results.jsonl"}
-        asyncio.get_running_loop().call_later(30.0, stage.session.shutdown.signal, signal.SIGINT)
-
-    fake = Fake(Behaviour(takes_s=11.0))
-    ended = run_session(tmp_path, fake, 5, act, limits={"drain_s": 1000.0})
-    assert isinstance(ended.outcome.ended_by, StorageError)
-    assert ended.at_s == pytest.approx(40.0, abs=1.0)
-
-
-def test_a_disk_that_is_full_at_the_start_ends_the_session_before_anything_is_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Disk(monkeypatch).full = {"journal.jsonl"}
-    fake = Fake()
-    ended = run_session(tmp_path, fake, 5)
-    assert isinstance(ended.outcome.ended_by, StorageError)
-    assert (fake.exchanges, ended.in_flight.slots_used) == ([], 0)
-    assert fake.is_closed
-
-
-def test_a_file_that_is_moved_away_stops_the_session_at_the_next_sync(tmp_path: Path) -> None:
-    async def act(stage: Stage) -> None:
-        await asyncio.sleep(10.5)
-        (tmp_path / "results.jsonl").rename(tmp_path / "elsewhere")
-
-    async def main() -> None:
-        with pytest.raises(StorageError, match="was removed, moved or replaced"):
-            await session_of(tmp_path, Fake(Behaviour(takes_s=100.0)), 5, act, sink={"fsync_s": 1.0})
-        assert asyncio.get_running_loop().time() == pytest.approx(11.0)
 
     virtual_time.run(main())

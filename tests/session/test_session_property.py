@@ -34,12 +34,12 @@ from runner.transport.fake import (
 )
 from runner.transport.outcomes import RetrieveOutcome, SubmitOutcome
 from tests import virtual_time
+from tests.session.full_disk import Disk
+from tests.session.listed import row_of
 from tests.session.support import (
-    Disk,
     Ended,
     Stage,
     assert_no_job_is_polled_twice_at_once,
-    row_of,
     session_of,
 )
 
