@@ -1,4 +1,4 @@
-"""The house: imports run down this list only, and the command line imports nothing heavy before it must."""
+"""Imports run down the list of rooms only, and the command line imports nothing heavy before it must."""
 
 import ast
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "runner"
 
-# From the top of the house to its ground: a room may import from the floors below its own, and no sibling.
+# From the top to the ground: a room may import from the floors below its own, and from no sibling.
 FLOORS = (
     ("__main__",), ("cli",), ("commands",), ("engine",), ("background", "batch"), ("session",), ("report",),
     ("measure",), ("store",), ("transport",), ("source",), ("policy",), ("simulator",), ("config",),
@@ -41,11 +41,11 @@ def imports_of(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_run_down_the_house(path: Path) -> None:
+def test_imports_run_down_the_list(path: Path) -> None:
     room = room_of(path)
     floor = next(number for number, rooms in enumerate(FLOORS) if room in rooms)
     allowed = {room}.union(*FLOORS[floor + 1 :])
-    assert imports_of(path) <= allowed, f"{path} reaches up, or into a sibling"
+    assert imports_of(path) <= allowed, f"{path} imports from above, or from a sibling"
 
 
 def test_every_room_is_on_the_list() -> None:
@@ -53,7 +53,7 @@ def test_every_room_is_on_the_list() -> None:
     assert rooms == set(ROOMS)
 
 
-def test_the_simulator_shares_nothing_with_the_client_but_records_errors_and_settings() -> None:
+def test_the_simulator_shares_only_records_errors_and_settings_with_the_client() -> None:
     for path in (PACKAGE / "simulator").rglob("*.py"):
         assert imports_of(path) <= SIMULATOR_MAY_SHARE, path
 
@@ -62,7 +62,7 @@ HEAVY = {"aiohttp", "asyncio", "httpx2", "jinja2", "openai", "ssl", "tqdm", "uvl
 
 
 def imported_by(*arguments: str) -> set[str]:
-    """The modules that a command imports, at the top."""
+    """Return the names of the top-level modules that a command imports."""
     script = (
         "import sys, runner.cli\n"
         "try: runner.cli.main(sys.argv[1:])\n"
@@ -80,7 +80,7 @@ def test_help_imports_no_http_and_no_config_library() -> None:
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
-def test_a_config_error_is_told_without_importing_what_a_run_needs(tmp_path: Path, command: str) -> None:
+def test_a_config_error_is_reported_without_importing_what_a_run_needs(tmp_path: Path, command: str) -> None:
     (tmp_path / "bad.yaml").write_text("nam: x\n")
     found = imported_by(command, str(tmp_path / "bad.yaml"))
     assert "pydantic" in found

@@ -12,7 +12,7 @@ import msgspec
 from runner.records import ResultStatus, done_status
 
 PIECE_BYTES: Final = 1 << 17
-"""Bytes searched in one go: a few milliseconds in which the event loop does nothing else."""
+"""Bytes searched in one go: a few milliseconds for which the event loop is blocked."""
 _WORDS: Final = ("completed", "failed", "cancelled", "canceled", "expired", "incomplete")
 _PLAIN: Final = b'":{"status":"'
 _QUOTES: Final = 6

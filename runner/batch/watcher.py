@@ -49,7 +49,7 @@ class Watcher(Follower[OpenBatch]):
     gone_share = 1.0
     """Share of `limits.max_outage_s` for which a batch must stay unknown before it is given up.
 
-    It is all of it, because so many rows depend on one batch.
+    It is all of it, because thousands of rows may depend on one batch.
     """
 
     def __init__(self, parts: Parts[OpenBatch], exchanges: Exchanges, listener: Listener) -> None:

@@ -25,21 +25,21 @@ from runner.transport import open_transport
 
 def main(fd: int) -> None:
     """Work until the coordinator ends this worker, or is gone."""
-    for signum in SIGNALS:  # they are for the coordinator, which sends commands on what follows from them
+    for signum in SIGNALS:  # they are for the coordinator, which then commands its workers
         signal.signal(signum, signal.SIG_IGN)
     uvloop.run(_serve(socket.socket(fileno=fd)))
 
 
 async def _serve(end: socket.socket) -> None:
     channel: Channel[Command] = await Channel.open(end, Command)
-    setup = await channel.receive()
-    if not isinstance(setup, Setup):
-        return
     try:
-        await _work(setup, channel)
+        setup = await channel.receive()
+        if isinstance(setup, Setup):
+            await _work(setup, channel)
     except RunnerError as error:
         channel.send(ended(error))
-    await channel.close()
+    finally:
+        await channel.close()
 
 
 async def _work(setup: Setup, channel: Channel[Command]) -> None:

@@ -160,7 +160,7 @@ class Channel(Generic[Received]):
         return cls(reader, writer, msgspec.msgpack.Decoder(received))
 
     def send(self, message: Command | Event) -> None:
-        """Send without waiting: messages are small, or read at once. Do nothing if the other side has ended."""
+        """Send without waiting: messages are small, or read at once. Lost if the other side has ended."""
         if not self._writer.is_closing():
             encoded = _encode(message)
             self._writer.write(len(encoded).to_bytes(_LENGTH_BYTES) + encoded)

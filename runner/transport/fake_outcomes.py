@@ -54,6 +54,17 @@ def unsupported(status: int = 404) -> Unsupported:
 
 def done(job_id: str, status: ResultStatus = "completed", usage: Usage = USAGE) -> Done:
     """Return the final answer about a job, with a small response object as its body."""
-    body = {"id": job_id, "object": "response", "status": status, "output": f"The answer to {job_id}."}
+    body = {
+        "id": job_id,
+        "object": "response",
+        "status": status,
+        "output": f"The answer to {job_id}.",
+        "usage": {
+            "input_tokens": usage.input,
+            "input_tokens_details": {"cached_tokens": usage.cached},
+            "output_tokens": usage.output,
+            "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+        },
+    }
     failure = None if status == "completed" else Failure(status, f"the job ended {status}", 200)
     return Done(status, Reply(200, None, msgspec.Raw(msgspec.json.encode(body))), usage, failure)

@@ -1,0 +1,1 @@
+"""Python programs behind the commands in `scripts/`."""

@@ -8,57 +8,48 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
-from typing import Any
+from typing import Any, Final, TypeAlias
 
-NOT_FOUND = {
+Answer: TypeAlias = tuple[int, object]
+"""A status, and a body: bytes as they are, anything else as JSON."""
+NOT_FOUND: Final = {
     "error": {"message": "Not found.", "type": "not_found_error", "param": None, "code": "not_found"}
 }
 
 
 class Stub:
-    """Only POST /batches and the two GETs. Every request is done at once; it lists none and knows no keys.
+    """The POST of a batch and the two GETs. Requests are done at once; nothing is listed, no key is known.
 
-    A test changes its habits by replacing `create`, `look`, `result` or `list`, which return a status and a
-    body.
+    A test changes these habits by replacing `create`, `poll` or `result`.
     """
 
-    def __init__(self, base_url: str, create_s: float) -> None:
+    def __init__(self, base_url: str) -> None:
         self.base_url = base_url
-        self.create_s = create_s
-        self.batches: dict[str, list[Any]] = {}
-        """The requests of each."""
-        self.posts: list[Any] = []
-        """Their bodies."""
-        self.fetched: dict[str, set[str]] = {}
-        self.gets: list[str] = []
-        self.accepted = self.posts_now = self.peak_posts = self.peak_open = 0
+        self.batches: dict[str, list[dict[str, Any]]] = {}
+        """The requests of each batch that was made."""
+        self.posts: list[dict[str, Any]] = []
+        """The body of each POST."""
         self.lock = Lock()
-        self.create: Callable[[Any], tuple[int, Any]] = self.accept
-        self.look: Callable[[str], tuple[int, Any]] = self.all_done
-        self.result: Callable[[str, str], tuple[int, Any]] = self.answer
-        self.list: Callable[[], tuple[int, Any]] = lambda: (404, NOT_FOUND)
+        self.create: Callable[[dict[str, Any]], Answer] = self.accept
+        self.poll: Callable[[str], Answer] = self.all_done
+        self.result: Callable[[str, str], Answer] = self.answer
 
-    def accept(self, body: Any) -> tuple[int, Any]:
-        batch_id = f"batch_{self.accepted}"
-        self.accepted += 1
-        self.batches[batch_id], self.fetched[batch_id] = body["requests"], set()
-        self.peak_open = max(self.peak_open, self.open)
+    def accept(self, body: dict[str, Any]) -> Answer:
+        """Make a batch."""
+        batch_id = f"batch_{len(self.batches)}"
+        self.batches[batch_id] = body["requests"]
         return 200, {"id": batch_id, "request_counts": len(body["requests"]), "created_at": time.time()}
 
-    def all_done(self, batch_id: str, word: str = "COMPLETED") -> tuple[int, Any]:
+    def all_done(self, batch_id: str, word: str = "COMPLETED") -> Answer:
+        """Answer a poll: all requests have the status `word`."""
         if batch_id not in self.batches:
             return 404, NOT_FOUND
         states = {it["custom_id"]: {"status": word} for it in self.batches[batch_id]}
         return 200, {"id": batch_id, "request_counts": len(states), "created_at": 1, "request_status": states}
 
-    def answer(self, batch_id: str, custom_id: str) -> tuple[int, Any]:
-        self.fetched[batch_id].add(custom_id)
+    def answer(self, batch_id: str, custom_id: str) -> Answer:
+        """Answer a fetch of a result."""
         return 200, {"id": f"resp_{custom_id}", "status": "completed", "output": f"answer to {custom_id}"}
-
-    @property
-    def open(self) -> int:
-        """Batches with requests whose results were not asked for."""
-        return sum(len(self.fetched[it]) < len(requests) for it, requests in self.batches.items())
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -70,48 +61,40 @@ class _Handler(BaseHTTPRequestHandler):
         stub: Stub = self.server.stub  # type: ignore[attr-defined]  # put there by `serving`
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with stub.lock:
-            stub.posts_now += 1
-            stub.peak_posts = max(stub.peak_posts, stub.posts_now)
-        time.sleep(stub.create_s)  # how long this service takes
-        with stub.lock:
             stub.posts.append(body)
             answer = stub.create(body)
-            stub.posts_now -= 1
         self._say(*answer)
 
     def do_GET(self) -> None:
         stub: Stub = self.server.stub  # type: ignore[attr-defined]  # put there by `serving`
-        path = self.path.partition("?")[0].split("/")
         with stub.lock:
-            stub.gets.append(self.path)
-            match path:
-                case ["", "v1", "batches"]:
-                    answer = stub.list()
+            match self.path.partition("?")[0].split("/"):
                 case ["", "v1", "batches", batch_id]:
-                    answer = stub.look(batch_id)
+                    answer = stub.poll(batch_id)
                 case ["", "v1", "batches", batch_id, custom_id]:
                     answer = stub.result(batch_id, custom_id)
                 case _:
                     answer = 404, NOT_FOUND
         self._say(*answer)
 
-    def _say(self, status: int, body: Any) -> None:
+    def _say(self, status: int, body: object) -> None:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, *_: Any) -> None:
-        """Nothing."""
+    def log_message(self, *_: object) -> None:
+        """Write nothing."""
 
 
 @contextmanager
-def serving(create_s: float = 0.0) -> Iterator[Stub]:
+def serving() -> Iterator[Stub]:
+    """Serve a stub on threads of this process until the end of the block."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
         server.daemon_threads = True
-        stub = Stub(f"http://127.0.0.1:{server.server_port}/v1", create_s)
-        server.stub = stub  # type: ignore[attr-defined]  # put there by `serving`
+        stub = Stub(f"http://127.0.0.1:{server.server_port}/v1")
+        server.stub = stub  # type: ignore[attr-defined]  # read by the handler
         Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield stub

@@ -142,7 +142,7 @@ class RecordingHost:
 
 @dataclass(frozen=True)
 class Ended:
-    """What is left of a session."""
+    """All that a session left."""
 
     ended_by: RunnerError | None
     results: dict[int, Result]
@@ -195,7 +195,7 @@ def read_results(path: Path) -> dict[int, Result]:
 
 
 Act: TypeAlias = Callable[["BatchSession"], Coroutine[Any, Any, None]]
-"""What is done to a session while it runs."""
+"""Something to do to a session while it runs."""
 
 
 class BatchSession:

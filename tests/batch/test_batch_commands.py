@@ -1,49 +1,41 @@
-"""What the commands say of batches: the cut before a run, what the service has, what cannot be cancelled."""
+"""What the commands say about batches: the cut before a run, the list, and what cannot be cancelled."""
+
+from __future__ import annotations
 
 import json
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 
-from runner.source.compiler import RESPONSES_URL
 from tests.processes import Shell, Simulator
 
 
-def table(text):
-    """Rows of a Markdown table by the titles of its columns."""
+def table(text: str) -> list[dict[str, str]]:
+    """Return the rows of a Markdown table, by the titles of its columns."""
     lines = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.splitlines() if line]
     return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
 
 
-def batch_config(shell, simulator, **sections):
-    target = {"base_url": simulator.base_url, "mode": "batch"}
-    return shell.config(target=target, **sections)
+def batch_config(shell: Shell, simulator: Simulator, **sections: Mapping[str, object]) -> Path:
+    return shell.config(target={"base_url": simulator.base_url, "mode": "batch"}, **sections)
 
 
-def test_check_tells_the_cut_that_the_run_then_makes(
-    simulate: Callable[..., Simulator], shell: Shell
-) -> None:
+def test_check_shows_the_cut_and_sends_nothing(simulate: Callable[..., Simulator], shell: Shell) -> None:
     simulator = simulate()
     config = batch_config(shell, simulator, source={"count": 95}, batch={"max_requests": 40})
     said = shell("check", config)
     assert said.returncode == 0
-    found = re.search(r"batches +3, of 15 to 40 requests and ([\d.]+) to ([\d.]+) MB", said.stdout)
-    assert found, said.stdout
+    assert re.search(r"batches +3, of 15 to 40 requests and [\d.]+ to [\d.]+ MB", said.stdout), said.stdout
     assert "2 uploads and 20 GETs at once, 8 batches open" in said.stdout
     assert "first request, row-0, in a batch: POST" in said.stdout
     assert '"background"' not in said.stdout
     assert simulator.stats()["batch_posts"] == 0
 
-    assert shell("run", config).returncode == 0
-    journal = (shell.cwd / "runs/t/journal.jsonl").read_text().splitlines()
-    sizes = [entry["size_bytes"] for entry in map(json.loads, journal) if entry["event"] == "batch"]
-    least, most = (f"{size / 1e6:,.3g}" for size in (min(sizes), max(sizes)))
-    assert found.groups() == (least, most)
 
-
-def test_check_tells_rows_that_fit_into_no_batch_and_ids_that_the_service_does_not_allow(
+def test_check_counts_rows_that_fit_into_no_batch_and_rows_that_are_renamed(
     simulate: Callable[..., Simulator], shell: Shell
 ) -> None:
     rows = [{"custom_id": f"Row {i}", "input": "x" * (10 if i else 5_000)} for i in range(4)]
@@ -51,19 +43,19 @@ def test_check_tells_rows_that_fit_into_no_batch_and_ids_that_the_service_does_n
     source = {"type": "jsonl", "path": "rows.jsonl", "count": None}
     config = batch_config(shell, simulate(), source=source, batch={"max_bytes": 1_000})
     said = shell("check", config).stdout
-    assert "1 rows fit into none (batch.max_bytes): they would end rejected" in said
-    assert "3 rows go by another id there" in said
+    assert "1 rows are larger than batch.max_bytes and would be rejected" in said
+    assert "3 ids are renamed for the service, and kept in the results" in said
 
 
-def test_check_says_how_lost_acknowledgements_are_dealt_with_where_there_are_no_keys(
+def test_check_says_what_happens_to_batches_without_an_acknowledgement_and_a_key(
     simulate: Callable[..., Simulator], shell: Shell
 ) -> None:
     target = {"base_url": simulate().base_url, "mode": "batch", "idempotency_header": None}
     said = shell("check", shell.config(target=target)).stdout
-    assert "a batch is looked for by its label" in said
+    assert "after a lost acknowledgement, a batch is found by its label" in said
 
 
-def test_batches_of_the_service_are_listed_the_newest_first_with_their_progress(
+def test_the_batches_of_the_service_are_listed_newest_first_with_their_progress(
     simulate: Callable[..., Simulator], shell: Shell
 ) -> None:
     simulator = simulate(outcomes={"failed": 0.5})
@@ -84,22 +76,26 @@ def test_batches_of_the_service_are_listed_the_newest_first_with_their_progress(
         assert counts.keys() <= {"completed", "failed"}
     assert simulator.stats()["batch_lists"] >= 1
 
-    looks = simulator.stats()["batch_polls"]
+    polls = simulator.stats()["batch_polls"]
     short = table(shell("batches", config, "--limit", "2").stdout)
     assert [row["batch"] for row in short] == [row["batch"] for row in rows[:2]]
     assert "progress" not in short[0]
-    assert simulator.stats()["batch_polls"] == looks, "nobody asked for it"
+    assert simulator.stats()["batch_polls"] == polls, "progress was not asked for"
 
 
 def test_more_batches_than_a_page_holds_are_listed(simulate: Callable[..., Simulator], shell: Shell) -> None:
     simulator = simulate()
-    config = batch_config(shell, simulator, source={"count": 205}, batch={"max_requests": 1, "max_open": 50})
+    config = batch_config(
+        shell, simulator, source={"count": 205}, batch={"max_requests": 1, "max_open": 205, "concurrency": 8}
+    )
     shell("run", config)
     rows = table(shell("batches", config, "--limit", "1000").stdout)
     assert len({row["batch"] for row in rows}) == 205
 
 
-def test_a_service_without_batches_is_told_so(simulate: Callable[..., Simulator], shell: Shell) -> None:
+def test_a_service_without_batches_and_one_without_a_list_are_reported(
+    simulate: Callable[..., Simulator], shell: Shell
+) -> None:
     none = batch_config(shell, simulate())
     assert shell("batches", none).stdout == "the service has no batches\n"
     unlisted = batch_config(shell, simulate(batches={"listing": False}))
@@ -109,7 +105,7 @@ def test_a_service_without_batches_is_told_so(simulate: Callable[..., Simulator]
     assert said.stdout == ""
 
 
-def test_a_refused_key_and_an_absent_service_are_told(
+def test_a_refused_key_and_an_absent_service_are_reported(
     simulate: Callable[..., Simulator], shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ONLY_KEY", "sk-the-right-one-0123")
@@ -124,7 +120,7 @@ def test_a_refused_key_and_an_absent_service_are_told(
     assert "no Batch API answers there" in said.stderr
 
 
-def test_open_batches_cannot_be_cancelled_and_are_told(
+def test_outstanding_batches_cannot_be_cancelled_and_are_counted(
     simulate: Callable[..., Simulator], shell: Shell
 ) -> None:
     simulator = simulate(latency={"type": "constant", "mean_s": 60})
@@ -140,25 +136,4 @@ def test_open_batches_cannot_be_cancelled_and_are_told(
     said = shell("cancel", "runs/t")
     assert said.returncode == 1
     assert said.stdout == "30 requests in 2 batches are open\n"
-    assert "the Batch API has no call that cancels" in said.stderr
-
-
-def test_rows_written_for_either_mode_go_into_a_batch(
-    simulate: Callable[..., Simulator], shell: Shell
-) -> None:
-    rows = [
-        {
-            "custom_id": "a",
-            "method": "POST",
-            "url": RESPONSES_URL,
-            "body": {"input": "1", "background": True},
-        },
-        {"custom_id": "b", "params": {"input": "2"}},
-        {"custom_id": "c", "input": "3", "background": False},
-    ]
-    (shell.cwd / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    source = {"type": "jsonl", "path": "rows.jsonl", "count": None}
-    config = batch_config(shell, simulate(), source=source, request={"background": True})
-    assert shell("run", config).returncode == 0
-    shell.assert_each_row_once(3)
-    assert {line["custom_id"] for line in shell.results()} == set("abc")
+    assert "the Batch API cannot cancel; `runner run` collects the results" in said.stderr

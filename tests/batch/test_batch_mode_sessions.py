@@ -29,7 +29,7 @@ def stop_at(mono: float, *, with_grace: bool = False) -> Act:
 
 
 def slow_uploads(seconds: float) -> Callable[[Exchange], float]:
-    """Return latencies of that many seconds for uploads, and of none for all else."""
+    """Return latencies that are `seconds` for uploads, and zero for all other exchanges."""
     return lambda exchange: seconds if exchange.verb == "create_batch" else 0.0
 
 

@@ -42,7 +42,7 @@ def creating(*answers: CreateOutcome | None) -> Script:
 
 
 def slow_uploads(seconds: float) -> Callable[[Exchange], float]:
-    """Return latencies of that many seconds for uploads, and of none for all else."""
+    """Return latencies that are `seconds` for uploads, and zero for all other exchanges."""
     return lambda exchange: seconds if exchange.verb == "create_batch" else 0.0
 
 
@@ -150,7 +150,7 @@ def test_a_post_that_was_certainly_not_accepted_is_retracted_and_repeated(
 
 
 def test_throttled_posts_use_up_no_attempt_of_a_batch(tmp_path: Path) -> None:
-    """A service may accept only so many open batches: the next one is accepted once another is done."""
+    """A service may limit the number of open batches: the next one is accepted once another is done."""
     fake = Fake(Behaviour(takes_s=50.0, max_jobs=10, retry_after_s=1.0))
     ended = run_batches(tmp_path, fake, rows=30, submit=SOON, limits={"max_outage_s": 5.0})
     assert ended.statuses == {"completed": 30}

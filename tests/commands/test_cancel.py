@@ -1,292 +1,207 @@
-"""`runner cancel`: what is open ends at the service, what arrives is kept, and it always comes back."""
+"""`runner cancel` before a service in memory: what it says, which exit code it has, what it leaves."""
 
-import json
+from __future__ import annotations
+
+import math
+import os
 import signal
-from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+import threading
 
 import pytest
 
-from tests.processes import Shell, Simulator
-
-FOR_EVER = {"type": "constant", "mean_s": 3600}
-TRANSPORTS = pytest.mark.parametrize("transport", ["aiohttp", "openai"])
-
-
-@pytest.fixture
-def with_open_jobs(shell: Shell):
-    """Accept `count` jobs at that address, kill the run, and return its config."""
-
-    def start(base_url, count=30, **sections):
-        target = {"base_url": base_url, **sections.pop("target", {})}
-        poll = {"interval_s": 1000, "max_interval_s": 1000}
-        config = shell.config(target=target, source={"count": count}, poll=poll, **sections)
-        process = shell.start("run", config)
-        shell.wait_for(process, shell.has_accepted(count))
-        process.kill()
-        process.communicate()
-        return config
-
-    return start
+from runner.errors import RunDirError
+from runner.transport.fake import Behaviour, Fake, Script, rejected
+from tests.commands.here import Here
 
 
-def statuses(shell):
-    rows = [line["row"] for line in shell.results()]
-    assert len(set(rows)) == len(rows)
-    return Counter(line["status"] for line in shell.results())
+def test_every_open_job_is_cancelled_and_has_its_line(here: Here) -> None:
+    here.leave_open(10)
+    result = here.cancel()
 
-
-@TRANSPORTS
-def test_every_open_job_is_cancelled_and_has_its_line(
-    simulate: Callable[..., Simulator], shell: Shell, with_open_jobs: Any, transport: Any
-) -> None:
-    simulator = simulate(latency=FOR_EVER)
-    config = with_open_jobs(simulator.base_url, target={"transport": transport})
-    done = shell("cancel", "runs/t")
-    assert done.returncode == 0, done.stderr
-    assert "30 cancelled, 0 had ended or ended meanwhile (results kept)" in done.stdout
-    assert "0 still open" in done.stdout
-    assert statuses(shell) == {"cancelled": 30}
-    assert simulator.stats()["cancelled"] == 30
-    summary = shell.summary()
-    assert summary["run"]["status"] == "complete"
-    assert summary["requests"]["cancelled"] == 30
-    assert shell("cancel", "runs/t").stdout == "no job is open\n"
-    assert shell("run", config).returncode == 1
-    assert simulator.stats()["posts"] == 30
-    assert json.loads(shell("report", "runs/t", "--json").stdout)["requests"] == summary["requests"]
-
-
-def test_jobs_that_finished_before_they_were_asked_about_keep_their_results(
-    simulate: Callable[..., Simulator], shell: Shell, with_open_jobs: Any
-) -> None:
-    simulator = simulate(
-        latency={"type": "bimodal", "fast_s": 0.01, "slow_s": 3600, "slow_share": 0.5, "sigma": 0}
+    assert result.exit_code == 0
+    assert result.output == (
+        "10 cancelled, 0 had ended or ended meanwhile (results kept), 0 unknown to the service, 0 still open"
     )
-    with_open_jobs(simulator.base_url, count=40)
-    done = shell("cancel", "runs/t")
-    assert done.returncode == 0, done.stderr
-    counts = statuses(shell)
-    assert counts.keys() == {"completed", "cancelled"}
-    assert counts.total() == 40
-    for line in shell.results():
-        assert line["response"]["body"]["status"] == line["status"]
-    assert simulator.stats()["delivered"] == 40
+    assert result.messages == ()
+    assert here.statuses() == {"cancelled": 10}
+    summary = here.summary()
+    assert (summary["run"]["status"], summary["requests"]["cancelled"]) == ("complete", 10)
+    assert here.fake.is_closed
 
 
-@TRANSPORTS
-def test_a_service_that_cannot_cancel_is_asked_once_and_results_that_are_there_are_kept(
-    simulate: Callable[..., Simulator], shell: Shell, with_open_jobs: Any, transport: Any
-) -> None:
-    simulator = simulate(latency=FOR_EVER, cancellation=False)
-    config = with_open_jobs(simulator.base_url, target={"transport": transport})
-    gets = simulator.stats()["gets"]
-    done = shell("cancel", "runs/t")
-    assert done.returncode == 1
-    assert "30 still open" in done.stdout
-    assert "not cancelled: " in done.stderr
-    assert simulator.stats()["gets"] - gets == 1
-    assert shell.results() == []
-    assert shell.summary()["requests"]["open"] == 30
-    process = shell.start("run", config)
-    shell.wait_for(process, lambda: simulator.stats()["gets"] > gets + 1)
-    process.kill()
-    process.communicate()
-    assert simulator.stats()["posts"] == 30, "they are followed as before"
+def test_afterwards_nothing_is_open(here: Here) -> None:
+    here.leave_open(3)
+    here.cancel()
+    here.serve()
+    result = here.cancel()
+    assert (result.exit_code, result.output, result.messages) == (0, "no job is open", ())
+    assert here.fake.exchanges == []
 
 
-def test_jobs_that_the_service_forgot_are_left_for_the_run_to_judge(
-    simulate: Callable[..., Simulator], shell: Shell, with_open_jobs: Any
-) -> None:
-    simulator = simulate(latency=FOR_EVER)
-    config = with_open_jobs(simulator.base_url, count=5)
-    simulator.kill()
-    simulate(port=simulator.port)
-    done = shell("cancel", "runs/t")
-    assert done.returncode == 0, done.stderr
-    assert "5 unknown to the service, 0 still open" in done.stdout
-    assert shell("run", config).returncode == 1
-    assert statuses(shell) == {"uncertain": 5}
+def test_jobs_that_have_ended_keep_their_results(here: Here) -> None:
+    here.leave_open(6)
+    for job in here.fake.jobs_made[:2]:
+        job.ends_mono = 0.0
+    result = here.cancel()
+    assert result.exit_code == 0
+    assert result.output.startswith("4 cancelled, 2 had ended or ended meanwhile (results kept)")
+    assert here.statuses() == {"completed": 2, "cancelled": 4}
 
 
-def test_rows_never_sent_are_not_sent_by_it_and_the_run_can_go_on(
-    simulate: Callable[..., Simulator], shell: Shell
-) -> None:
-    simulator = simulate(latency=FOR_EVER)
-    config = shell.config(
-        target={"base_url": simulator.base_url}, source={"count": 20}, submit={"max_in_flight": 5}
-    )
-    process = shell.start("run", config)
-    shell.wait_for(process, shell.has_accepted(5))
-    process.kill()
-    process.communicate()
-    assert shell("cancel", "runs/t").returncode == 0
-    requests = shell.summary()["requests"]
+def test_a_service_that_cannot_cancel_leaves_them_open(here: Here) -> None:
+    here.leave_open(5, cancel_s=None)
+    result = here.cancel()
+    assert result.exit_code == 1
+    assert result.output.endswith("5 still open")
+    assert result.messages == ("not cancelled: Jobs cannot be cancelled.",)
+    assert here.summary()["requests"]["open"] == 5
+    assert here.summary()["run"]["status"] == "stopped"
+
+
+def test_jobs_that_the_service_does_not_know_are_left_for_the_run_to_judge(here: Here) -> None:
+    here.leave_open(5)
+    for job in here.fake.jobs_made:
+        job.is_lost = True
+    result = here.cancel()
+    assert (result.exit_code, result.messages) == (0, ())
+    assert result.output.endswith("5 unknown to the service, 0 still open")
+    assert here.results() == []
+
+
+def test_rows_that_were_never_sent_stay_unsent(here: Here) -> None:
+    here.serve(takes_s=math.inf)
+    limits = {"max_s": 0.1, "drain_s": 0}
+    config = here.config(source={"count": 20}, submit={"max_in_flight": 5}, limits=limits)
+    here.run(config, quiet=True)
+    assert here.cancel().exit_code == 0
+    requests = here.summary()["requests"]
     assert (requests["cancelled"], requests["unsent"], requests["open"]) == (5, 15, 0)
-    simulator.kill()
-    simulate(port=simulator.port)
-    assert shell("run", config, "--retry", "cancelled").returncode == 0
-    assert statuses(shell) == {"completed": 20}
+    here.serve()
+    assert here.run(here.config(source={"count": 20}), retry=("cancelled",)).exit_code == 0
+    assert here.statuses() == {"completed": 20}
 
 
-def test_a_run_that_is_going_on_is_not_cancelled_behind_its_back(
-    simulate: Callable[..., Simulator], shell: Shell
-) -> None:
-    simulator = simulate(latency=FOR_EVER)
-    config = shell.config(target={"base_url": simulator.base_url}, source={"count": 5})
-    process = shell.start("run", config)
-    shell.wait_for(process, shell.has_accepted(5))
-    done = shell("cancel", "runs/t")
-    assert done.returncode == 2
-    assert f"another process (pid {process.pid}) is running this run" in done.stderr
-    assert simulator.stats()["cancelled"] == 0
-    process.kill()
-    process.communicate()
-
-
-def test_another_key_is_refused_before_anything_is_asked(
-    simulate: Callable[..., Simulator], shell: Shell, with_open_jobs: Any
-) -> None:
-    simulator = simulate(latency=FOR_EVER)
-    with_open_jobs(simulator.base_url, count=5)
-    shell.environ["SAIL_API_KEY"] = "another-key-entirely"
-    done = shell("cancel", "runs/t")
-    assert done.returncode == 2
-    assert "the API key (SAIL_API_KEY)" in done.stderr
-    assert simulator.stats()["cancelled"] == 0
-
-
-@pytest.mark.parametrize("path", ["nowhere", "."])
-def test_what_is_no_run_directory_is_told(shell: Shell, path: str) -> None:
-    done = shell("cancel", path)
-    assert done.returncode == 2
-    assert "is not a run directory" in done.stderr
-    assert list(shell.cwd.iterdir()) == []
-
-
-def test_an_embedded_simulator_is_started_for_it(shell: Shell) -> None:
-    config = shell.config(
-        target={"base_url": "simulator"}, source={"count": 10}, simulator={"latency": FOR_EVER}
+def test_requests_without_an_acknowledgement_cannot_be_cancelled_and_are_reported(here: Here) -> None:
+    here.serve()
+    here.fake = Fake(Behaviour(takes_s=math.inf), latency_s=lambda it: math.inf if it.number > 2 else 0.0)
+    here.run(here.config(source={"count": 5}, limits={"max_s": 0.1, "drain_s": 0}), quiet=True)
+    here.fake.latency_s = 0.0
+    result = here.cancel()
+    assert result.output.startswith("2 cancelled")
+    assert result.messages == (
+        "3 requests were sent without an acknowledgement: they have no id to cancel them by",
     )
-    process = shell.start("run", config)
-    shell.wait_for(process, shell.has_accepted(10))
-    process.kill()
-    process.communicate()
-    assert shell("cancel", "runs/t").returncode == 0
-    assert statuses(shell) == {"cancelled": 10}
 
 
-def test_with_faults_of_every_kind_each_job_still_ends_once(
-    simulate: Callable[..., Simulator], shell: Shell, with_open_jobs: Any, tmp_path: Path
-) -> None:
-    state = tmp_path / "state.jsonl"
-    simulator = simulate(latency=FOR_EVER, state=state)
-    with_open_jobs(simulator.base_url, count=60)
-    simulator.kill()
-    faults = dict.fromkeys(("429", "500", "502", "html", "empty", "cut", "reset", "lost", "no_id"), 0.05)
-    simulator = simulate(latency=FOR_EVER, state=state, port=simulator.port, faults={"get": faults})
-    assert shell("cancel", "runs/t").returncode == 0
-    assert statuses(shell) == {"cancelled": 60}
+def test_batches_cannot_be_cancelled(here: Here) -> None:
+    here.serve(takes_s=math.inf)
+    config = here.config(
+        source={"count": 30},
+        target={"mode": "batch"},
+        batch={"max_requests": 20},
+        limits={"max_s": 0.3, "drain_s": 0},
+    )
+    here.run(config, quiet=True)
+    result = here.cancel()
+    assert result.exit_code == 1
+    assert result.output == "30 requests in 2 batches are open"
+    assert result.messages == ("the Batch API cannot cancel; `runner run` collects the results",)
 
 
-def test_a_job_that_completes_while_it_is_being_cancelled_keeps_its_result(
-    shell: Shell, stub: Callable[..., Any], with_open_jobs: Any
-) -> None:
-    looks = Counter()
-
-    def status(job):
-        looks[job] += 1
-        return "completed" if looks[job] > 1 else "in_progress"
-
-    def cancel(handler, job):
-        handler.say(200, {"id": job, "status": "in_progress"})
-
-    with stub(cancel=cancel, status=status) as (base_url, _server):
-        with_open_jobs(base_url, count=5)
-        looks.clear()
-        done = shell("cancel", "runs/t")
-    assert done.returncode == 0, done.stderr
-    assert "0 cancelled, 5 had ended or ended meanwhile (results kept)" in done.stdout
-    assert statuses(shell) == {"completed": 5}
+def test_it_gives_up_when_its_time_is_over(here: Here) -> None:
+    here.leave_open(5, cancel_s=math.inf)
+    result = here.cancel(timeout_s=0.3)
+    assert result.exit_code == 1
+    assert result.output.endswith("5 still open")
+    assert len(here.fake.of("cancel")) == 5
 
 
-@pytest.mark.parametrize("code", [400, 409])
-def test_one_job_that_cannot_be_cancelled_any_more_does_not_hold_up_the_others(
-    shell: Shell, stub: Callable[..., Any], with_open_jobs: Any, code: int
-) -> None:
-    def cancel(handler, job):
-        if job == "job-1":
-            handler.say(code, {"error": {"message": "already being delivered"}})
-        else:
-            handler.say(200, {"id": job, "status": "cancelled"})
-
-    with stub(cancel=cancel) as (base_url, _server):
-        with_open_jobs(base_url, count=8)
-        done = shell("cancel", "runs/t")
-    assert done.returncode == 1
-    assert "7 cancelled, 0 had ended" in done.stdout
-    assert "0 unknown to the service, 1 still open" in done.stdout
-    assert "already being delivered" in done.stderr
-    assert statuses(shell) == {"cancelled": 7}
-
-
-def test_it_ends_when_its_time_is_over(shell: Shell, stub: Callable[..., Any], with_open_jobs: Any) -> None:
-    def never(handler, job):
-        handler.say(200, {"id": job, "status": "in_progress"})
-
-    with stub(cancel=never) as (base_url, server):
-        with_open_jobs(base_url, count=5)
-        done = shell("cancel", "runs/t", "--timeout", "1")
-    assert done.returncode == 1
-    assert "5 still open" in done.stdout
-    assert server.asked == 5, "each was asked once"
+def test_an_address_where_nobody_answers_ends_it_with_3(here: Here) -> None:
+    here.leave_open(5)
+    here.fake.down_mono = [(0.0, math.inf)]
+    result = here.cancel(timeout_s=0.3)
+    assert result.exit_code == 3
+    assert "no Responses API answers there" in result.messages[0]
+    assert result.output.endswith("5 still open")
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_soon_and_keeps_what_came(
-    shell: Shell, stub: Callable[..., Any], with_open_jobs: Any, signum: Any, code: int
-) -> None:
-    def cancel(handler, job):
-        handler.say(200, {"id": job, "status": "cancelled" if job in ("job-1", "job-2") else "in_progress"})
+def test_a_signal_ends_it_and_what_came_is_kept(here: Here, signum: signal.Signals, code: int) -> None:
+    here.leave_open(5, cancel_s=math.inf)
+    here.fake.jobs_made[0].ends_mono = 0.0
 
-    with stub(cancel=cancel) as (base_url, _server):
-        with_open_jobs(base_url, count=5)
-        process = shell.start("cancel", "runs/t", "--timeout", "3600")
-        shell.wait_for(process, shell.has_results(2))
-        process.send_signal(signum)
-        said, errors = process.communicate(timeout=30)
-    assert process.returncode == code, errors
-    assert "2 cancelled" in said
-    assert statuses(shell) == {"cancelled": 2}
+    def interrupt() -> None:
+        pause = threading.Event()
+        while not here.results():
+            pause.wait(0.005)
+        os.kill(os.getpid(), signum)
 
-
-def test_killed_while_cancelling_it_goes_on_from_where_it_was(
-    shell: Shell, stub: Callable[..., Any], with_open_jobs: Any
-) -> None:
-    def cancel(handler, job):
-        slow = server.asked > 3
-        handler.say(200, {"id": job, "status": "in_progress" if slow and not ready else "cancelled"})
-
-    ready = []
-    with stub(cancel=cancel) as (base_url, server):
-        with_open_jobs(base_url, count=8)
-        process = shell.start("cancel", "runs/t", "--timeout", "3600")
-        shell.wait_for(process, shell.has_results(3))
-        process.kill()
-        process.communicate()
-        ready.append(True)
-        assert shell("cancel", "runs/t").returncode == 0
-    assert statuses(shell) == {"cancelled": 8}
+    threading.Thread(target=interrupt).start()
+    result = here.cancel()
+    assert result.exit_code == code
+    assert result.messages[0] == f"interrupted by {signum.name}"
+    assert here.statuses() == {"completed": 1}
 
 
-def test_an_address_where_nobody_listens_any_more_ends_it_with_3(
-    simulate: Callable[..., Simulator], shell: Shell, with_open_jobs: Any
-) -> None:
-    simulator = simulate(latency=FOR_EVER)
-    with_open_jobs(simulator.base_url, count=5)
-    simulator.kill()
-    done = shell("cancel", "runs/t", "--timeout", "2")
-    assert done.returncode == 3
-    assert "5 still open" in done.stdout
+def test_one_job_that_is_refused_does_not_hold_up_the_others(here: Here) -> None:
+    here.leave_open(8)
+    here.fake.script = Script(cancel={3: rejected("already being delivered", 409)})
+    result = here.cancel()
+    assert result.exit_code == 1
+    assert result.output.startswith("7 cancelled, 0 had ended")
+    assert result.messages == ("not cancelled: already being delivered",)
+
+
+def test_limits_of_the_run_do_not_end_it(here: Here) -> None:
+    here.leave_open(5)
+    config = here.run_dir.config
+    config.write_text(config.read_text().replace("max_failures: null", "max_failures: 1"))
+    assert here.cancel().output.startswith("5 cancelled")
+
+
+def test_a_torn_last_line_is_cut_and_reported(here: Here, capfd: pytest.CaptureFixture[str]) -> None:
+    here.leave_open(2)
+    with here.run_dir.journal.open("ab") as file:
+        file.write(b'{"event":"acc')
+    assert here.cancel().output.startswith("2 cancelled")
+    assert "cut 13 bytes of a torn last line of journal.jsonl" in capfd.readouterr().err
+
+
+def test_another_key_is_refused_before_anything_is_sent(here: Here) -> None:
+    here.leave_open(2)
+    here.monkeypatch.setenv("SAIL_API_KEY", "sk-another-key-entirely")
+    with pytest.raises(RunDirError, match=r"the API key \(SAIL_API_KEY\)"):
+        here.cancel()
+    assert here.fake.of("cancel") == []
+
+
+def test_a_run_that_another_process_works_on_is_not_touched(here: Here) -> None:
+    here.leave_open(2)
+    here.run_dir.lock()
+    with pytest.raises(RunDirError, match=f"another process .pid {os.getpid()}. is running this run"):
+        here.cancel()
+    assert here.fake.of("cancel") == []
+
+
+def test_what_is_no_run_directory_is_an_error_and_stays_as_it_is(here: Here) -> None:
+    with pytest.raises(RunDirError, match="runs/t: is not a run directory"):
+        here.cancel()
+    assert list(here.path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["", "[1, 2]", "name: [", "name: t\nsubmit: {concurrency: no}\n"])
+def test_a_config_that_cannot_be_read_is_an_error(here: Here, content: str) -> None:
+    here.leave_open(2)
+    here.run_dir.config.write_text(content)
+    with pytest.raises(RunDirError, match=r"config\.yaml: is not the config of a run: "):
+        here.cancel()
+
+
+def test_a_summary_that_cannot_be_written_ends_it_with_3(here: Here) -> None:
+    here.leave_open(2)
+    here.run_dir.summary.unlink()
+    here.run_dir.summary.mkdir()
+    result = here.cancel()
+    assert result.exit_code == 3
+    assert "summary.json: cannot be written" in result.messages[0]
+    assert result.output.startswith("2 cancelled")

@@ -1,32 +1,21 @@
-"""Mistakes of a user and of a network: one clear message, the right exit code, nothing sent."""
+"""Mistakes of a user and of a network: one clear message, the right exit code, and nothing is left behind."""
+
+from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import socket
-import threading
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.processes import Shell, Simulator
-
-ROOT = Path(__file__).resolve().parents[2]
-KEY = "sk-test-3f9a1c7e5b"
-
-
-def write(shell, text):
-    path = shell.cwd / "config.yaml"
-    path.write_text(text)
-    return path
-
+from runner.cli import main
+from tests.commands.here import KEY, Here
+from tests.processes import Shell, Simulate
+from tests.stub_service import Exchange, stub_service
 
 JSONL = "name: t\nrequest: {model: m}\nsource: {type: jsonl, path: rows.jsonl}\n"
-BAD_INPUT = {
+BAD_INPUT: dict[str, tuple[str, str | None, str]] = {
     "an unknown key": (
         "name: t\nrequest: {model: m}\nsubmit: {concurency: 3}\n",
         "",
@@ -61,84 +50,46 @@ BAD_INPUT = {
         "",
         r":1: name needs the environment variable UNSET_NAME_HERE",
     ),
+    "a key in the config": (
+        f"name: t\nrequest: {{model: m, metadata: {{token: {KEY}}}}}\n",
+        "",
+        r"config\.yaml: the API key itself is in the config",
+    ),
+    "more workers than posts at once": (
+        "name: t\nrequest: {model: m}\nsubmit: {concurrency: 20}\nengine: {workers: 30}\n",
+        "",
+        r"engine\.workers \(30\) is more than submit\.concurrency \(20\)",
+    ),
+    "a budget without prices": (
+        "name: t\nrequest: {model: m}\nlimits: {max_cost_usd: 1}\n",
+        "",
+        r"limits\.max_cost_usd needs prices",
+    ),
 }
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
 @pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_is_told_once_with_exit_2_and_leaves_nothing(shell: Shell, command: str, case: Any) -> None:
+def test_bad_input_is_reported_with_exit_2_and_leaves_nothing(
+    here: Here, capfd: pytest.CaptureFixture[str], command: str, case: str
+) -> None:
     config, rows, pattern = BAD_INPUT[case]
+    Path("config.yaml").write_text(config)
     if rows:
-        (shell.cwd / "rows.jsonl").write_text(rows)
-    done = shell(command, write(shell, config))
-    assert done.returncode == 2, done.stderr
-    assert re.search(pattern, done.stderr), done.stderr
-    assert not done.stdout
-    assert not (shell.cwd / "runs").exists()
-
-
-def test_a_missing_config_file_is_told(shell: Shell) -> None:
-    done = shell("run", "nowhere.yaml")
-    assert (done.returncode, done.stderr) == (2, "runner: nowhere.yaml: there is no such config file\n")
-
-
-def test_a_missing_key_variable_is_named_and_nothing_is_sent(shell: Shell) -> None:
-    shell.environ["SAIL_API_KEY"] = ""
-    done = shell("run", shell.config(target={"base_url": "http://127.0.0.1:9"}))
-    assert done.returncode == 2
-    assert "the environment variable SAIL_API_KEY with the API key is not set" in done.stderr
-    assert not (shell.cwd / "runs").exists()
-
-
-def test_a_refused_key_stops_the_run_with_exit_3_said_once(
-    simulate: Callable[..., Simulator], shell: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SIMULATOR_KEY", "the-right-one")
-    simulator = simulate(api_key_env="SIMULATOR_KEY")
-    done = shell("run", shell.config(target={"base_url": simulator.base_url}, source={"count": 1000}))
-    assert done.returncode == 3
-    assert done.stderr.count("the service refuses the API key") == 1
-    assert simulator.stats()["posts"] == 1
-    assert shell.results() == []
-
-
-def test_a_key_refused_half_way_keeps_what_is_done_and_continues_with_the_key_again(
-    simulate: Callable[..., Simulator], shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("SIMULATOR_KEY", KEY)
-    state = tmp_path / "state.jsonl"
-    first = simulate(api_key_env="SIMULATOR_KEY", state=state, latency={"type": "constant", "mean_s": 0.3})
-    port = int(first.base_url.rsplit(":", 1)[1].split("/")[0])
-    config = shell.config(
-        target={"base_url": first.base_url}, source={"count": 300}, submit={"max_in_flight": 30}
-    )
-    process = shell.start("run", config)
-    path = shell.cwd / "runs/t/results.jsonl"
-    while not path.exists() or path.stat().st_size == 0:
-        assert process.poll() is None
-    first.stop()
-    monkeypatch.setenv("SIMULATOR_KEY", "rotated-in-between")
-    second = simulate(api_key_env="SIMULATOR_KEY", state=state, port=port)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 3, errors
-    assert errors.count("the service refuses the API key") == 1
-    second.stop()
-    monkeypatch.setenv("SIMULATOR_KEY", KEY)
-    third = simulate(api_key_env="SIMULATOR_KEY", state=state, port=port)
-    assert shell("run", config).returncode == 0
-    assert sorted(line["row"] for line in shell.results()) == list(range(300))
-    assert third.stats()["accepted"] == 300
-
-
-def free_port():
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        Path("rows.jsonl").write_text(rows)
+    assert main([command, "config.yaml"]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert re.search(pattern, err), err
+    assert KEY not in err
+    assert not Path("runs").exists()
+    assert here.fake.exchanges == []
 
 
 @pytest.mark.parametrize("transport", ["aiohttp", "openai"])
-def test_nobody_listening_is_told_once_with_exit_3(shell: Shell, transport: str) -> None:
-    address = f"http://127.0.0.1:{free_port()}/v1"
+def test_an_address_where_nobody_listens_is_reported_once_with_exit_3(shell: Shell, transport: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
     done = shell("run", shell.config(target={"base_url": address, "transport": transport}))
     assert done.returncode == 3
     assert done.stderr.count("no Responses API answers there") == 1
@@ -147,35 +98,32 @@ def test_nobody_listening_is_told_once_with_exit_3(shell: Shell, transport: str)
 
 
 def test_an_address_that_is_no_responses_api_stops_before_a_second_row(
-    simulate: Callable[..., Simulator], shell: Shell
+    simulate: Simulate, shell: Shell
 ) -> None:
+    def not_found(exchange: Exchange) -> None:
+        exchange.answer(404, b"<h1>no</h1>\r\n")
+
+    with stub_service(submit=not_found) as service:
+        done = shell("run", shell.config(target={"base_url": service.base_url}))
+        assert done.returncode == 3, done.stderr
+        assert service.posts == 1
     simulator = simulate()
     wrong = simulator.base_url.replace("/v1", "/nothing/here")
-    with serve_canned(b"HTTP/1.1 404 Not Found\r\nContent-Length: 13\r\n\r\n<h1>no</h1>\r\n") as (
-        address,
-        seen,
-    ):
-        done = shell("run", shell.config(target={"base_url": address}))
-        assert done.returncode == 3, done.stderr
-        assert len(seen) == 1
     assert shell("run", shell.config(name="other", target={"base_url": wrong})).returncode in (1, 3)
     assert simulator.stats()["executed"] == 0
 
 
-def test_one_rejected_row_ends_with_the_services_own_message_and_exit_1(
-    simulate: Callable[..., Simulator], shell: Shell
-) -> None:
-    simulator = simulate()
+def test_one_rejected_row_has_the_message_of_the_service(simulate: Simulate, shell: Shell) -> None:
     rows = [{"custom_id": f"r{i}", "input": "hello"} for i in range(5)]
-    rows[3]["temperature"] = 17
+    rows[3]["temperature"] = "17"
     (shell.cwd / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = shell.config(
-        target={"base_url": simulator.base_url}, source={"type": "jsonl", "path": "rows.jsonl", "count": None}
+        target={"base_url": simulate().base_url},
+        source={"type": "jsonl", "path": "rows.jsonl", "count": None},
     )
-    done = shell("run", config)
-    assert done.returncode == 1
+    assert shell("run", config).returncode == 1
     by_id = {line["custom_id"]: line for line in shell.results()}
-    assert {cid: line["status"] for cid, line in by_id.items()} == {
+    assert {custom_id: line["status"] for custom_id, line in by_id.items()} == {
         "r0": "completed", "r1": "completed", "r2": "completed", "r3": "rejected", "r4": "completed",
     }  # fmt: skip
     error = by_id["r3"]["error"]
@@ -184,151 +132,33 @@ def test_one_rejected_row_ends_with_the_services_own_message_and_exit_1(
     assert by_id["r3"]["timing"]["accepted"] is None
 
 
-def test_a_rejected_first_row_is_shown_before_a_second_is_sent(
-    simulate: Callable[..., Simulator], shell: Shell
-) -> None:
-    simulator = simulate()
-    config = shell.config(
-        target={"base_url": simulator.base_url},
-        request={"model": "m", "metadata": {"completion_window": "tomorrow"}},
-        source={"count": 3},
-    )
-    done = shell("run", config)
-    assert done.returncode == 1
-    assert done.stderr.count("the first request was rejected") == 1
-    assert "tomorrow" in done.stderr
-    assert {line["status"] for line in shell.results()} == {"rejected"}
-
-
-def test_jobs_that_do_not_end_completed_keep_their_status_and_exit_1(
-    simulate: Callable[..., Simulator], shell: Shell
-) -> None:
-    simulator = simulate(outcomes={"failed": 0.25, "incomplete": 0.25, "cancelled": 0.25, "expired": 0.25})
+def test_jobs_that_do_not_end_completed_keep_their_status(simulate: Simulate, shell: Shell) -> None:
+    outcomes = {"failed": 0.25, "incomplete": 0.25, "cancelled": 0.25, "expired": 0.25}
+    simulator = simulate(outcomes=outcomes)
     config = shell.config(target={"base_url": simulator.base_url}, source={"count": 80})
     assert shell("run", config).returncode == 1
-    statuses = {line["status"] for line in shell.results()}
-    assert statuses == {"failed", "incomplete", "cancelled", "expired"}
+    assert set(shell.statuses()) == set(outcomes)
     for line in shell.results():
         assert line["error"]["message"]
         assert line["response"]["body"]["id"].startswith("resp_")
 
 
-def test_a_job_that_never_ends_expires_at_its_deadline(
-    simulate: Callable[..., Simulator], shell: Shell
+def test_the_key_appears_in_no_file_line_or_error_even_if_the_service_echoes_it(
+    simulate: Simulate, shell: Shell
 ) -> None:
-    simulator = simulate(latency={"type": "constant", "mean_s": 3600})
-    config = shell.config(
-        target={"base_url": simulator.base_url}, source={"count": 3}, poll={"deadline_s": 0.5}
-    )
-    assert shell("run", config).returncode == 1
-    for line in shell.results():
-        assert line["status"] == "expired"
-        assert line["error"]["type"] == "deadline"
+    received: list[str] = []
 
+    def echo(exchange: Exchange) -> None:
+        received.append(exchange.headers["Authorization"])
+        exchange.fail(400, f"you sent {received[-1]}")
 
-def test_a_job_that_the_service_forgot_expires(simulate: Callable[..., Simulator], shell: Shell) -> None:
-    simulator = simulate(faults={"get": {"404": 1.0}})
-    config = shell.config(target={"base_url": simulator.base_url}, source={"count": 3})
-    assert shell("run", config).returncode == 1
-    assert {line["status"] for line in shell.results()} == {"expired"}
-
-
-def test_without_idempotency_a_lost_acknowledgement_ends_uncertain_and_is_not_sent_again(
-    simulate: Callable[..., Simulator], shell: Shell
-) -> None:
-    simulator = simulate(faults={"post": {"lost": 0.2}})
-    config = shell.config(
-        target={"base_url": simulator.base_url, "idempotency_header": None}, source={"count": 100}
-    )
-    assert shell("run", config).returncode == 1
-    statuses = [line["status"] for line in shell.results()]
-    lost = simulator.stats()["faults"]["post"]["lost"]
-    assert statuses.count("uncertain") == lost > 0
-    assert simulator.stats()["posts"] == simulator.stats()["executed"] == 100
-
-
-class serve_canned:  # noqa: N801 - reads as a function
-    """A server that answers every connection with the same bytes; `seen` holds what it received."""
-
-    def __init__(self, answer):
-        self.answer = answer
-        self.seen = []
-
-    def __enter__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self.serve, daemon=True).start()
-        return f"http://127.0.0.1:{self.listener.getsockname()[1]}/v1", self.seen
-
-    def __exit__(self, *exc):
-        self.listener.close()
-
-    def serve(self):
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            with connection:
-                head = connection.recv(1 << 16)
-                self.seen.append(head)
-                answer = self.answer(head) if callable(self.answer) else self.answer
-                connection.sendall(answer)
-                connection.shutdown(socket.SHUT_WR)
-                while connection.recv(1 << 16):
-                    pass
-
-
-def echo_the_key(head):
-    authorization = re.search(rb"authorization: (.*?)\r\n", head, re.IGNORECASE)[1].decode()
-    body = json.dumps({"error": {"message": f"you sent {authorization}", "type": "invalid_request_error"}})
-    return (
-        f"HTTP/1.1 400 Bad Request\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
-    )
-
-
-def test_the_key_appears_in_no_file_line_or_error_even_when_the_service_echoes_it(
-    simulate: Callable[..., Simulator], shell: Shell
-) -> None:
-    simulator = simulate()
-    assert shell("run", shell.config(target={"base_url": simulator.base_url})).returncode == 0
-    with serve_canned(echo_the_key) as (address, seen):
-        done = shell("run", shell.config(name="echo", target={"base_url": address}, source={"count": 3}))
+    assert shell("run", shell.config(target={"base_url": simulate().base_url})).returncode == 0
+    with stub_service(submit=echo) as service:
+        config = shell.config(name="echo", target={"base_url": service.base_url}, source={"count": 3})
+        done = shell("run", config)
     assert done.returncode == 1
-    assert any(KEY.encode() in head for head in seen), "the stub did get the key"
+    assert all(KEY in header for header in received)
     assert "[API key]" in shell.results("echo")[0]["error"]["message"]
     assert KEY not in done.stdout + done.stderr
     for path in (shell.cwd / "runs").rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
-
-
-def test_a_key_written_into_the_config_is_refused(shell: Shell) -> None:
-    config = shell.config(request={"model": "m", "metadata": {"token": KEY}})
-    done = shell("run", config)
-    assert done.returncode == 2
-    assert KEY not in done.stderr
-    assert not (shell.cwd / "runs").exists()
-
-
-def test_ctrl_c_while_the_input_is_read_ends_with_130_and_nothing_sent(shell: Shell) -> None:
-    fifo = shell.cwd / "rows.jsonl"
-    os.mkfifo(fifo)
-    link = shell.cwd / "config.yaml"
-    link.write_text(JSONL + "target: {base_url: 'http://127.0.0.1:9'}\n")
-    fifo.unlink()
-    fifo.write_text('{"input": "x"}\n' * 400_000)
-    process = shell.start("run", link)
-    # The survey's spill file shows that rows are being read.
-    fd_dir = Path(f"/proc/{process.pid}/fd")
-    while process.poll() is None and not any("rows.jsonl" in read_link(fd) for fd in fd_dir.iterdir()):
-        pass
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130, errors
-    assert not (shell.cwd / "runs").exists()
-
-
-def read_link(path):
-    try:
-        return str(path.readlink())
-    except OSError:
-        return ""

@@ -1,10 +1,12 @@
-"""Every fault that the simulator knows, on each exchange and transport: what it costs, how it is counted.
+"""Every fault that the simulator knows, on each exchange and transport: its cost, and how it is counted.
 
 A run of a few rows meets one kind of fault again and again. Each row must end as one line and run once, and
-every retry must be counted under the runner's word for the fault, as often as the service did it. The
-simulator is on a thread of this process, the run in the main thread, and real sockets are between them: the
+every retry must be counted under the runner's word for the fault, as often as the service injected it. The
+simulator is on a thread of this process, the run is in the main thread, and real sockets connect them: the
 cheapest way that is still real. A job takes no time, so that seed and bodies decide which exchanges are hit.
 """
+
+from __future__ import annotations
 
 import asyncio
 import contextlib
@@ -13,18 +15,18 @@ import json
 import signal
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 import pytest
 import uvloop
 import yaml
 
-from runner.commands.run import Options
-from runner.commands.run import run as run_command
+from runner.commands.run import Options, run
 from runner.commands.signals import SIGNALS, Signals
 from runner.config import Simulator, load
 from runner.config.simulation import FaultKind
@@ -32,12 +34,12 @@ from runner.simulator import serve
 
 ROWS = 12
 NO_RETRY = "no retry"
-"""Not an error at all."""
+"""Mark of a fault that is no error."""
 REJECTED = "rejected"
-"""The service said no to the request itself: the row ends so, which is right, and is not sent again."""
+"""Mark of a fault that rejects the request itself: its row becomes `rejected`, and is not sent again."""
 
-CAUSES = {
-    # fault: the word of `retries` in summary.json for a POST, and for a GET; the same on both transports
+CAUSES: dict[str, tuple[str, str]] = {
+    # fault: the word in `retries` of summary.json for a POST, and for a GET; the same for both transports
     "400": (REJECTED, "gone"),
     "404": (REJECTED, "gone"),
     "429": ("429", "429"),
@@ -61,21 +63,21 @@ CAUSES = {
 }
 
 REPEATED_BY_THE_LIBRARY = {("openai", "get", "reset"), ("openai", "get", "lost")}
-"""Where transports differ: the SDK's aiohttp client repeats a GET that lost a kept connection, uncounted."""
+"""Faults that transports treat differently: the SDK's client repeats a GET whose kept connection is lost."""
 
 SEED = 5402
-"""Under it no fault meets one row more than twice, none the first row, and the rare ones meet two rows."""
+"""Seed under which no fault meets a row more than twice, or the first row; rare faults meet two rows."""
 OFTEN = 0.4
 RARELY = 0.15
-"""For those with a Retry-After: each closes the gate for a second or two, which nothing shortens."""
+"""Probability of faults with a Retry-After: each closes the gate for a second or two."""
 WITH_RETRY_AFTER = ("429", "503", "529")
 SHORT_S = 0.8
-"""`timeout_s` where timeouts are what is tested. Long enough that a busy machine makes none of its own."""
+"""`timeout_s` of tests of timeouts, long enough that a busy machine causes none."""
 
 
 @dataclass
-class Told:
-    """What a run left, and what the service says of it."""
+class Ran:
+    """What a run left, and what the service says about it."""
 
     exit_code: int
     results: list[Any]
@@ -84,20 +86,26 @@ class Told:
     jobs: list[Any]
 
 
-@contextlib.contextmanager
-def simulator_on_a_thread(settings):
-    """The base URL of a simulator; it has its own event loop, and real sockets."""
-    ready = Future()
+class RunWith(Protocol):
+    def __call__(
+        self, transport: str, kind: str, exchange: str, *, timeout_s: float = 30.0, fault_s: float = 0.05
+    ) -> Ran: ...
 
-    async def main():
+
+@contextlib.contextmanager
+def simulator_on_a_thread(settings: Simulator) -> Iterator[str]:
+    """Serve a simulator with an event loop of its own, and real sockets; yields its base URL."""
+    ready: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def main() -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
-        def tell(base_url):
+        def announce(base_url: str) -> None:
             ready.set_result((base_url, loop, stop))
 
-        await serve(settings, "127.0.0.1", 0, on_ready=tell, stop=stop)
+        await serve(settings, "127.0.0.1", 0, on_ready=announce, stop=stop)
 
-    def run():
+    def serve_it() -> None:
         try:
             uvloop.run(main())
         except BaseException as error:  # the test waits for the address, and hears of it instead
@@ -105,7 +113,7 @@ def simulator_on_a_thread(settings):
                 ready.set_exception(error)
             raise
 
-    thread = Thread(target=run, name="simulator")
+    thread = Thread(target=serve_it, name="simulator")
     thread.start()
     base_url, loop, stop = ready.result()
     try:
@@ -116,8 +124,8 @@ def simulator_on_a_thread(settings):
 
 
 @pytest.fixture
-def this_process():
-    """A run takes the signals for as long as it lasts, and sets the garbage collector up for good."""
+def this_process() -> Iterator[None]:
+    """Undo what a run does to its process for good, and check that it restores the signal handlers."""
     thresholds = gc.get_threshold()
     handlers = [signal.getsignal(signum) for signum in SIGNALS]
     yield
@@ -127,12 +135,14 @@ def this_process():
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, this_process: Any):
-    """`run(transport, kind, exchange)`: one run against a service with that fault, to its end."""
+def run_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, this_process: None) -> RunWith:
+    """Return a function that does one run, to its end, before a service with a fault."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SAIL_API_KEY", "sk-test-3f9a1c7e5b")
 
-    def run(transport, kind, exchange, *, timeout_s=30.0, fault_s=0.05):
+    def run_with(
+        transport: str, kind: str, exchange: str, *, timeout_s: float = 30.0, fault_s: float = 0.05
+    ) -> Ran:
         probability = RARELY if kind in WITH_RETRY_AFTER else OFTEN
         settings = Simulator.model_validate(
             {
@@ -156,53 +166,54 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, this_process: Any):
             }
             (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
             with Signals() as signals:
-                ending = run_command(load("config.yaml"), Options(quiet=True), signals)
-            return Told(
-                exit_code=ending.exit_code,
+                result = run(load("config.yaml"), Options(quiet=True), signals)
+            return Ran(
+                exit_code=result.exit_code,
                 results=json_lines((tmp_path / "runs/t/results.jsonl").read_bytes()),
                 summary=json.loads((tmp_path / "runs/t/summary.json").read_bytes()),
                 stats=json.loads(get(base_url, "stats")),
                 jobs=json_lines(get(base_url, "jobs")),
             )
 
-    return run
+    return run_with
 
 
-def get(base_url, what):
+def get(base_url: str, what: str) -> bytes:
     with urllib.request.urlopen(f"{base_url.removesuffix('/v1')}/simulator/{what}", timeout=30) as answer:
-        return answer.read()
+        content: bytes = answer.read()
+    return content
 
 
-def json_lines(content):
+def json_lines(content: bytes) -> list[Any]:
     return [json.loads(line) for line in content.splitlines()]
 
 
-def assert_each_row_ended_once_and_ran_once(told, rejected):
-    assert Counter(line["row"] for line in told.results) == dict.fromkeys(range(ROWS), 1)
-    statuses = Counter(line["status"] for line in told.results)
+def assert_each_row_ended_once_and_ran_once(ran: Ran, rejected: int) -> None:
+    assert Counter(line["row"] for line in ran.results) == dict.fromkeys(range(ROWS), 1)
+    statuses = Counter(line["status"] for line in ran.results)
     assert statuses == +Counter(completed=ROWS - rejected, rejected=rejected)
-    assert told.exit_code == (1 if rejected else 0)
-    assert told.stats["executed"] == told.stats["accepted"] == told.stats["delivered"] == ROWS - rejected
-    assert [job["executed"] for job in told.jobs] == [1] * (ROWS - rejected)
-    bodies = (line["response"]["body"] for line in told.results if line["status"] == "completed")
-    assert Counter(body["id"] for body in bodies) == Counter(job["id"] for job in told.jobs)
+    assert ran.exit_code == (1 if rejected else 0)
+    assert ran.stats["executed"] == ran.stats["accepted"] == ran.stats["delivered"] == ROWS - rejected
+    assert [job["executed"] for job in ran.jobs] == [1] * (ROWS - rejected)
+    bodies = (line["response"]["body"] for line in ran.results if line["status"] == "completed")
+    assert Counter(body["id"] for body in bodies) == Counter(job["id"] for job in ran.jobs)
 
 
-def assert_counted(told, kind, exchange, cause, *, may_repeat=False):
-    """The fault happened, and is in the summary as often as it did, under `cause` and nowhere else."""
-    injected = told.stats["faults"][exchange][kind]
+def assert_counted(ran: Ran, kind: str, exchange: str, cause: str, *, may_repeat: bool = False) -> None:
+    """Check that the fault happened, and is in the summary as often as it did, under `cause` alone."""
+    injected = ran.stats["faults"][exchange][kind]
     assert injected > 0
-    assert told.stats["faults"] == {"post": {}, "get": {}, exchange: {kind: injected}}
-    repeated = told.stats["gets"] - told.summary["polls"]["total"]
+    assert ran.stats["faults"] == {"post": {}, "get": {}, exchange: {kind: injected}}
+    repeated = ran.stats["gets"] - ran.summary["polls"]["total"]
     assert 0 <= repeated <= (injected if may_repeat else 0)
-    counts = {"submit": {}, "poll": {}}
+    counts: dict[str, dict[str, int]] = {"submit": {}, "poll": {}}
     if cause not in (NO_RETRY, REJECTED):
         counts["submit" if exchange == "post" else "poll"] = +Counter({cause: injected - repeated})
-    assert told.summary["retries"] == counts
-    assert_each_row_ended_once_and_ran_once(told, rejected=injected if cause == REJECTED else 0)
-    assert told.stats["posts"] == ROWS + sum(counts["submit"].values())
-    assert told.stats["posts"] == sum(line["attempts"] for line in told.results)
-    assert told.summary["polls"]["total"] == sum(line["polls"] for line in told.results)
+    assert ran.summary["retries"] == counts
+    assert_each_row_ended_once_and_ran_once(ran, rejected=injected if cause == REJECTED else 0)
+    assert ran.stats["posts"] == ROWS + sum(counts["submit"].values())
+    assert ran.stats["posts"] == sum(line["attempts"] for line in ran.results)
+    assert ran.summary["polls"]["total"] == sum(line["polls"] for line in ran.results)
 
 
 def test_the_table_has_every_fault() -> None:
@@ -213,16 +224,18 @@ def test_the_table_has_every_fault() -> None:
 @pytest.mark.parametrize("exchange", ["post", "get"])
 @pytest.mark.parametrize("kind", CAUSES)
 def test_a_fault_is_counted_as_often_as_it_happened_and_each_row_runs_once(
-    run: Any, kind: Any, exchange: str, transport: str
+    run_with: RunWith, kind: str, exchange: str, transport: str
 ) -> None:
-    told = run(transport, kind, exchange, timeout_s=SHORT_S if kind == "hang" else 30.0)
+    ran = run_with(transport, kind, exchange, timeout_s=SHORT_S if kind == "hang" else 30.0)
     cause = CAUSES[kind][exchange == "get"]
     may_repeat = (transport, exchange, kind) in REPEATED_BY_THE_LIBRARY
-    assert_counted(told, kind, exchange, cause, may_repeat=may_repeat)
+    assert_counted(ran, kind, exchange, cause, may_repeat=may_repeat)
 
 
 @pytest.mark.parametrize("transport", ["aiohttp", "openai"])
 @pytest.mark.parametrize("exchange", ["post", "get"])
-def test_an_answer_slower_than_the_timeout_is_a_timeout(run: Any, exchange: str, transport: str) -> None:
-    told = run(transport, "slow", exchange, timeout_s=SHORT_S, fault_s=60)
-    assert_counted(told, "slow", exchange, "timeout")
+def test_an_answer_slower_than_the_timeout_is_a_timeout(
+    run_with: RunWith, exchange: str, transport: str
+) -> None:
+    ran = run_with(transport, "slow", exchange, timeout_s=SHORT_S, fault_s=60)
+    assert_counted(ran, "slow", exchange, "timeout")

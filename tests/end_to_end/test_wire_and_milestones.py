@@ -1,19 +1,21 @@
-"""What a run says of its wire and its milestones, held against a relay that counts, and the results."""
+"""The wire and the milestones of a summary, compared with a relay that counts, and with the results."""
+
+from __future__ import annotations
 
 import json
 import signal
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from tests.processes import Shell, Simulator
+from tests.processes import Shell, Simulate, Simulator, constant
 
-SLOW = {"latency": {"type": "constant", "mean_s": 0.4}}
+Relayed = Callable[..., tuple[Simulator, "Relay"]]
 
 
 class Relay:
@@ -48,12 +50,12 @@ class Relay:
                 self._start(self._pass_on, near, far, "sent_bytes")
                 self._start(self._pass_on, far, near, "received_bytes")
 
-    def _start(self, work, *arguments) -> None:
+    def _start(self, work: Callable[..., None], *arguments: Any) -> None:
         thread = threading.Thread(target=work, args=arguments)
         self._threads.append(thread)
         thread.start()
 
-    def _pass_on(self, source, target, name) -> None:
+    def _pass_on(self, source: socket.socket, target: socket.socket, name: str) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
                 with self._lock:
@@ -61,19 +63,19 @@ class Relay:
                 target.sendall(data)
         self._shut_down(source, target)
 
-    def _shut_down(self, *ends) -> None:
+    def _shut_down(self, *ends: socket.socket) -> None:
         for end in ends:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
-def relayed(simulate: Callable[..., Simulator]):
-    """A simulator with a relay before it."""
-    relays = []
+def relayed(simulate: Simulate) -> Iterator[Relayed]:
+    """Start simulators with a relay before each."""
+    relays: list[Relay] = []
 
-    def start(**settings):
-        simulator = simulate(**settings)
+    def start(mean_s: float = 0.05) -> tuple[Simulator, Relay]:
+        simulator = simulate(latency=constant(mean_s))
         relays.append(Relay(simulator.port))
         return simulator, relays[-1]
 
@@ -82,15 +84,17 @@ def relayed(simulate: Callable[..., Simulator]):
         relay.close()
 
 
-def began(shell, name="t"):
-    """The first mark of the journals."""
+def began(shell: Shell, name: str = "t") -> float:
+    """Return the time of the first mark in the journals."""
     paths = (shell.cwd / "runs" / name).glob("journal*.jsonl")
     lines = [json.loads(line) for path in paths for line in path.read_bytes().splitlines()]
-    return min(line["at"] for line in lines if line["event"] == "session")
+    return min(float(line["at"]) for line in lines if line["event"] == "session")
 
 
 @pytest.mark.parametrize(("transport", "workers"), [("aiohttp", 1), ("aiohttp", 2), ("openai", 1)])
-def test_the_wire_is_counted_to_the_byte(relayed: Any, shell: Shell, transport: str, workers: int) -> None:
+def test_the_wire_is_counted_to_the_byte(
+    relayed: Relayed, shell: Shell, transport: str, workers: int
+) -> None:
     simulator, relay = relayed()
     config = shell.config(
         target={"base_url": relay.base_url, "transport": transport},
@@ -106,10 +110,8 @@ def test_the_wire_is_counted_to_the_byte(relayed: Any, shell: Shell, transport: 
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_continued_run_goes_on_counting_and_counts_from_its_first_session(
-    relayed: Any, shell: Shell, workers: int
-) -> None:
-    simulator, relay = relayed(**SLOW)
+def test_a_continued_run_counts_from_its_first_session(relayed: Relayed, shell: Shell, workers: int) -> None:
+    simulator, relay = relayed(0.4)
     config = shell.config(
         target={"base_url": relay.base_url},
         source={"count": 150},
@@ -127,12 +129,12 @@ def test_a_continued_run_goes_on_counting_and_counts_from_its_first_session(
     assert {name: wire[name] for name in ("sent_bytes", "received_bytes")} == relay.counted
     timings = [line["timing"] for line in shell.results()]
     done = sorted(timing["done"] for timing in timings)
-    told = summary["milestones_s"]
+    milestones = summary["milestones_s"]
     assert summary["run"]["mode"] == "background"
-    assert told["first_result"] == before["milestones_s"]["first_result"]
-    start = done[0] - told["first_result"]
+    assert milestones["first_result"] == before["milestones_s"]["first_result"]
+    start = done[0] - milestones["first_result"]
     assert 0 <= began(shell) - start < 5, "the first mark is set once a worker has started"
-    assert told == {
+    assert milestones == {
         "submitted": pytest.approx(max(timing["accepted"] for timing in timings) - start, abs=1e-3),
         "first_result": pytest.approx(done[0] - start, abs=1e-3),
         "half_results": pytest.approx(done[(len(done) - 1) // 2] - start, rel=1e-3, abs=1e-3),
@@ -140,15 +142,13 @@ def test_a_continued_run_goes_on_counting_and_counts_from_its_first_session(
     }
 
 
-def test_a_run_that_was_killed_is_reported_with_its_milestones(
-    simulate: Callable[..., Simulator], shell: Shell
-) -> None:
-    simulator = simulate(**SLOW)
+def test_a_run_that_was_killed_is_reported_with_its_milestones(simulate: Simulate, shell: Shell) -> None:
+    simulator = simulate(latency=constant(0.4))
     config = shell.config(target={"base_url": simulator.base_url}, submit={"max_in_flight": 10})
     shell.stop_after(10, "run", config)
-    told = json.loads(shell("report", "runs/t", "--json").stdout)["milestones_s"]
+    milestones = json.loads(shell("report", "runs/t", "--json").stdout)["milestones_s"]
 
     done = [line["timing"]["done"] - began(shell) for line in shell.results()]
-    assert told["first_result"] == pytest.approx(min(done), abs=1e-3)
-    assert told["last_result"] == pytest.approx(max(done), abs=1e-3)
-    assert told["submitted"] >= 0
+    assert milestones["first_result"] == pytest.approx(min(done), abs=1e-3)
+    assert milestones["last_result"] == pytest.approx(max(done), abs=1e-3)
+    assert milestones["submitted"] >= 0

@@ -1,0 +1,1 @@
+"""Measures what a job costs the client; see `scripts/bench --help`."""

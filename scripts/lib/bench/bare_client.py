@@ -1,4 +1,4 @@
-"""What one writes by hand: aiohttp on uvloop, the same exchanges for ADDRESS and COUNT jobs, nothing else."""
+"""A client as one writes it by hand, for ADDRESS and COUNT jobs: only aiohttp, on uvloop."""
 
 import asyncio
 import re
@@ -12,6 +12,7 @@ JOB_ID = re.compile(rb'"id":"([^"]+)"')
 
 
 async def main(address: str, count: int) -> None:
+    """Submit `count` jobs, wait until the last has ended, and fetch each once."""
     headers = {"Authorization": "Bearer benchmark", "Content-Type": "application/json"}
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(
@@ -25,7 +26,9 @@ async def main(address: str, count: int) -> None:
                 text = f"TASK {i}: What is a fun fact about the number {i}? " + "word " * 50
                 body = f'{{"model":"m","input":"{text}","max_output_tokens":4000,"background":true}}'
                 async with session.post(f"{address}/responses", data=body.encode()) as answer:
-                    jobs.append(JOB_ID.search(await answer.read())[1].decode())
+                    found = JOB_ID.search(await answer.read())
+                    assert found
+                    jobs.append(found[1].decode())
 
         async def poll() -> None:
             while jobs:

@@ -1,45 +1,48 @@
-"""What is aimed at. Never softened: a goal that is missed is told so, with its figure."""
+"""Goals of the benchmarks. They are never softened: a missed goal is reported with its figure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
-from scripts.lib.bench.rounds import Measured, Spread
+from scripts.lib.bench.rounds import Findings, Spread
 
 Verdict = Literal["met", "missed", "not measured"]
 
 
 class Goal(msgspec.Struct, frozen=True):
-    """A figure of a sweep, and what it should be at most, or at least."""
+    """The most, or the least, that a figure of a subject should be."""
 
     goal: str
+    """Description for people."""
     subject: str
     figure: str
+    """Name in `Findings.figures`."""
     limit: float
     at_least: bool = False
     unit: str = ""
 
     @property
     def bound(self) -> str:
+        """The limit as text."""
         return f"{'≥' if self.at_least else '≤'} {self.limit:g}{self.unit}"
 
     def verdict(self, found: Spread | None) -> Verdict:
-        """By the median of all rounds."""
+        """Return the verdict on the median of all rounds."""
         if found is None:
             return "not measured"
         is_met = found.median >= self.limit if self.at_least else found.median <= self.limit
         return "met" if is_met else "missed"
 
 
-IN_FLIGHT = (500, 5_000, 50_000)
-ROWS = (50_000, 1_000_000)
-ROWS_IN_FLIGHT = 20_000
+IN_FLIGHT: Final = (500, 5_000, 50_000)
+ROWS: Final = (50_000, 1_000_000)
+ROWS_IN_FLIGHT: Final = 20_000
 _MANY = f"{ROWS[1]} ÷ {ROWS[0]} rows, {ROWS_IN_FLIGHT} in flight"
 _PEAK = f"peak MB of {ROWS[1]} rows, {ROWS_IN_FLIGHT} in flight"
-BATCHED = 250_000
+BATCHED: Final = 250_000
 _BATCHED_PEAK = f"peak MB of {BATCHED} rows in batches"
 
 GOALS = (
@@ -59,8 +62,8 @@ GOALS = (
 )
 
 
-class Judged(msgspec.Struct, frozen=True):
-    """A goal and what was found."""
+class Judgement(msgspec.Struct, frozen=True):
+    """A goal and the figure that was found."""
 
     goal: str
     bound: str
@@ -68,11 +71,11 @@ class Judged(msgspec.Struct, frozen=True):
     verdict: Verdict
 
 
-def judged(subjects: Mapping[str, Measured]) -> list[Judged]:
-    """Every goal, by what was measured."""
+def judge_goals(subjects: Mapping[str, Findings]) -> list[Judgement]:
+    """Return the judgement of every goal on what was measured."""
     judgements = []
     for goal in GOALS:
-        measured = subjects.get(goal.subject)
-        found = measured.figures.get(goal.figure) if measured else None
-        judgements.append(Judged(goal.goal, goal.bound, found, goal.verdict(found)))
+        findings = subjects.get(goal.subject)
+        found = findings.figures.get(goal.figure) if findings else None
+        judgements.append(Judgement(goal.goal, goal.bound, found, goal.verdict(found)))
     return judgements

@@ -1,7 +1,7 @@
-"""The baseline: the shape that the vendor's guide recommends, for ADDRESS and COUNT jobs.
+"""A client in the shape that the vendor's guide recommends, for ADDRESS and COUNT jobs: the baseline.
 
-The SDK on its aiohttp client, a gather over all requests behind a semaphore, then a gather over all polls
-with a fixed second between them; everything stays in memory and nothing is written.
+It uses the SDK on its aiohttp client, gathers all requests behind a semaphore, and then gathers all polls,
+with one second between the polls of a job. Everything stays in memory, and nothing is written.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ CONCURRENCY = 200
 
 
 async def main(address: str, count: int) -> None:
+    """Submit `count` jobs and poll each until it has completed."""
     semaphore = asyncio.Semaphore(CONCURRENCY)
     async with AsyncOpenAI(
         base_url=address, api_key="benchmark", http_client=DefaultAioHttpClient()

@@ -1,4 +1,4 @@
-"""The processes of a benchmark: a simulator on one core, a client on others, and what the client used."""
+"""Processes of a benchmark: a simulator on one core, a client on others, and what the client used."""
 
 from __future__ import annotations
 
@@ -12,34 +12,41 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-KEY_ENV, KEY = "BENCHMARK_KEY", "sk-of-no-service"
-LOOK_S = 0.02
-"""Between looks whether the client has ended, and at its memory. What grew since the last look is missed,
-unless the client is one process: that one's peak the kernel tells at its end."""
+from scripts.lib.bench.checkout import HERE
 
-POSTS, GETS = ("posts", "batch_posts"), ("gets", "batch_polls", "result_gets")
-"""Exchanges by the names of the simulator's stats."""
+KEY_ENV: Final = "BENCHMARK_KEY"
+KEY: Final = "sk-of-no-service"
+POLL_S: Final = 0.02
+"""Seconds between two polls of a client's end and memory.
+
+Memory that grew after the last poll is missed, unless the client is a single process: for that one the kernel
+reports the peak at its end.
+"""
+POSTS: Final = ("posts", "batch_posts")
+GETS: Final = ("gets", "batch_polls", "result_gets")
+"""Exchanges by their names in the simulator's stats."""
 
 _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-SERVER_CORES = set(_CORES[-1:]) if len(_CORES) > 1 else set()
+SERVER_CORES: Final = set(_CORES[-1:]) if len(_CORES) > 1 else set()
+"""Cores of simulator and harness; empty if nothing can be pinned."""
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def client_cores(processes: int = 1) -> set[int]:
-    """Cores for a client: one for each process, as far as there are any beside the simulator's.
+    """Return the cores of a client: one for each process, as far as the simulator leaves any.
 
-    Empty where nothing can be pinned.
+    Empty if nothing can be pinned.
     """
     return set(_CORES[:-1][:processes])
 
 
 @contextmanager
 def on_cores(cores: set[int]) -> Iterator[None]:
-    """What is started in this block runs on these cores: a child inherits them. Empty: on any."""
+    """Pin what is started in this block to these cores, for a child inherits them; empty means any core."""
     if not cores:
         yield
         return
@@ -55,14 +62,14 @@ class Usage(msgspec.Struct, frozen=True):
     """What a client used."""
 
     cpu_s: float
-    """User and system, of the process and of all children that it has waited for."""
+    """User and system CPU seconds of the process and of all children that it waited for."""
     wall_s: float
     peak_bytes: int
-    """The peak of each process of its tree, summed up. Pages that processes share count in each of them."""
+    """Sum of the peak memory of each process of the client. Pages that are shared count for each process."""
 
 
-class Trial(msgspec.Struct, frozen=True):
-    """A client's run: what it used, and what the simulator saw of it."""
+class ClientRun(msgspec.Struct, frozen=True):
+    """What a client used for a number of jobs, and which exchanges the simulator saw."""
 
     jobs: int
     usage: Usage
@@ -70,74 +77,79 @@ class Trial(msgspec.Struct, frozen=True):
     gets: int
 
 
-class Service:
+class PinnedSimulator:
     """A simulator in a process of its own."""
 
     def __init__(self, process: subprocess.Popen[str], base_url: str) -> None:
         self._process = process
-        self.base_url = base_url
+        self.base_url: Final = base_url
 
     def stats(self) -> dict[str, Any]:
+        """Return what `/simulator/stats` says."""
         url = self.base_url.removesuffix("/v1") + "/simulator/stats"
-        with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - it is ours
+        with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - the address is our own
             stats: dict[str, Any] = json.load(answer)
         return stats
 
     def peak_bytes(self) -> int:
-        """Peak memory so far; 0 where the system does not tell."""
+        """Return the peak memory so far; 0 if the system does not report it."""
         return _peak_bytes(self._process.pid)
 
 
 @contextmanager
-def serving(settings: Mapping[str, Any]) -> Iterator[Service]:
-    """A simulator with these settings, on its core, for as long as the block lasts."""
-    command = [sys.executable, "-m", "runner", "simulate", "--port", "0", "--parent-pipe"]
+def serving(settings: Mapping[str, Any]) -> Iterator[PinnedSimulator]:
+    """Run this checkout's simulator with these settings, on its core, for the length of the block."""
+    command = HERE.command("simulate", "--port", "0", "--parent-pipe")
     command += ["--settings-json", json.dumps(settings)]
     with on_cores(SERVER_CORES):
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with process:  # closes its stdin, whereupon it ends, and waits for it
+        process = subprocess.Popen(
+            command, env=HERE.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+    with process:  # at the end closes its stdin, which ends it, and waits for it
         assert process.stdout
         line = process.stdout.readline()
         if not line.startswith("simulator listening on "):
             raise SystemExit("the simulator does not start")
-        yield Service(process, line.split()[-1])
+        yield PinnedSimulator(process, line.split()[-1])
 
 
-def measured(command: Sequence[str], cores: set[int]) -> Usage:
-    """Run a command to its end on these cores. Raises SystemExit, with its last words, where it fails."""
-    with tempfile.TemporaryFile() as words:
-        began = time.perf_counter()
+def measure_client(
+    simulator: PinnedSimulator, command: Sequence[str], jobs: int, cores: set[int], env: Mapping[str, str]
+) -> ClientRun:
+    """Run a client of this simulator to its end."""
+    before = simulator.stats()
+    usage = measure_command(command, cores, env)
+    after = simulator.stats()
+    posts, gets = (sum(after[name] - before[name] for name in names) for names in (POSTS, GETS))
+    return ClientRun(jobs=jobs, usage=usage, posts=posts, gets=gets)
+
+
+def measure_command(command: Sequence[str], cores: set[int], env: Mapping[str, str] = os.environ) -> Usage:
+    """Run a command to its end on these cores. Raises SystemExit with its last output if it fails."""
+    with tempfile.TemporaryFile() as output:
+        started_mono = time.perf_counter()
         with on_cores(cores):
             process = subprocess.Popen(
                 command,
-                env={**os.environ, KEY_ENV: KEY},
+                env={**env, KEY_ENV: KEY},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=words,
+                stderr=output,
             )
         try:
             cpu_s, peaks = _follow(process)
         finally:
-            process.kill()  # does nothing to one that has ended
-        wall_s = time.perf_counter() - began
+            process.kill()  # does nothing to a process that has ended
+        wall_s = time.perf_counter() - started_mono
         if process.returncode:
-            words.seek(0)
-            said = words.read()[-2_000:].decode(errors="replace")
-            raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{said}")
+            output.seek(0)
+            text = output.read()[-2_000:].decode(errors="replace")
+            raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{text}")
     return Usage(cpu_s=cpu_s, wall_s=wall_s, peak_bytes=sum(peaks.values()))
 
 
-def trial(service: Service, command: Sequence[str], jobs: int, cores: set[int]) -> Trial:
-    """Run a client of this simulator to its end."""
-    before = service.stats()
-    usage = measured(command, cores)
-    after = service.stats()
-    posts, gets = (sum(after[name] - before[name] for name in names) for names in (POSTS, GETS))
-    return Trial(jobs=jobs, usage=usage, posts=posts, gets=gets)
-
-
 def _follow(process: subprocess.Popen[bytes]) -> tuple[float, dict[int, int]]:
-    """Wait for its end: CPU seconds, and the peak memory of each process of its tree."""
+    """Wait for a process, and return its CPU seconds and the peak memory of each process of its tree."""
     peaks: dict[int, int] = {}
     while True:
         ended, status, used = os.wait4(process.pid, os.WNOHANG)
@@ -145,7 +157,7 @@ def _follow(process: subprocess.Popen[bytes]) -> tuple[float, dict[int, int]]:
             break
         for pid in _tree(process.pid):
             peaks[pid] = max(peaks.get(pid, 0), _peak_bytes(pid))
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     process.returncode = os.waitstatus_to_exitcode(status)
     if len(peaks) <= 1:
         peaks[process.pid] = max(peaks.get(process.pid, 0), used.ru_maxrss * _RSS_UNIT)
@@ -153,7 +165,7 @@ def _follow(process: subprocess.Popen[bytes]) -> tuple[float, dict[int, int]]:
 
 
 def _tree(pid: int) -> Iterator[int]:
-    """A process and all under it; on systems without /proc itself alone."""
+    """Yield a process and all its descendants; without /proc only the process itself."""
     yield pid
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):

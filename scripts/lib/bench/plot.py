@@ -1,4 +1,4 @@
-"""The findings at a glance: one SVG that reads on a light page and on a dark one. Needs matplotlib."""
+"""Draws the findings as one SVG that is legible on light and dark pages; needs matplotlib."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scripts.lib.bench.candidates import BARE, BASELINE, DIRECT, SDK
-from scripts.lib.bench.rounds import Measured, Spread
+from scripts.lib.bench.rounds import Cell, Findings, Spread
 
 NAME = "performance.svg"
 INK, FAINT = "#7d8590", "#7d859055"
-"""In between: legible on white and on black. The page shines through."""
+"""Greys that are legible on white and on black; the background is transparent."""
 OTHERS, OURS = "#9aa1ab", "#3b82c4"
 POLICIES = {
     "fixed": (OTHERS, "o-"),
@@ -24,9 +24,9 @@ POLICIES = {
     "adaptive": (OURS, "o-"),
     "optimum": (INK, "--"),
 }
-"""Colour, and what a point and a curve look like."""
+"""Colour and line style of each strategy."""
 DISTRIBUTION, SHORTEST_LAG_S = "lognormal 0.5", 1.0
-"""Of the polling panel; a fixed interval of a second is off its chart."""
+"""Distribution and least lag of the polling panel; a fixed interval of one second is outside of it."""
 PANEL_INCHES = (3.6, 2.7)
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",  # text stays text
@@ -48,7 +48,7 @@ STYLE: dict[str, Any] = {
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """What a polling policy, at one of its settings, costs against one kind of service."""
+    """What a polling strategy spends, at one of its settings, on one distribution."""
 
     policy: str
     distribution: str
@@ -57,13 +57,13 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class Polling(msgspec.Struct, frozen=True):
-    """Of what `scripts/bench polling --json` writes, the part that is drawn."""
+    """The part of the output of `scripts/bench polling --json` that is drawn."""
 
     policies: list[Policy]
 
 
-def draw(subjects: Mapping[str, Measured], polling: Path | None, directory: Path) -> Path:
-    """Draw what there is. Raises SystemExit where there is nothing."""
+def draw(subjects: Mapping[str, Findings], polling: Path | None, directory: Path) -> Path:
+    """Draw what was findings, and return the path of the file. Raises SystemExit if there is nothing."""
     panels: list[Callable[[Axes], None]] = []
     if "candidates" in subjects:
         panels.append(lambda axes: draw_candidates(axes, subjects["candidates"]))
@@ -73,7 +73,7 @@ def draw(subjects: Mapping[str, Measured], polling: Path | None, directory: Path
         policies = read_policies(polling)
         panels.append(lambda axes: draw_polling(axes, policies))
     if not panels:
-        raise SystemExit("nothing to draw: neither candidates nor in-flight was measured")
+        raise SystemExit("nothing to draw: measure candidates or in-flight, or name a --polling FILE")
     path = directory / NAME
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(len(panels) * PANEL_INCHES[0], PANEL_INCHES[1]), layout="constrained")
@@ -86,16 +86,16 @@ def draw(subjects: Mapping[str, Measured], polling: Path | None, directory: Path
 
 
 def read_policies(path: Path) -> list[Policy]:
-    """Raises SystemExit where there are none."""
+    """Return what the strategies spent. Raises SystemExit if the file does not hold it."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Polling).policies
     except (OSError, msgspec.DecodeError) as error:
         raise SystemExit(f"{path} holds no polling policies to draw: {error}") from None
 
 
-def draw_candidates(axes: Axes, measured: Measured) -> None:
-    """A bar each, the runner's in colour."""
-    found = {str(row["candidate"]): spread_of(row["cpu_us_per_job"]).median for row in measured.rows}
+def draw_candidates(axes: Axes, findings: Findings) -> None:
+    """Draw a bar for each candidate, the runner's in colour."""
+    found = {str(row["candidate"]): spread_of(row["cpu_us_per_job"]).median for row in findings.rows}
     names = [name for name in (BASELINE, SDK, DIRECT, BARE) if name in found]
     colours = [OURS if name in (DIRECT, SDK) else OTHERS for name in names]
     bars = axes.barh(names, [found[name] for name in names], height=0.62, color=colours)
@@ -108,9 +108,10 @@ def draw_candidates(axes: Axes, measured: Measured) -> None:
     axes.set_title("CPU per job, µs")
 
 
-def draw_in_flight(axes: Axes, measured: Measured) -> None:
-    levels = [float(row["in_flight"]) for row in measured.rows]  # type: ignore[arg-type] # a number
-    found = [spread_of(row["cpu_us_per_job"]) for row in measured.rows]
+def draw_in_flight(axes: Axes, findings: Findings) -> None:
+    """Draw CPU per job over the jobs in flight."""
+    levels = [number(row["in_flight"]) for row in findings.rows]
+    found = [spread_of(row["cpu_us_per_job"]) for row in findings.rows]
     axes.vlines(levels, [us.least for us in found], [us.most for us in found], color=OURS, linewidth=1)
     axes.plot(levels, [us.median for us in found], color=OURS, marker="o", markersize=5)
     axes.set_xscale("log")
@@ -124,7 +125,7 @@ def draw_in_flight(axes: Axes, measured: Measured) -> None:
 
 
 def draw_polling(axes: Axes, policies: list[Policy]) -> None:
-    """A curve for each policy, over its settings; the nearer to the corner, the better."""
+    """Draw a curve of polls and lag for each strategy; nearer to the corner is better."""
     drawn = [one for one in policies if one.distribution == DISTRIBUTION and one.mean_lag_s >= SHORTEST_LAG_S]
     for name, (colour, form) in POLICIES.items():
         points = sorted((one.polls_per_job, one.mean_lag_s) for one in drawn if one.policy == name)
@@ -138,6 +139,13 @@ def draw_polling(axes: Axes, policies: list[Policy]) -> None:
     axes.set_title("mean lag, s (lognormal, σ 0.5)")
 
 
-def spread_of(cell: object) -> Spread:
+def spread_of(cell: Cell) -> Spread:
+    """Return a cell that must hold a spread."""
     assert isinstance(cell, Spread)
     return cell
+
+
+def number(cell: Cell) -> float:
+    """Return a cell that must hold a number."""
+    assert isinstance(cell, int | float)
+    return float(cell)

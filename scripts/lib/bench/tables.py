@@ -1,12 +1,11 @@
-"""Findings as Markdown tables, ready for a page."""
+"""Formats findings and goals as Markdown tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from scripts.lib.bench.goals import Judged
-from scripts.lib.bench.rounds import Cell, Measured, Spread
+from scripts.lib.bench.goals import Judgement
+from scripts.lib.bench.rounds import Cell, Findings, Spread
 
 TITLES = {
     "cpu_us_per_job": "CPU µs/job",
@@ -18,30 +17,39 @@ TITLES = {
     "baseline_over_it": "baseline ÷ it",
     "over_first": "÷ first",
     "simulator_peak_mb": "simulator's peak MB",
+    "here_cpu_us_per_job": "here: CPU µs/job",
+    "there_cpu_us_per_job": "there: CPU µs/job",
+    "here_peak_mb": "here: peak MB",
+    "there_peak_mb": "there: peak MB",
+    "here_wall_s": "here: wall s",
+    "there_wall_s": "there: wall s",
+    "here_small_cpu_s": "here: CPU s of small run",
+    "there_small_cpu_s": "there: CPU s of small run",
+    "here_over_there": "here ÷ there",
 }
-"""Of columns that are not called what they are, with spaces."""
+"""Titles of columns; all others are the key with spaces."""
 
 
-def findings(name: str, measured: Measured) -> str:
-    """A sweep: what was done, its table, what to mind."""
-    columns = list(measured.rows[0])
+def format_findings(name: str, findings: Findings) -> str:
+    """Return how a subject was measured, its table, and its notes."""
+    columns = list(findings.rows[0])
     head = [TITLES.get(column, column.replace("_", " ")) for column in columns]
-    body = [[written(row[column]) for column in columns] for row in measured.rows]
-    notes = [f"{note}\n" for note in measured.notes]
-    return "\n".join([f"{name}: {measured.how}; median (least – most)\n", table(head, body), *notes])
+    body = [[format_cell(row[column]) for column in columns] for row in findings.rows]
+    notes = [f"{note}\n" for note in findings.notes]
+    return "\n".join([f"{name}: {findings.how}; median (least – most)\n", format_table(head, body), *notes])
 
 
-def verdicts(judgements: Sequence[Judged]) -> str:
-    """Every goal, met or missed."""
+def format_goals(judgements: Sequence[Judgement]) -> str:
+    """Return a table of all goals, met or missed."""
     body = [
-        [one.goal, one.bound, "" if one.found is None else written(one.found), one.verdict]
+        [one.goal, one.bound, "" if one.found is None else format_cell(one.found), one.verdict]
         for one in judgements
     ]
-    return table(["goal", "bound", "measured", "verdict"], body)
+    return format_table(["goal", "bound", "measured", "verdict"], body)
 
 
-def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """The first column to the left, numbers to the right."""
+def format_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Return a table with its first column aligned to the left and the others to the right."""
     lines = [list(head), *map(list, body)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
@@ -55,8 +63,8 @@ def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (padded[0], rule, *padded[1:]))
 
 
-def written(cell: Cell) -> str:
-    """Three digits of what was measured, all of what was counted."""
+def format_cell(cell: Cell) -> str:
+    """Return three digits of a measured value, and all digits of a counted one."""
     if isinstance(cell, Spread):
         whole = _digits(cell.median)
         return whole if cell.least == cell.most else f"{whole} ({_digits(cell.least)} – {_digits(cell.most)})"
@@ -64,6 +72,6 @@ def written(cell: Cell) -> str:
 
 
 def _digits(value: float) -> str:
-    size: Any = abs(value)
+    size = abs(value)
     decimals = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
     return f"{value:,.{decimals}f}"

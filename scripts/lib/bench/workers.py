@@ -1,51 +1,61 @@
-"""Does a job cost more with several worker processes? The same run with one and with more."""
+"""CPU per job with one worker process and with more, to see whether a job costs more with several."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from scripts.lib.bench.benchmark_run import run, service
+from scripts.lib.bench.benchmark_run import benchmark_run, simulator_settings
 from scripts.lib.bench.candidates import INTERVAL_S, LATENCY_S
-from scripts.lib.bench.pinned_processes import client_cores, serving, trial
-from scripts.lib.bench.rounds import Measured, Pair, costs, plural, ratio, slopes, take_turns, tell, unequal
+from scripts.lib.bench.pinned_processes import client_cores, serving
+from scripts.lib.bench.rounds import (
+    Findings,
+    Pair,
+    costs,
+    plural,
+    ratio,
+    report_progress,
+    slopes,
+    take_turns,
+    unequal_exchanges,
+)
 
 CONNECTIONS: Final = 200
 """POSTs at once, and GETs at once: the defaults of a run."""
 
 
 class Crew(NamedTuple):
-    """So many workers, that share so many connections of each sort."""
+    """A number of workers, and the connections for POSTs and for GETs that they share."""
 
     workers: int
     connections: int
 
 
-def workers(counts: Sequence[int], sizes: tuple[int, int], rounds: int) -> Measured:
-    """CPU is that of all processes together, the runner itself included; see `processes.Usage`.
+def measure_workers(counts: Sequence[int], sizes: tuple[int, int], rounds: int) -> Findings:
+    """Measure the CPU of all processes together, the coordinator included.
 
-    Several workers are measured twice: with the connections that one has, shared out, and with as many for
-    each. Fewer connections bring fewer answers per turn of a loop, and a turn has costs of its own.
+    Several workers are measured twice: with the connections of one shared between them, and with as many for
+    each. With fewer connections, fewer answers arrive per turn of an event loop, and a turn has its own cost.
     """
     cores = client_cores(max(counts))
-    with serving(service(LATENCY_S)) as simulator:
+    with serving(simulator_settings(LATENCY_S)) as simulator:
 
         def measure(crew: Crew) -> Pair:
-            each = {"concurrency": crew.connections}
-            trials = []
+            limit = {"concurrency": crew.connections}
+            runs = []
             for jobs in sizes:
-                with run(
+                with benchmark_run(
                     simulator.base_url,
                     jobs,
                     interval_s=INTERVAL_S,
                     engine={"workers": crew.workers},
-                    submit=each,
-                    poll={"strategy": "fixed", "interval_s": INTERVAL_S, **each},
-                ) as ours:
-                    trials.append(trial(simulator, ours.command, jobs, cores))
-            pair = Pair(*trials)
-            who = f"{plural(crew.workers, 'worker')} with {crew.connections} connections"
-            tell(f"{who}: {pair.cpu_us_per_job:,.0f} µs of CPU per job")
+                    submit=limit,
+                    poll={"strategy": "fixed", "interval_s": INTERVAL_S, **limit},
+                ) as run:
+                    runs.append(run.measure(simulator, cores))
+            pair = Pair(*runs)
+            name = f"{plural(crew.workers, 'worker')} with {crew.connections} connections"
+            report_progress(f"{name}: {pair.cpu_us_per_job:,.0f} µs of CPU per job")
             return pair
 
         first = Crew(counts[0], CONNECTIONS)
@@ -59,9 +69,9 @@ def workers(counts: Sequence[int], sizes: tuple[int, int], rounds: int) -> Measu
     where = f"all on {plural(len(cores), 'core')}" if cores else "not pinned"
     figures = {f"{crew.workers} ÷ {first.workers} workers": over_first[crew] for crew in shared}
     figures |= {f"{crew.workers} ÷ {first.workers} workers, as many each": over_first[crew] for crew in each}
-    return Measured(
+    return Findings(
         how=f"{between}, {plural(rounds, 'round')} in turns, {where}",
         rows=rows,
         figures=figures,
-        notes=unequal(rows),
+        notes=unequal_exchanges(rows),
     )
