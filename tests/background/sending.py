@@ -6,11 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 
-from runner.transport.fake import (
-    Exchange,
-    Fake,
-    Script,
-)
+from runner.transport.fake import Exchange, Fake, Script
 from runner.transport.outcomes import SubmitOutcome
 from tests.session.listed import row_of
 

@@ -40,12 +40,7 @@ from runner.transport.outcomes import PENDING, CancelOutcome, RetrieveOutcome
 from tests import virtual_time
 from tests.session.building import job_of
 from tests.session.listed import listed
-from tests.session.support import (
-    UNIX,
-    RecordingHost,
-    Surroundings,
-    config_of,
-)
+from tests.session.support import UNIX, RecordingHost, Surroundings, config_of
 
 
 @dataclass(frozen=True)

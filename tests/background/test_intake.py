@@ -20,10 +20,7 @@ from tests import virtual_time
 from tests.session.building import Rig, job_of
 from tests.session.full_disk import Disk
 from tests.session.listed import listed
-from tests.session.support import (
-    RUN_ID,
-    UNIX,
-)
+from tests.session.support import RUN_ID, UNIX
 
 NO_KEYS: Mapping[str, object] = {"idempotency_header": None}
 

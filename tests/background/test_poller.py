@@ -19,12 +19,7 @@ from runner.session.turnstile import NotBefore
 from runner.transport.fake import Behaviour, Fake, Script, gone, throttled, transient
 from tests import virtual_time
 from tests.session.building import Rig, job_of
-from tests.session.support import (
-    UNIX,
-    Stage,
-    assert_no_job_is_polled_twice_at_once,
-    run_session,
-)
+from tests.session.support import UNIX, Stage, assert_no_job_is_polled_twice_at_once, run_session
 
 
 class Desk:

@@ -13,23 +13,11 @@ import pytest
 
 from runner.background.submitter import LAST_TRIES
 from runner.errors import EndpointUnreachable
-from runner.transport.fake import (
-    Behaviour,
-    Exchange,
-    Fake,
-    Script,
-    rejected,
-    throttled,
-    transient,
-)
+from runner.transport.fake import Behaviour, Exchange, Fake, Script, rejected, throttled, transient
 from runner.transport.outcomes import PENDING, SubmitOutcome, Throttled, Transient
 from tests.background.sending import QUICK, finished, for_row, posts_of
 from tests.session.listed import row_of
-from tests.session.support import (
-    Ended,
-    Stage,
-    run_session,
-)
+from tests.session.support import Ended, Stage, run_session
 
 
 def test_one_throttled_post_closes_the_gate_for_all_workers(tmp_path: Path) -> None:

@@ -8,16 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from runner.records import Failure, Job, ResultStatus
-from runner.session.follower import (
-    Follower,
-)
+from runner.session.follower import Follower
 from runner.session.turnstile import AFTER_AN_EVENT, NotBefore
 from runner.transport.outcomes import PENDING, AnyOutcome, Done
 from tests import virtual_time
 from tests.session.building import Calls, Rig, job_of
-from tests.session.support import (
-    UNIX,
-)
+from tests.session.support import UNIX
 
 
 class Pings(Follower[Job]):

@@ -15,10 +15,7 @@ from runner.session.health import ServiceHealth
 from runner.transport.fake import done, gone, rejected, throttled, transient, unauthorised, unsupported
 from runner.transport.outcomes import PENDING, Accepted, AnyOutcome, Created
 from tests.session.building import Calls, exchanges_of, health_of
-from tests.session.support import (
-    BASE_URL,
-    config_of,
-)
+from tests.session.support import BASE_URL, config_of
 
 
 class Recorder:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import InputError, Problem, RunnerError, StoppedEarly
@@ -219,6 +219,7 @@ def test_an_input_that_can_no_longer_be_read_stops_the_run_early() -> None:
     assert raised.value.exit_code == 3
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.sets(st.integers(0, 299), min_size=1, max_size=60), max_size=6),
     st.integers(1, 120),

@@ -8,17 +8,11 @@ from pathlib import Path
 import pytest
 
 from runner.records import Job
-from runner.session.follower import (
-    ABSENCE_S,
-    MOST_REPLANNED,
-    was_watched,
-)
+from runner.session.follower import ABSENCE_S, MOST_REPLANNED, was_watched
 from runner.session.turnstile import AFTER_AN_EVENT, NotBefore
 from runner.transport.fake import done, throttled, transient
 from tests.session.pings import Pings, accepted_now, following
-from tests.session.support import (
-    UNIX,
-)
+from tests.session.support import UNIX
 
 
 def test_what_is_due_first_is_polled_first_and_nothing_before_its_time(tmp_path: Path) -> None:

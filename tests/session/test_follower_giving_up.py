@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import KeyRefused
-from runner.session.follower import (
-    POLLS_BEFORE_GONE,
-)
+from runner.session.follower import POLLS_BEFORE_GONE
 from runner.transport.fake import done, gone, throttled, transient, unauthorised
 from runner.transport.outcomes import PENDING, AnyOutcome
 from tests.session.pings import Pings, accepted_now, following

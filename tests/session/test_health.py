@@ -10,10 +10,7 @@ from runner.session.health import MOST_REJECTIONS, ServiceHealth
 from runner.transport.fake import done, gone, rejected, throttled, transient, unauthorised
 from runner.transport.outcomes import PENDING, Accepted, AnyOutcome, Rejected, Transient
 from tests.session.building import health_of
-from tests.session.support import (
-    BASE_URL,
-    config_of,
-)
+from tests.session.support import BASE_URL, config_of
 
 PAGE_404 = msgspec.structs.replace(rejected("404 page not found", 404), has_envelope=False)
 PROXY_502 = msgspec.structs.replace(transient("502"), is_spoken=False)

@@ -9,9 +9,7 @@ import pytest
 from runner.measure.meter import Meter
 from runner.records import Timing, Usage
 from runner.session.limits import LimitCheck
-from tests.session.support import (
-    config_of,
-)
+from tests.session.support import config_of
 
 PRICES = {"input": 0.0, "output": 1_000_000.0}
 """One US dollar for each output token."""

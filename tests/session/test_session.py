@@ -16,13 +16,7 @@ from runner.store.journal import Acceptance, Intent
 from runner.transport.fake import Behaviour, Exchange, Fake, Script, done, rejected, transient
 from tests import virtual_time
 from tests.session.listed import listed, row_of
-from tests.session.support import (
-    UNIX,
-    Stage,
-    assert_no_job_is_polled_twice_at_once,
-    run_session,
-    session_of,
-)
+from tests.session.support import UNIX, Stage, assert_no_job_is_polled_twice_at_once, run_session, session_of
 
 
 def test_a_thousand_jobs_of_thirty_seconds_a_hundred_at_a_time_take_five_minutes(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How a session ends early: by a signal, a limit, an outage, a full disk or a defect; never with a loss."""
+"""How a session ends early: by a signal, a limit, an outage, an error or a defect; never with a loss."""
 
 from __future__ import annotations
 
@@ -21,24 +21,10 @@ from runner.errors import (
 )
 from runner.session.session import CHECK_S
 from runner.session.shutdown import GRACE_S
-from runner.transport.fake import (
-    Behaviour,
-    Exchange,
-    Fake,
-    Script,
-    throttled,
-    transient,
-    unauthorised,
-)
+from runner.transport.fake import Behaviour, Exchange, Fake, Script, throttled, transient, unauthorised
 from runner.transport.outcomes import Done, Transient
 from tests import virtual_time
-from tests.session.support import (
-    Stage,
-    after,
-    resumed,
-    run_session,
-    session_of,
-)
+from tests.session.support import Stage, after, resumed, run_session, session_of
 
 PRICES = {"input": 0.0, "output": 50_000.0}
 """USD per million tokens; a job of the fake service, which uses 20 of them, costs one dollar."""

@@ -36,12 +36,7 @@ from runner.transport.outcomes import RetrieveOutcome, SubmitOutcome
 from tests import virtual_time
 from tests.session.full_disk import Disk
 from tests.session.listed import row_of
-from tests.session.support import (
-    Ended,
-    Stage,
-    assert_no_job_is_polled_twice_at_once,
-    session_of,
-)
+from tests.session.support import Ended, Stage, assert_no_job_is_polled_twice_at_once, session_of
 
 ROWS: Final = 12
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a directory of its own is made in it

@@ -8,22 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import (
-    StorageError,
-)
-from runner.transport.fake import (
-    Behaviour,
-    Fake,
-    FakeJob,
-)
+from runner.errors import StorageError
+from runner.transport.fake import Behaviour, Fake, FakeJob
 from tests import virtual_time
 from tests.session.full_disk import Disk
-from tests.session.support import (
-    Stage,
-    resumed,
-    run_session,
-    session_of,
-)
+from tests.session.support import Stage, resumed, run_session, session_of
 
 
 @pytest.mark.parametrize("name", ["journal.jsonl", "results.jsonl"])
