@@ -131,9 +131,7 @@ class Submitter:
                 self._meter.accept(ended_mono)
                 self._in_flight.accept()
                 self._parts.sink.finish(submission.job("", done), done, outcome)
-            case Throttled():
-                self._try_again(submission, outcome, ended_mono)
-            case Transient():
+            case Throttled() | Transient():
                 submission.excused += self._is_excused(submission, outcome, started_mono)
                 submission.failed_at_mono = ended_mono
                 submission.in_doubt = submission.in_doubt or self._leaves_doubt(outcome)
@@ -147,20 +145,23 @@ class Submitter:
         if end_of_run and not self._end_hopeless_rows(end_of_run):
             raise end_of_run
 
-    def _is_excused(self, submission: Submission, outcome: Transient, started_mono: float) -> bool:
+    def _is_excused(
+        self, submission: Submission, outcome: Throttled | Transient, started_mono: float
+    ) -> bool:
         """Return whether an attempt does not count: it reached nobody, or nothing was answered meanwhile."""
         since_mono = started_mono if submission.failed_at_mono is None else submission.failed_at_mono
         answered = self._parts.health.answered_since(since_mono)
         return outcome.cause in ("connect", "no_files") or not answered
 
-    def _leaves_doubt(self, outcome: Transient) -> bool:
+    def _leaves_doubt(self, outcome: Throttled | Transient) -> bool:
         """Return whether the service may have accepted the request.
 
         A 500 is a rejection, but may come after the job was stored: only a key makes resending harmless then.
         """
-        return outcome.ambiguous or (
-            outcome.cause == "500" and self._parts.config.target.idempotency_header is None
-        )
+        if isinstance(outcome, Throttled):
+            return False
+        has_keys = self._parts.config.target.idempotency_header is not None
+        return outcome.ambiguous or (outcome.cause == "500" and not has_keys)
 
     def _end_hopeless_rows(self, end_of_run: StoppedEarly) -> bool:
         """End the remaining rows and return True if the "outage" is only a few rows that always fail.

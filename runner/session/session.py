@@ -61,10 +61,10 @@ class Host(Protocol):
         """Inform the user of something."""
 
     def rows_low(self) -> None:
-        """Hear that few rows are left to send; called again at each row that is taken then."""
+        """Grant more rows, or ask for them: few are left to send. Called at each row that is taken then."""
 
     def stopping(self, error: RunnerError) -> None:
-        """Hear that an error stops the session; called at once, before open exchanges have ended."""
+        """Pass on that an error stops the session. Called at once, before open exchanges have ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

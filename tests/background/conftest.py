@@ -1,17 +1,5 @@
-"""Files of a session in virtual time are real, and never waited for: power cuts are tested with the store."""
+"""Files of these tests are never waited for."""
 
-from __future__ import annotations
+from tests.session.unsynced import unsynced
 
-import os
-from collections.abc import Iterator
-
-import pytest
-
-
-@pytest.fixture(scope="module", autouse=True)
-def unsynced() -> Iterator[None]:
-    """Replace the calls that wait for the disk."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("fsync", "fdatasync"):
-            patch.setattr(os, name, lambda fd: None)
-        yield
+__all__ = ["unsynced"]

@@ -39,7 +39,8 @@ from runner.transport.fake import (
 from runner.transport.outcomes import PENDING, CancelOutcome, RetrieveOutcome
 from tests import virtual_time
 from tests.session.building import job_of
-from tests.session.support import UNIX, RecordingHost, Surroundings, config_of, listed
+from tests.session.listed import listed
+from tests.session.support import UNIX, RecordingHost, Surroundings, config_of
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ from runner.session.feed import Feed
 from runner.store import AppendLog, Intent, Recovery, Retraction, Unacknowledged
 from tests import virtual_time
 from tests.session.building import Rig, job_of
-from tests.session.support import RUN_ID, UNIX, Disk, listed
+from tests.session.full_disk import Disk
+from tests.session.listed import listed
+from tests.session.support import RUN_ID, UNIX
 
 NO_KEYS: Mapping[str, object] = {"idempotency_header": None}
 

@@ -13,7 +13,8 @@ from runner.policy.idempotency import KEY_LIFE_S
 from runner.transport.fake import Behaviour, Fake
 from tests import virtual_time
 from tests.session.building import Rig, job_of
-from tests.session.support import UNIX, Ended, Stage, listed, row_of, run_session, session_of
+from tests.session.listed import listed, row_of
+from tests.session.support import UNIX, Ended, Stage, run_session, session_of
 
 POLL = {"interval_s": 5.0}
 

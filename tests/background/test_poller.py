@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine, Mapping
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +19,7 @@ from runner.session.turnstile import NotBefore
 from runner.transport.fake import Behaviour, Fake, Script, gone, throttled, transient
 from tests import virtual_time
 from tests.session.building import Rig, job_of
-from tests.session.support import UNIX, Stage, run_session
+from tests.session.support import UNIX, Stage, assert_no_job_is_polled_twice_at_once, run_session
 
 
 class Desk:
@@ -179,9 +178,7 @@ def test_however_often_jobs_are_expedited_none_is_polled_twice_at_once_and_each_
     with TemporaryDirectory() as name:
         ended = run_session(Path(name), fake, 6, act, poll={"interval_s": 10.0})
     assert ended.statuses == {"completed": 6}
-    by_job = sorted((get.id, get.started_mono, get.ended_mono or math.inf) for get in fake.gets)
-    for earlier, later in pairwise(by_job):
-        assert earlier[0] != later[0] or earlier[2] <= later[1]
+    assert_no_job_is_polled_twice_at_once(fake)
 
 
 def test_polls_are_never_more_often_than_they_may_be(tmp_path: Path) -> None:

@@ -12,46 +12,12 @@ from pathlib import Path
 import pytest
 
 from runner.background.submitter import LAST_TRIES
-from runner.errors import EndpointUnreachable, KeyRefused
-from runner.records import Failure
-from runner.transport.fake import (
-    LOST,
-    Behaviour,
-    Exchange,
-    Fake,
-    Script,
-    rejected,
-    throttled,
-    transient,
-    unauthorised,
-)
-from runner.transport.outcomes import PENDING, Rejected, SubmitOutcome, Transient
-from tests.session.support import Ended, Stage, row_of, run_session
-
-NO_KEYS: Mapping[str, object] = {"idempotency_header": None}
-OTHER_BYTES = Rejected(Failure("idempotency_error", "other bytes", 409), None, has_envelope=True)
-QUICK: Mapping[str, object] = {"base_s": 0.1, "cap_s": 1.0}
-
-
-def posts_of(fake: Fake, row: int) -> list[Exchange]:
-    return [post for post in fake.posts if row_of(post.body) == row]
-
-
-def finished(rows: int) -> str:
-    return f"<InFlight 0 taken, 0 announced, 0 sending, 0 outstanding, {rows} of {rows} finished>"
-
-
-def for_row(row: int, outcome: SubmitOutcome, times: float = math.inf) -> Script:
-    """Return a script that answers the first POSTs of one row with an outcome."""
-    seen = Counter[int]()
-
-    def answer(post: Exchange) -> SubmitOutcome | None:
-        if row_of(post.body) != row or seen[row] >= times:
-            return None
-        seen[row] += 1
-        return outcome
-
-    return Script(submit=answer)
+from runner.errors import EndpointUnreachable
+from runner.transport.fake import Behaviour, Exchange, Fake, Script, rejected, throttled, transient
+from runner.transport.outcomes import PENDING, SubmitOutcome, Throttled, Transient
+from tests.background.sending import QUICK, finished, for_row, posts_of
+from tests.session.listed import row_of
+from tests.session.support import Ended, Stage, run_session
 
 
 def test_one_throttled_post_closes_the_gate_for_all_workers(tmp_path: Path) -> None:
@@ -147,15 +113,17 @@ def test_attempts_that_reach_nobody_do_not_count(tmp_path: Path) -> None:
     assert (ended.statuses, ended.results[7].attempts) == ({"completed": 20}, 13)
 
 
-def test_attempts_during_an_outage_do_not_count(tmp_path: Path) -> None:
-    def down(exchange: Exchange) -> Transient | None:
-        return transient("502") if 5.0 <= exchange.started_mono < 55.0 else None
+@pytest.mark.parametrize("outcome", [transient("502"), throttled(1.0)], ids=["502", "429"])
+def test_attempts_during_an_outage_do_not_count(tmp_path: Path, outcome: Transient | Throttled) -> None:
+    def down(exchange: Exchange) -> Transient | Throttled | None:
+        return outcome if 5.0 <= exchange.started_mono < 55.0 else None
 
     fake = Fake(script=Script(submit=down, retrieve=down), latency_s=0.1)
     retry = {**QUICK, "max_attempts": 2}
     ended = run_session(tmp_path, fake, 300, submit={"concurrency": 3, "retry": retry})
     assert ended.statuses == {"completed": 300}
     assert max(result.attempts for result in ended.results.values()) > 3
+    assert repr(ended.in_flight) == finished(300)
 
 
 def test_an_outage_costs_about_twenty_posts_a_minute_however_many_rows_wait(tmp_path: Path) -> None:
@@ -178,83 +146,6 @@ def test_when_the_service_is_back_all_workers_send_again(tmp_path: Path) -> None
     assert sum(first <= post.started_mono < first + 0.05 for post in fake.posts) == 20
 
 
-@pytest.mark.parametrize("header", ["Idempotency-Key", None])
-@pytest.mark.parametrize("choice", ["hold", "resend"])
-def test_a_lost_acknowledgement_is_resent_where_a_key_or_the_user_allows_it(
-    tmp_path: Path, header: str | None, choice: str
-) -> None:
-    fake = Fake(Behaviour(honours_keys=header is not None), Script(submit={3: LOST, 9: LOST}))
-    ended = run_session(
-        tmp_path, fake, 20, target={"idempotency_header": header}, submit={"on_uncertain": choice}
-    )
-    if header:
-        assert (ended.statuses, len(fake.jobs_made), len(fake.posts)) == ({"completed": 20}, 20, 22)
-    elif choice == "resend":
-        assert (ended.statuses, len(fake.jobs_made)) == ({"completed": 20}, 22), "the price of it"
-    else:
-        assert (ended.statuses, len(fake.posts)) == ({"completed": 18, "uncertain": 2}, 20)
-    assert repr(ended.in_flight) == finished(20)
-
-
-@pytest.mark.parametrize(
-    ("header", "statuses"),
-    [("Idempotency-Key", {"completed": 20}), (None, {"completed": 19, "uncertain": 1})],
-)
-def test_a_500_leaves_a_doubt_only_where_no_key_makes_resending_harmless(
-    tmp_path: Path, header: str | None, statuses: dict[str, int]
-) -> None:
-    fake = Fake(script=Script(submit={5: transient("500")}))
-    ended = run_session(tmp_path, fake, 20, target={"idempotency_header": header})
-    assert ended.statuses == statuses
-
-
-@pytest.mark.parametrize("cause", ["connect", "503", "429"])
-def test_a_definite_refusal_leaves_no_doubt_even_without_keys(tmp_path: Path, cause: str) -> None:
-    outcome = throttled(1.0) if cause == "429" else transient(cause)
-    fake = Fake(Behaviour(honours_keys=False), Script(submit={5: outcome}))
-    ended = run_session(tmp_path, fake, 20, target=NO_KEYS)
-    assert (ended.statuses, len(fake.jobs_made)) == ({"completed": 20}, 20)
-
-
-def test_a_request_in_doubt_is_not_resent_once_its_key_is_too_old(tmp_path: Path) -> None:
-    async def act(stage: Stage) -> None:
-        await asyncio.sleep(5.0)
-        stage.suspend(fake, 24 * 3600.0)
-
-    fake = Fake(Behaviour(takes_s=60.0), for_row(7, transient("502", ambiguous=True, wait_s=10.0), times=1))
-    ended = run_session(tmp_path, fake, 20, act)
-    assert ended.statuses == {"completed": 19, "uncertain": 1}
-    assert len(posts_of(fake, 7)) == 1
-    assert ended.results[7].error
-    assert "sending it again could be paid for twice" in ended.results[7].error.message
-    assert repr(ended.in_flight) == finished(20)
-
-
-@pytest.mark.parametrize(
-    ("answer", "header", "status"),
-    [
-        (rejected(), "Idempotency-Key", "rejected"),
-        (rejected(), None, "uncertain"),
-        (rejected("Not found.", 404), "Idempotency-Key", "uncertain"),
-        (OTHER_BYTES, "Idempotency-Key", "uncertain"),
-    ],
-    ids=["protected by its key", "without a key", "forgotten", "key used with other bytes"],
-)
-def test_a_rejection_of_a_request_in_doubt_is_definite_only_if_the_first_post_was_surely_not_accepted(
-    tmp_path: Path, answer: Rejected, header: str | None, status: str
-) -> None:
-    def answers(post: Exchange) -> SubmitOutcome | None:
-        if row_of(post.body) != 7:
-            return None
-        return transient("timeout", ambiguous=True) if len(posts_of(fake, 7)) == 1 else answer
-
-    fake = Fake(script=Script(submit=answers))
-    ended = run_session(
-        tmp_path, fake, 20, target={"idempotency_header": header}, submit={"on_uncertain": "resend"}
-    )
-    assert ended.results[7].status == status
-
-
 def test_a_rejected_row_keeps_the_answer_and_holds_up_nobody(tmp_path: Path) -> None:
     fake = Fake(script=for_row(7, rejected("no such tool")))
     ended = run_session(tmp_path, fake, 20)
@@ -264,24 +155,6 @@ def test_a_rejected_row_keeps_the_answer_and_holds_up_nobody(tmp_path: Path) -> 
     assert result.timing.accepted is None
     assert b'"no such tool"' in (tmp_path / "results.jsonl").read_bytes()
     assert repr(ended.in_flight) == finished(20)
-
-
-@pytest.mark.parametrize("in_doubt", [False, True])
-def test_a_refused_key_ends_the_run_and_leaves_its_row_for_the_next(tmp_path: Path, in_doubt: bool) -> None:
-    def answers(post: Exchange) -> SubmitOutcome | None:
-        if row_of(post.body) != 7:
-            return None
-        return (
-            transient("timeout", ambiguous=True)
-            if in_doubt and len(posts_of(fake, 7)) == 1
-            else unauthorised()
-        )
-
-    fake = Fake(script=Script(submit=answers))
-    ended = run_session(tmp_path, fake, 20)
-    assert isinstance(ended.outcome.ended_by, KeyRefused)
-    assert 7 not in ended.results
-    assert ended.in_flight.announced == int(in_doubt)
 
 
 def test_rows_that_the_service_cannot_digest_do_not_keep_the_run_from_its_end(tmp_path: Path) -> None:
@@ -296,6 +169,26 @@ def test_rows_that_the_service_cannot_digest_do_not_keep_the_run_from_its_end(tm
     assert ended.results[7].attempts >= LAST_TRIES
     assert 60.0 <= ended.at_s < 120.0
     assert repr(ended.in_flight) == finished(20)
+
+
+def test_the_last_row_waits_out_an_outage_that_is_shorter_than_the_limit(tmp_path: Path) -> None:
+    fake = Fake(script=for_row(19, transient("502"), times=14))
+    ended = run_session(tmp_path, fake, 20, submit={"retry": {**QUICK, "max_attempts": 2}})
+    assert (ended.statuses, ended.results[19].attempts) == ({"completed": 20}, 15)
+
+
+def test_a_row_that_is_alone_among_outstanding_jobs_is_not_used_up_by_an_outage(tmp_path: Path) -> None:
+    """With almost every slot taken, all probes of an outage fall to one row."""
+
+    def down(exchange: Exchange) -> Transient | None:
+        is_before = exchange.verb == "submit" and exchange.number < 20
+        return None if is_before or exchange.started_mono >= 50.0 else transient("502")
+
+    fake = Fake(Behaviour(takes_s=60.0), Script(submit=down, retrieve=down))
+    submit = {"max_in_flight": 20, "retry": {**QUICK, "max_attempts": 4}}
+    ended = run_session(tmp_path, fake, 60, submit=submit)
+    assert ended.statuses == {"completed": 60}
+    assert max(result.attempts for result in ended.results.values()) > 4
 
 
 def test_last_rows_that_reach_nobody_are_an_outage_and_are_kept(tmp_path: Path) -> None:

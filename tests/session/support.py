@@ -7,17 +7,14 @@ assert ended.at_s == 300.0
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
+import heapq
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeAlias
-
-import msgspec
-import pytest
 
 from runner.background.mode import BackgroundMode
 from runner.config import RunConfig
@@ -27,23 +24,21 @@ from runner.measure.meter import Meter
 from runner.measure.session_info import SessionInfo
 from runner.measure.summary import RequestSummary, summarise
 from runner.measure.vitals import Vitals
-from runner.records import Request
 from runner.session.clock import Clock
 from runner.session.feed import AllExcept
 from runner.session.session import Assignment, Session, SessionOutcome
-from runner.source import Row, Source
-from runner.store import AppendLog, Recovery, ResultHead, RunDir, read_marks, read_results, recover
+from runner.source import Source
+from runner.store import Recovery, ResultHead, RunDir, read_marks, read_results, recover
 from runner.store.journal import Acceptance, Entry, Intent, Retraction, read_journal
 from runner.transport import Transport
-from runner.transport.fake import Fake
+from runner.transport.fake import Fake, Script
 from tests import virtual_time
+from tests.session.listed import listed
 
 UNIX: Final = 1_000_000.0
 """Unix time at which the clock of the event loop is 0."""
 BASE_URL: Final = "http://fake/v1"
 RUN_ID: Final = "run-1"
-BLOCK_ROWS: Final = 200
-
 SECTIONS: Final[Mapping[str, Mapping[str, object]]] = {
     "target": {"base_url": BASE_URL},
     "request": {"model": "m"},
@@ -60,53 +55,6 @@ def config_of(**sections: Mapping[str, object]) -> RunConfig:
     return RunConfig.model_validate(
         {"name": "t", **{name: {**SECTIONS.get(name, {}), **sections.get(name, {})} for name in names}}
     )
-
-
-@dataclass(frozen=True, slots=True)
-class ListedRow:
-    """One row of a list."""
-
-    i: int
-    body: bytes
-
-    @property
-    def where(self) -> str:
-        return f"rows:{self.i + 1}"
-
-    def fields(self) -> dict[str, Any]:
-        decoded: dict[str, Any] = msgspec.json.decode(self.body)
-        return decoded
-
-
-class Listed(Source):
-    """Rows from a list of request bodies."""
-
-    def __init__(self, bodies: Sequence[bytes], block_rows: int = BLOCK_ROWS) -> None:
-        self.bodies = bodies
-        self.passes = 0
-        """Times that the list was read from its beginning."""
-        self._block_rows = block_rows
-
-    def blocks(self) -> Iterator[list[Row]]:
-        self.passes += 1
-        for start in range(0, len(self.bodies), self._block_rows):
-            yield [
-                ListedRow(start + n, body)
-                for n, body in enumerate(self.bodies[start : start + self._block_rows])
-            ]
-
-    def request(self, row: Row) -> Request:
-        return Request(row.i, f"row-{row.i}", self.bodies[row.i], "m")
-
-
-def listed(rows: int) -> Listed:
-    """Return that many rows; the body of each holds its number."""
-    return Listed([b'{"input":"%d"}' % i for i in range(rows)])
-
-
-def row_of(body: bytes) -> int:
-    """Return the row whose body this is, for a `listed` one."""
-    return int(msgspec.json.decode(body)["input"])
 
 
 class RecordingHost:
@@ -274,8 +222,11 @@ class Stage:
     def suspend(self, fake: Fake, seconds: float) -> None:
         """Let the machine sleep: clocks go on and timers stand still, and the service works on."""
         self.around.asleep_s += seconds
+        now_mono = asyncio.get_running_loop().time()
         for job in fake.jobs_made:
-            job.ends_mono -= seconds
+            if job.ends_mono > now_mono:
+                job.ends_mono -= seconds
+                heapq.heappush(fake.service._ends, (job.ends_mono, job.number, job))
 
     async def run(self, act: Act | None = None) -> Ended:
         """Run the session to its end, with `act` beside it. Raises what `act` raises."""
@@ -328,20 +279,13 @@ async def session_of(
     return await Stage.at(directory, transport, source, **sections).run(act)
 
 
-class Disk:
-    """Decides which files have no room left; it stands before every file that grows by lines."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.full: set[str] = set()
-        """Names of files that cannot be written now."""
-        write = AppendLog._write
-
-        def brittle(log: AppendLog, lines: bytes) -> None:
-            if log.path.name in self.full:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            write(log, lines)
-
-        patch.setattr(AppendLog, "_write", brittle)
+def assert_no_job_is_polled_twice_at_once(fake: Fake) -> None:
+    """Check all polls that were not cut off with their session."""
+    ended = [get for get in fake.gets if get.ended_mono is not None]
+    ended.sort(key=lambda get: get.id)  # which keeps them in order of time
+    for earlier, later in pairwise(ended):
+        assert earlier.ended_mono is not None
+        assert earlier.id != later.id or earlier.ended_mono <= later.started_mono
 
 
 def run_session(
@@ -354,3 +298,22 @@ def run_session(
 ) -> Ended:
     """Run `session_of` on an event loop of its own, whose clock starts at 0."""
     return virtual_time.run(session_of(directory, transport, rows, act, **sections))
+
+
+def after(seconds: float, *signums: int) -> Act:
+    """Return an act that sends signals to the session, all at that time."""
+
+    async def act(stage: Stage) -> None:
+        await asyncio.sleep(seconds)
+        for signum in signums:
+            stage.session.shutdown.signal(signum)
+
+    return act
+
+
+def resumed(directory: Path, fake: Fake, rows: int) -> Ended:
+    """Run the next session, to which all jobs of the first are done, and return what came of both."""
+    for job in fake.jobs_made:
+        job.ends_mono = 0.0
+    fake.script, fake.latency_s = Script(), 0.0
+    return run_session(directory, fake, rows)

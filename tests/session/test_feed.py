@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import InputError, Problem, RunnerError, StoppedEarly
@@ -17,7 +17,7 @@ from runner.source import Row
 from runner.store import RowSet
 from tests import virtual_time
 from tests.session.building import Calls
-from tests.session.support import BLOCK_ROWS, Listed, ListedRow, listed
+from tests.session.listed import BLOCK_ROWS, Listed, ListedRow, listed
 
 
 class Bench:
@@ -219,6 +219,7 @@ def test_an_input_that_can_no_longer_be_read_stops_the_run_early() -> None:
     assert raised.value.exit_code == 3
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.sets(st.integers(0, 299), min_size=1, max_size=60), max_size=6),
     st.integers(1, 120),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import math
 from pathlib import Path
@@ -16,7 +15,8 @@ from runner.store import SessionStart
 from runner.store.journal import Acceptance, Intent
 from runner.transport.fake import Behaviour, Exchange, Fake, Script, done, rejected, transient
 from tests import virtual_time
-from tests.session.support import UNIX, Stage, listed, row_of, run_session, session_of
+from tests.session.listed import listed, row_of
+from tests.session.support import UNIX, Stage, assert_no_job_is_polled_twice_at_once, run_session, session_of
 
 
 def test_a_thousand_jobs_of_thirty_seconds_a_hundred_at_a_time_take_five_minutes(tmp_path: Path) -> None:
@@ -291,9 +291,7 @@ def test_no_network_for_a_moment_after_a_sleep_costs_no_job(tmp_path: Path) -> N
 def test_times_of_a_session_rise_although_polls_of_a_slow_service_overlap(tmp_path: Path) -> None:
     fake = Fake(Behaviour(takes_s=20.0), latency_s=lambda exchange: 0.1 + exchange.number % 5)
     ended = run_session(tmp_path, fake, 50, poll={"interval_s": 0.5})
-    by_job = sorted((get.id, get.started_mono, get.ended_mono or math.inf) for get in fake.gets)
-    for earlier, later in itertools.pairwise(by_job):
-        assert earlier[0] != later[0] or earlier[2] <= later[1], "never two polls of one job at once"
+    assert_no_job_is_polled_twice_at_once(fake)
     assert ended.statuses == {"completed": 50}
 
 

@@ -1,4 +1,4 @@
-"""How a session ends early: by a signal, a limit, an outage, a full disk or a defect; never with a loss."""
+"""How a session ends early: by a signal, a limit, an outage, an error or a defect; never with a loss."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from runner.errors import (
@@ -14,38 +15,19 @@ from runner.errors import (
     Interrupted,
     KeyRefused,
     LimitReached,
+    OutOfFiles,
     RunnerError,
     StoppedEarly,
-    StorageError,
 )
 from runner.session.session import CHECK_S
 from runner.session.shutdown import GRACE_S
-from runner.transport.fake import Behaviour, Exchange, Fake, FakeJob, Script, throttled, unauthorised
-from runner.transport.outcomes import Done
+from runner.transport.fake import Behaviour, Exchange, Fake, Script, throttled, transient, unauthorised
+from runner.transport.outcomes import Done, Transient
 from tests import virtual_time
-from tests.session.support import Act, Disk, Ended, Stage, run_session, session_of
+from tests.session.support import Stage, after, resumed, run_session, session_of
 
 PRICES = {"input": 0.0, "output": 50_000.0}
 """USD per million tokens; a job of the fake service, which uses 20 of them, costs one dollar."""
-
-
-def after(seconds: float, *signums: int) -> Act:
-    """Return an act that sends signals to the session, all at that time."""
-
-    async def act(stage: Stage) -> None:
-        await asyncio.sleep(seconds)
-        for signum in signums:
-            stage.session.shutdown.signal(signum)
-
-    return act
-
-
-def resumed(directory: Path, fake: Fake, rows: int) -> Ended:
-    """Run the next session, to which all jobs of the first are done, and return what came of both."""
-    for job in fake.jobs_made:
-        job.ends_mono = 0.0
-    fake.script, fake.latency_s = Script(), 0.0
-    return run_session(directory, fake, rows)
 
 
 def test_after_a_signal_nothing_more_is_sent_and_outstanding_jobs_are_collected(tmp_path: Path) -> None:
@@ -88,6 +70,21 @@ def test_a_drain_in_which_nothing_is_outstanding_is_over_at_once(tmp_path: Path)
     assert (ended.results, ended.requests.unsent) == ({}, 5)
     assert ended.said[0] == "waiting 3000 s, as the service asks: Too many requests."
     assert ended.intents[0].row == ended.retractions[0].row == 0
+
+
+def test_polls_that_hang_do_not_hold_up_the_end_of_a_drain(tmp_path: Path) -> None:
+    fake = Fake(latency_s=lambda exchange: math.inf if exchange.verb == "retrieve" else 0.0)
+    ended = run_session(tmp_path, fake, 3, after(10.0, signal.SIGINT), limits={"drain_s": 0.5})
+    assert ended.at_s == pytest.approx(10.5 + GRACE_S)
+    assert (ended.requests.open, ended.in_flight.sending) == (3, 0)
+
+
+def test_polls_that_the_service_asked_to_wait_for_do_not_hold_up_the_end_of_a_drain(tmp_path: Path) -> None:
+    fake = Fake(script=Script(retrieve=lambda _: throttled(3000.0)))
+    ended = run_session(tmp_path, fake, 3, after(10.0, signal.SIGINT), limits={"drain_s": 5.0})
+    assert ended.at_s == pytest.approx(15.0)
+    assert (ended.requests.open, ended.has_said("waiting 3000 s")) == (3, True)
+    assert resumed(tmp_path, fake, 3).statuses == {"completed": 3}
 
 
 def test_a_second_signal_does_not_even_wait_for_open_exchanges(tmp_path: Path) -> None:
@@ -189,6 +186,33 @@ def test_an_outage_ends_the_run_with_some_twenty_requests_a_minute_and_uses_up_n
     assert ended.requests.open + ended.requests.completed + ended.requests.unsent == 5000
 
 
+def test_a_service_that_only_throttles_ends_the_run_and_costs_no_row(tmp_path: Path) -> None:
+    fake = Fake(script=Script(submit=lambda _: throttled(1.0)))
+    ended = run_session(tmp_path, fake, 50)
+    assert "nothing but failures for" in str(ended.outcome.ended_by)
+    assert 60.0 <= ended.at_s < 75.0
+    assert (ended.results, ended.requests.unsent) == ({}, 50)
+
+
+def test_a_proxy_that_knows_no_route_for_a_while_costs_no_row(tmp_path: Path) -> None:
+    page = msgspec.structs.replace(transient("404"), is_spoken=False)
+
+    def away(exchange: Exchange) -> Transient | None:
+        return page if 10.0 <= exchange.started_mono < 40.0 else None
+
+    fake = Fake(Behaviour(takes_s=5.0), Script(submit=away, retrieve=away))
+    ended = run_session(tmp_path, fake, 300, submit={"max_in_flight": 20})
+    assert (ended.outcome.ended_by, ended.statuses) == (None, {"completed": 300})
+
+
+def test_too_many_open_files_stop_the_run_and_lose_nothing(tmp_path: Path) -> None:
+    fake = Fake(Behaviour(takes_s=5.0), Script(retrieve={100: transient("no_files")}), latency_s=0.1)
+    ended = run_session(tmp_path, fake, 60, submit={"max_in_flight": 20})
+    assert isinstance(ended.outcome.ended_by, OutOfFiles)
+    again = resumed(tmp_path, fake, 60)
+    assert (again.statuses, len(fake.jobs_made)) == ({"completed": 60}, 60)
+
+
 def test_a_shorter_outage_is_waited_out(tmp_path: Path) -> None:
     fake = Fake(Behaviour(takes_s=5.0), down_mono=[(60.0, 110.0)])
     ended = run_session(tmp_path, fake, 600, submit={"max_in_flight": 30})
@@ -218,90 +242,5 @@ def test_an_error_of_what_runs_beside_stops_the_session(tmp_path: Path) -> None:
         stage_ended = session_of(tmp_path, Fake(Behaviour(takes_s=math.inf)), 5, act)
         with pytest.raises(StoppedEarly, match="the coordinator is gone"):
             await stage_ended
-
-    virtual_time.run(main())
-
-
-@pytest.mark.parametrize("name", ["journal.jsonl", "results.jsonl"])
-def test_a_full_disk_stops_sending_and_polling_and_the_next_session_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    disk = Disk(monkeypatch)
-
-    async def act(stage: Stage) -> None:
-        await asyncio.sleep(50.05)
-        disk.full = {name}
-
-    def takes_s(job: FakeJob) -> float:
-        return 5.0 + job.number % 10
-
-    fake = Fake(Behaviour(takes_s=takes_s), latency_s=0.1)
-    ended = run_session(tmp_path, fake, 300, act, submit={"max_in_flight": 30})
-    assert isinstance(ended.outcome.ended_by, StorageError)
-    assert "No space left on device" in str(ended.outcome.ended_by)
-    assert max(exchange.started_mono for exchange in fake.exchanges) < 52.0
-    delivered = fake.service.in_flight
-    if name == "results.jsonl":
-        assert ended.has_said("results that were received could not be written")
-    else:
-        assert len(ended.results) == len(fake.jobs_made) - delivered.now, "every result that was received"
-    disk.full = set()
-    again = resumed(tmp_path, fake, 300)
-    assert (again.statuses, len(fake.jobs_made)) == ({"completed": 300}, 300)
-
-
-def test_results_that_a_full_disk_kept_back_are_written_when_there_is_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    disk = Disk(monkeypatch)
-
-    async def act(stage: Stage) -> None:
-        await asyncio.sleep(50.05)
-        disk.full = {"journal.jsonl", "results.jsonl"}
-        asyncio.get_running_loop().call_later(20.0, disk.full.clear)
-
-    fake = Fake(Behaviour(takes_s=lambda job: 5.0 + job.number % 10), latency_s=0.1)
-    ended = run_session(tmp_path, fake, 300, act, submit={"max_in_flight": 30})
-    assert isinstance(ended.outcome.ended_by, StorageError)
-    assert ended.said == ["waiting at most 30 s for room to write what was received"]
-    assert 70.0 < ended.at_s < 72.0
-    assert len(ended.results) == len(fake.jobs_made) - fake.service.in_flight.now
-    assert ended.requests.completed == ended.in_flight.finished == len(ended.results)
-
-
-def test_a_signal_ends_the_wait_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = Disk(monkeypatch)
-
-    async def act(stage: Stage) -> None:
-        await asyncio.sleep(10.0)
-        disk.full = {"results.jsonl"}
-        asyncio.get_running_loop().call_later(30.0, stage.session.shutdown.signal, signal.SIGINT)
-
-    fake = Fake(Behaviour(takes_s=11.0))
-    ended = run_session(tmp_path, fake, 5, act, limits={"drain_s": 1000.0})
-    assert isinstance(ended.outcome.ended_by, StorageError)
-    assert ended.at_s == pytest.approx(40.0, abs=1.0)
-
-
-def test_a_disk_that_is_full_at_the_start_ends_the_session_before_anything_is_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Disk(monkeypatch).full = {"journal.jsonl"}
-    fake = Fake()
-    ended = run_session(tmp_path, fake, 5)
-    assert isinstance(ended.outcome.ended_by, StorageError)
-    assert (fake.exchanges, ended.in_flight.slots_used) == ([], 0)
-    assert fake.is_closed
-
-
-def test_a_file_that_is_moved_away_stops_the_session_at_the_next_sync(tmp_path: Path) -> None:
-    async def act(stage: Stage) -> None:
-        await asyncio.sleep(10.5)
-        (tmp_path / "results.jsonl").rename(tmp_path / "elsewhere")
-
-    async def main() -> None:
-        with pytest.raises(StorageError, match="was removed, moved or replaced"):
-            await session_of(tmp_path, Fake(Behaviour(takes_s=100.0)), 5, act, sink={"fsync_s": 1.0})
-        assert asyncio.get_running_loop().time() == pytest.approx(11.0)
 
     virtual_time.run(main())

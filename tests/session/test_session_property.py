@@ -9,7 +9,6 @@ import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -35,7 +34,9 @@ from runner.transport.fake import (
 )
 from runner.transport.outcomes import RetrieveOutcome, SubmitOutcome
 from tests import virtual_time
-from tests.session.support import Disk, Ended, Stage, row_of, session_of
+from tests.session.full_disk import Disk
+from tests.session.listed import row_of
+from tests.session.support import Ended, Stage, assert_no_job_is_polled_twice_at_once, session_of
 
 ROWS: Final = 12
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a directory of its own is made in it
@@ -250,13 +251,6 @@ def assert_answers_are_of_their_rows(directory: Path, fake: Fake) -> None:
             if body and "id" in body:
                 assert row_of(fake.service.jobs[body["id"]].body) == line["row"]
                 assert fake.service.jobs[body["id"]].status == line["status"]
-
-
-def assert_no_job_is_polled_twice_at_once(fake: Fake) -> None:
-    ended = [get for get in fake.gets if get.ended_mono is not None]  # others were cut off with their session
-    by_job = sorted((get.id, get.started_mono, get.ended_mono or 0.0) for get in ended)
-    for earlier, later in pairwise(by_job):
-        assert earlier[0] != later[0] or earlier[2] <= later[1]
 
 
 @settings(max_examples=50)
