@@ -1,4 +1,7 @@
-"""The language of docstrings and comments: what ruff's D rules cannot hold. See the glossary in docs/architecture.md."""
+"""The language of docstrings and comments, as far as ruff's D rules do not hold it.
+
+The words are those of the glossary in docs/architecture.md.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ WORDS_WITH_A_BETTER_ONE = re.compile(
     r"|\b(too|else)[.;](\s|$)",
     re.IGNORECASE,
 )
-FRAGMENTS = re.compile(r"(Of|And|Nor|Told|Those|That|So|Else|It|They|What is|What was)\b")
+FRAGMENTS = re.compile(r"(Of|And|Nor|Told|Those|That|So|Else|It|They|What is|What was)\b|[a-z](?!\S*'s )")
 """Beginnings of a docstring that continue where a name or a neighbour stopped."""
 
 
@@ -69,8 +72,8 @@ def test_a_docstring_stands_alone(path: Path) -> None:
     found = []
     for line, text in docstrings(ast.parse(path.read_text())):
         first = text.strip().split("\n\n")[0]
-        if FRAGMENTS.match(first) or not first[:1].isupper() and not first.startswith("`"):
+        if FRAGMENTS.match(first):
             found.append(f"{name_of(path)}:{line}: begins in the middle of a thought: {first[:80]!r}")
-        if not re.search(r"[.:?!)`]$", text.strip()):
+        if not re.search(r"[.:?!)`…]$", text.strip()):
             found.append(f"{name_of(path)}:{line}: ends without a period: {text.strip()[-60:]!r}")
     assert not found, "\n".join(found)

@@ -13,7 +13,7 @@ from runner.records import Failure, ResultStatus
 from runner.session.exchanges import Exchanges
 from runner.session.follower import GONE_SHARE, POLLS_BEFORE_GONE, Follower
 from runner.session.parts import Parts
-from runner.session.turnstile import NotBefore
+from runner.session.turnstile import AFTER_AN_EVENT, NotBefore
 from runner.transport.outcomes import AnyOutcome, Done, Pending, RetrieveOutcome
 
 UNSUCCESSFUL: Final = ("failed", "cancelled", "expired")
@@ -94,7 +94,7 @@ class Fetcher(Follower[Item]):
 
     def take(self, now_mono: float) -> Item | NotBefore:
         """Return what is to be fetched now: retries first, then what was never fetched."""
-        item = super().take(now_mono)
+        item = super().take(now_mono) if self._heap else AFTER_AN_EVENT
         if not isinstance(item, NotBefore) or not self._ready:
             return item
         opens_at_mono = self._exchanges.opens_at(now_mono)

@@ -15,7 +15,7 @@ from runner.transport.reading import read_usage
 
 
 class Meter:
-    """What was counted and timed in one process, or in a whole run, earlier sessions included.
+    """Counters and timings of one process, or of a whole run, earlier sessions included.
 
     It only measures: where each row stands is `InFlight`, and no decision is made here.
     """

@@ -18,7 +18,7 @@ _parse: Final = ResponseHandler.data_received
 
 
 class CountingConnector(aiohttp.TCPConnector):
-    """aiohttp's connector, with connections that count every received byte before it is parsed.
+    """A connector of aiohttp, with connections that count every received byte before it is parsed.
 
     Answers that are cut off, compressed or in chunks count with the bytes that came over the wire.
     """

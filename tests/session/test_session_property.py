@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import tempfile
+import signal
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +35,7 @@ from runner.transport.fake import (
 )
 from runner.transport.outcomes import RetrieveOutcome, SubmitOutcome
 from tests import virtual_time
-from tests.session.support import Ended, Stage, row_of, session_of
+from tests.session.support import Disk, Ended, Stage, row_of, session_of
 
 ROWS: Final = 12
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a directory of its own is made in it
@@ -147,46 +150,101 @@ CONFIGS: Final = st.fixed_dictionaries(
 )
 
 
+@dataclass
+class Interruption:
+    """Disturbs one session of a run, or ends it before its time."""
+
+    kind: str
+    after_s: float
+    copy: Path | None = None
+    """After a kill: the files as they were at that moment."""
+
+    async def strike(self, stage: Stage, fake: Fake, disk: Disk) -> None:
+        """Wait for the moment, and let it happen."""
+        await asyncio.sleep(self.after_s)
+        shutdown = stage.session.shutdown
+        match self.kind:
+            case "kill":  # the files stay as they are, and nothing is sent any more
+                self.copy = stage.around.directory / "killed"
+                shutil.copytree(stage.around.directory, self.copy)
+                shutdown.force(StoppedEarly("killed"))
+            case "signal":
+                shutdown.signal(signal.SIGINT)
+            case "two signals":
+                shutdown.signal(signal.SIGINT)
+                shutdown.signal(signal.SIGTERM)
+            case "sleep":
+                stage.suspend(fake, 7200.0)
+            case "expedite":
+                for job in fake.jobs_made:
+                    stage.session.mode.expedite(job.id)
+            case name:
+                disk.full = {"journal.jsonl", "results.jsonl"} if name == "full disk" else {name}
+                await asyncio.sleep(20.0)
+                disk.full = set()
+
+
+KINDS: Final = (
+    "kill", "signal", "two signals", "sleep", "expedite", "full disk", "journal.jsonl", "results.jsonl",
+)  # fmt: skip
+"""The last ones are the names of files that have no room left for 20 s."""
+INTERRUPTIONS: Final = st.lists(
+    st.builds(
+        Interruption,
+        st.sampled_from(KINDS),
+        st.floats(0.0, 40.0),
+    ),
+    max_size=3,
+)
+
+
 async def run_to_the_end(
-    directory: Path, fake: Fake, kills_s: list[float], **sections: Mapping[str, object]
+    directory: Path,
+    fake: Fake,
+    interruptions: Sequence[Interruption],
+    disk: Disk,
+    /,
+    **sections: Mapping[str, object],
 ) -> Ended:
-    """Run one session after the other, the first ones killed, until every row has its result."""
-    for session in range(MOST_SESSIONS):
-        copy = directory.with_name(f"{directory.name}-{session}")
-        kill = Kill(kills_s[session], directory, copy) if session < len(kills_s) else None
-        ended = await session_of(directory, fake, ROWS, kill.work if kill else None, **sections)
-        if kill and kill.has_struck:
-            directory = copy
+    """Run one session after the other, the first ones interrupted, until every row has its result."""
+    for number in range(MOST_SESSIONS):
+        interruption = interruptions[number] if number < len(interruptions) else None
+
+        async def act(stage: Stage, interruption: Interruption | None = interruption) -> None:
+            if interruption:
+                await interruption.strike(stage, fake, disk)
+
+        ended = await session_of(directory, fake, ROWS, act, **sections)
+        disk.full = set()
+        if interruption and interruption.copy:
+            directory = interruption.copy
         elif ended.outcome.ended_by is None:
             return ended
     raise AssertionError(f"{ended.outcome}, {ended.said}")
 
 
-@dataclass
-class Kill:
-    """Ends a session like `kill -9`: its files stay as they were, and nothing is sent any more."""
-
-    after_s: float
-    directory: Path
-    copy: Path
-    has_struck: bool = False
-
-    async def work(self, stage: Stage) -> None:
-        await asyncio.sleep(self.after_s)
-        self.has_struck = True
-        shutil.copytree(self.directory, self.copy)
-        stage.session.shutdown.force(StoppedEarly("killed"))
-
-
-def assert_all_ended(ended: Ended) -> None:
+def run(
+    service: Service, interruptions: Sequence[Interruption], sections: dict[str, dict[str, object]]
+) -> tuple[Ended, Fake]:
+    """Run to the end in a directory of its own, and check what must hold always."""
+    fake = service.start()
+    with TemporaryDirectory(dir=MEMORY) as name, pytest.MonkeyPatch.context() as patch:
+        directory = Path(name)
+        ended = virtual_time.run(run_to_the_end(directory, fake, interruptions, Disk(patch), **sections))
+        assert_answers_are_of_their_rows(directory, fake)
     assert sorted(ended.results) == list(range(ROWS))
     assert repr(ended.in_flight) == (
         f"<InFlight 0 taken, 0 announced, 0 sending, 0 outstanding, {ROWS} of {ROWS} finished>"
     )
+    assert ended.in_flight.most_slots <= ROWS
+    assert fake.at_once["submit"].most <= int(str(sections["submit"]["concurrency"]))
+    assert fake.at_once["retrieve"].most <= int(str(sections["poll"]["concurrency"]))
+    assert_no_job_is_polled_twice_at_once(fake)
+    return ended, fake
 
 
 def assert_answers_are_of_their_rows(directory: Path, fake: Fake) -> None:
-    for path in directory.glob("*/results.jsonl"):
+    for path in directory.rglob("results.jsonl"):
         for line in map(json.loads, path.read_bytes().splitlines()):
             body = line["response"] and line["response"]["body"]
             if body and "id" in body:
@@ -194,34 +252,29 @@ def assert_answers_are_of_their_rows(directory: Path, fake: Fake) -> None:
                 assert fake.service.jobs[body["id"]].status == line["status"]
 
 
-@settings(max_examples=150)
-@given(
-    services(st.booleans(), lost_jobs=3), CONFIGS, st.booleans(), st.lists(st.floats(0.0, 40.0), max_size=2)
-)
+def assert_no_job_is_polled_twice_at_once(fake: Fake) -> None:
+    ended = [get for get in fake.gets if get.ended_mono is not None]  # others were cut off with their session
+    by_job = sorted((get.id, get.started_mono, get.ended_mono or 0.0) for get in ended)
+    for earlier, later in pairwise(by_job):
+        assert earlier[0] != later[0] or earlier[2] <= later[1]
+
+
+@settings(max_examples=50)
+@given(services(st.booleans(), lost_jobs=3), CONFIGS, st.booleans(), INTERRUPTIONS)
 def test_every_row_ends_as_exactly_one_result(
-    service: Service, sections: dict[str, dict[str, object]], has_header: bool, kills_s: list[float]
+    service: Service,
+    sections: dict[str, dict[str, object]],
+    has_header: bool,
+    interruptions: list[Interruption],
 ) -> None:
-    header = "Idempotency-Key" if has_header else None
-    fake = service.start()
-    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
-        directory = Path(name) / "run"
-        directory.mkdir()
-        sections["target"] = {"idempotency_header": header}
-        sections["limits"] = {"max_outage_s": 120.0}
-        ended = virtual_time.run(run_to_the_end(directory, fake, kills_s, **sections))
-        assert_answers_are_of_their_rows(Path(name), fake)
-    assert_all_ended(ended)
+    sections["target"] = {"idempotency_header": "Idempotency-Key" if has_header else None}
+    run(service, interruptions, sections)
 
 
-@settings(max_examples=100)
-@given(services(st.just(True), lost_jobs=0), CONFIGS, st.lists(st.floats(0.0, 40.0), max_size=4))
+@settings(max_examples=50)
+@given(services(st.just(True), lost_jobs=0), CONFIGS, INTERRUPTIONS)
 def test_with_keys_nothing_is_paid_for_twice(
-    service: Service, sections: dict[str, dict[str, object]], kills_s: list[float]
+    service: Service, sections: dict[str, dict[str, object]], interruptions: list[Interruption]
 ) -> None:
-    fake = service.start()
-    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
-        directory = Path(name) / "run"
-        directory.mkdir()
-        ended = virtual_time.run(run_to_the_end(directory, fake, kills_s, **sections))
-    assert_all_ended(ended)
+    _, fake = run(service, interruptions, sections)
     assert set(Counter(row_of(job.body) for job in fake.jobs_made).values()) <= {1}

@@ -1,4 +1,4 @@
-"""What is learned of one kind of job: two views of its completions, and which of them predicts better."""
+"""Learning about one kind of job: two views of its completions, and which of them predicts better."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FRONT_LEAD: Final = 0.2
 SETTLED_AFTER: Final = 500
 """Completions (older ones faded) after which a kind is settled if age predicts them; it costs less CPU."""
 SAMPLE_EVERY: Final = 4
-"""Of a settled kind, one job in this many is enough to notice that a front comes up."""
+"""Jobs of a settled kind per one that is still learned from: enough to notice that a front comes up."""
 
 
 class Kind:

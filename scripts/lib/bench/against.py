@@ -50,7 +50,7 @@ class Client(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What is compared for a subject."""
+    """The clients that a subject compares, and the simulator that they talk to."""
 
     simulator: Mapping[str, Any]
     clients: Sequence[Client]

@@ -1,4 +1,4 @@
-"""A client as one writes it by hand, for ADDRESS and COUNT jobs: aiohttp on uvloop, and nothing else."""
+"""A client as one writes it by hand, for ADDRESS and COUNT jobs: only aiohttp, on uvloop."""
 
 import asyncio
 import re

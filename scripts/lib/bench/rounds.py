@@ -33,7 +33,7 @@ Cell = Spread | float | int | str
 
 
 class Findings(msgspec.Struct, frozen=True):
-    """What was found about a subject."""
+    """The results of measuring a subject."""
 
     how: str
     """How it was measured: sizes and rounds."""

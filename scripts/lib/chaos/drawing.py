@@ -179,7 +179,7 @@ def _draw_fault_tables(
     return {
         "batch": _draw_faults(rng, factor=5),
         "status": _draw_faults(rng, ("404",), factor=2),
-        # A result without an id is accepted as it is, and could not be told from that of another row.
+        # A result without an id is accepted as it is: nothing distinguishes it from that of another row.
         "result": _draw_faults(rng, result_faults, excluded=("no_id",)),
     }
 

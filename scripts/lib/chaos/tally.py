@@ -13,7 +13,7 @@ EARLY_S: Final = 1.5
 
 @dataclass
 class Tally:
-    """What was done in one trial or in several, and what was found."""
+    """Counts of what was done in one or several trials, and of what was found."""
 
     trials: int = 0
     rows: int = 0
