@@ -1,6 +1,8 @@
 """Scripts of fake workers, healthy and otherwise, and the crew of workers that a coordinator launches.
 
-crew = Crew(Steady(takes_s=0.5), Dying(life_s=2.0), then=Steady(slots=3))
+    crew = Crew(Steady(takes_s=0.5), Dying(life_s=2.0), then=Steady(slots=3))
+
+Each worker that is launched gets the next script.
 """
 
 from __future__ import annotations

@@ -35,7 +35,6 @@ from runner.measure.vitals import WorkerVitals
 from runner.records import Result, ResultStatus, Timing, Usage
 from runner.store import Acceptance, Intent, Journal, Results, RunDir, SessionStart
 
-REPORT_S: Final = 0.2
 NO_USAGE: Final = Usage()
 
 Script = Callable[["FakeWorker"], Coroutine[Any, Any, None]]
