@@ -7,11 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from typing import Final
 
 from runner.engine.messages import Channel, Command, Event
 from runner.errors import Problem, StoppedEarly
 
+EXIT_S: Final = 5.0
+"""Seconds that a process gets to exit after it has closed its channel."""
 MAIN: Final = """
 import sys
 fd, sys.path[:] = int(sys.argv[1]), sys.argv[2:]
@@ -36,16 +39,17 @@ class SubprocessWorker:
 
     async def start(self) -> None:
         """Start the process. Raises `StoppedEarly`."""
-        ours, theirs = socket.socketpair()
-        with theirs:
+        with ExitStack() as failed:
             try:
-                self._process = _launch(theirs.fileno(), self._lock_fd)
+                ours, theirs = socket.socketpair()
+                failed.callback(ours.close)
+                with theirs:
+                    self._process = _launch(theirs.fileno(), self._lock_fd)
             except OSError as error:
-                ours.close()
                 what = f"a worker process cannot be started: {error.strerror}"
-                raise StoppedEarly(
-                    Problem(what, "engine.workers", "lower it, then run the same command again")
-                ) from None
+                hint = "lower it, then run the same command again"
+                raise StoppedEarly(Problem(what, "engine.workers", hint)) from None
+            failed.pop_all()
         self._channel = await Channel.open(ours, Event)
 
     def tell(self, command: Command) -> None:
@@ -58,8 +62,8 @@ class SubprocessWorker:
         return None if self._channel is None else await self._channel.receive()
 
     async def exit_reason(self) -> str:
-        """Return the signal or the exit code that ended the process."""
-        code = 0 if self._process is None else await asyncio.to_thread(self._process.wait)
+        """Return the signal or exit code that ended the process; kill it if it does not exit by itself."""
+        code = 0 if self._process is None else await asyncio.to_thread(_wait, self._process)
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
     async def close(self) -> None:
@@ -83,3 +87,12 @@ def _launch(channel: int, lock: int) -> subprocess.Popen[bytes]:
         pass_fds=(channel, lock),
         start_new_session=True,  # Ctrl-C at the terminal is for the coordinator
     )
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit code of a process that has closed its channel. Blocks."""
+    try:
+        return process.wait(EXIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()

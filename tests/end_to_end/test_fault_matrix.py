@@ -1,6 +1,6 @@
 """Every fault that the simulator knows, on each exchange and transport: its cost, and how it is counted.
 
-A run of a few rows meets one kind of fault again and again. Each row must end as one line and run once, and
+A run of a few rows meets one kind of fault many times. Each row must end as one line and run once, and
 every retry must be counted under the runner's word for the fault, as often as the service injected it. The
 simulator is on a thread of this process, the run is in the main thread, and real sockets connect them: the
 cheapest way that is still real. A job takes no time, so that seed and bodies decide which exchanges are hit.

@@ -20,7 +20,7 @@ from runner.session.session import SessionOutcome
 from runner.source import Source
 from runner.store import RunDir, read_results
 from tests import virtual_time
-from tests.engine.fake_worker import Crew
+from tests.engine.crew import Crew
 
 PATIENCE_S = 600.0
 """Virtual seconds after which a run that does not end has failed its test."""
@@ -105,7 +105,7 @@ def coordinate(
 ) -> Coordinated:
     """Run a session to its end in virtual time; each of `events` is called with the coordinator at its time.
 
-    As long as no worker has died, the counts of the run are compared again and again with those that earlier
+    As long as no worker has died, the counts of the run are compared every 13 ms with those that earlier
     sessions left plus what the workers have reported.
     """
     ran = Coordinated(task, crew)

@@ -1,6 +1,4 @@
-"""Workers in memory: a script says what each does, and every command that it gets is on record.
-
-    crew = Crew(Steady(takes_s=0.5), Dying(life_s=2.0), then=Steady(slots=3))
+"""A worker in memory: a script says what it does, and every command that it gets is on record.
 
 A fake writes the journal and results files of its number as a real worker does, so that a successor, or the
 end of a run, finds there what it left.
@@ -10,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -21,7 +17,6 @@ import msgspec
 
 from runner.engine.messages import (
     Command,
-    Confirmed,
     Drain,
     Event,
     Follow,
@@ -40,7 +35,6 @@ from runner.measure.vitals import WorkerVitals
 from runner.records import Result, ResultStatus, Timing, Usage
 from runner.store import Acceptance, Intent, Journal, Results, RunDir, SessionStart
 
-REPORT_S: Final = 0.2
 NO_USAGE: Final = Usage()
 
 Script = Callable[["FakeWorker"], Coroutine[Any, Any, None]]
@@ -94,7 +88,7 @@ class FakeWorker:
 
     def tell(self, command: Command) -> None:
         if self._task is not None and not self._task.done():
-            self.commands.append((_now_mono(), command))
+            self.commands.append((now_mono(), command))
             self._inbox.put_nowait(command)
 
     async def hear(self) -> Event | None:
@@ -136,7 +130,7 @@ class FakeWorker:
 
     @property
     def followed(self) -> list[int]:
-        """Rows of all jobs that it was told to follow."""
+        """Rows of all jobs that it was to follow."""
         return [job.row for follow in self.got(Follow) for job in follow.jobs]
 
     # What scripts do.
@@ -186,7 +180,7 @@ class FakeWorker:
 
     def post(self, *rows: int) -> None:
         """Put intents on record, for rows that occupy a slot from now on."""
-        now = _now_mono()
+        now = now_mono()
         self._journal.write(
             *(Intent(row=row, custom_id=f"row-{row}", key=f"key-{row}", due=now, at=now) for row in rows)
         )
@@ -195,7 +189,7 @@ class FakeWorker:
 
     def accept(self, *rows: int) -> None:
         """Put on record that the service works on announced rows."""
-        now = _now_mono()
+        now = now_mono()
         self._journal.write(
             *(Acceptance(row=row, job=f"job-{row}", kind="m", attempts=1, at=now) for row in rows)
         )
@@ -205,7 +199,7 @@ class FakeWorker:
 
     def answered(self) -> None:
         """Note that the service has answered; the first answer is reported at once."""
-        self.answered_at_mono = _now_mono()
+        self.answered_at_mono = now_mono()
         if not self.is_confirmed:
             self.is_confirmed = True
             self.report()
@@ -217,7 +211,7 @@ class FakeWorker:
 
     def finish(self, *rows: int, status: ResultStatus = "completed", usage: Usage = NO_USAGE) -> None:
         """Put results of accepted rows on record."""
-        now = _now_mono()
+        now = now_mono()
         timing = Timing(due=now, sent=now, accepted=now, pending=None, done=now)
         self._results.write(*(Result(f"row-{row}", row, status, None, None, timing, 1, 2) for row in rows))
         self.in_flight.finish(len(rows))
@@ -233,7 +227,7 @@ class FakeWorker:
             self._journal, self._results = Journal(files.journal), Results(files.results)
             with closing(self._journal.log), closing(self._results.log):
                 self.is_confirmed = setup.is_confirmed
-                self._journal.write(SessionStart(at=_now_mono(), number=setup.session))
+                self._journal.write(SessionStart(at=now_mono(), number=setup.session))
                 with suppress(Stopped):
                     await self._script(self)
             self.report()
@@ -249,120 +243,6 @@ class FakeWorker:
             self._events.put_nowait(None)
 
 
-@dataclass
-class Steady:
-    """The script of a healthy worker, whose jobs all take `takes_s` and end with `status`."""
-
-    takes_s: float = 1.0
-    slots: int = 10
-    status: ResultStatus = "completed"
-    usage: Usage = NO_USAGE
-
-    async def __call__(self, worker: FakeWorker) -> None:
-        """Work until a command ends it."""
-        await _Shift(self, worker).work()
-
-
-class _Shift:
-    """What a healthy worker has in hand."""
-
-    def __init__(self, pace: Steady, worker: FakeWorker) -> None:
-        self._pace = pace
-        self._worker = worker
-        self._ready: deque[int] = deque()
-        self._running: deque[tuple[float, int]] = deque()
-        self._report_due_mono = _now_mono()
-        self._has_asked = self._is_draining = False
-
-    async def work(self) -> None:
-        while not (self._is_draining and not self._running):
-            self._advance(_now_mono())
-            try:
-                async with asyncio.timeout_at(self._next_mono()):
-                    self._obey(await self._worker.receive())
-            except TimeoutError:
-                pass
-
-    def _advance(self, now_mono: float) -> None:
-        """Do all that is due."""
-        worker, pace = self._worker, self._pace
-        while self._running and self._running[0][0] <= now_mono:
-            worker.finish(self._running.popleft()[1], status=pace.status, usage=pace.usage)
-        while self._ready and len(self._running) < (pace.slots if worker.is_confirmed else 1):
-            row = self._ready.popleft()
-            worker.post(row)
-            worker.accept(row)
-            self._running.append((now_mono + pace.takes_s, row))
-        if not (self._has_asked or self._is_draining) and len(self._ready) < pace.slots:
-            self._has_asked = True
-            worker.send(WantRows())
-        if self._report_due_mono <= now_mono:
-            self._report_due_mono = now_mono + REPORT_S
-            worker.report()
-
-    def _next_mono(self) -> float:
-        ends_mono = self._running[0][0] if self._running else math.inf
-        return min(self._report_due_mono, ends_mono)
-
-    def _obey(self, command: Command) -> None:
-        worker = self._worker
-        match command:
-            case Grant(rows=rows):
-                assert not self._is_draining, "rows were granted in a drain"
-                self._has_asked = False
-                worker.take(rows)
-                self._ready.extend(rows)
-            case Follow(jobs=jobs):
-                worker.follow(len(jobs))
-                self._running.extend((_now_mono() + self._pace.takes_s, job.row) for job in jobs)
-            case Confirmed():
-                worker.is_confirmed = True
-            case Drain():
-                self._is_draining = True
-                self._ready.clear()
-            case Stop():
-                raise Stopped
-
-
-@dataclass
-class Dying:
-    """The script of a worker that works for `life_s` and then dies."""
-
-    life_s: float
-    reason: str = "SIGKILL"
-    pace: Steady = field(default_factory=Steady)
-
-    async def __call__(self, worker: FakeWorker) -> None:
-        """Work, then die."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.life_s):
-                await self.pace(worker)
-        raise Death(self.reason)
-
-
-async def hang(worker: FakeWorker) -> None:
-    """Do nothing at all, not even obey."""
-    await asyncio.get_running_loop().create_future()
-
-
-class Crew:
-    """Makes the workers of a run: by the scripts given, in the order in which they are launched."""
-
-    def __init__(self, *scripts: Script | FakeWorker, then: Script | None = None) -> None:
-        """Take the script of each worker, or the worker itself; all later ones get the script `then`."""
-        self._scripts = scripts
-        self._then = then or Steady()
-        self.workers: list[FakeWorker] = []
-        """All workers, in the order in which they were launched."""
-
-    def launch(self) -> FakeWorker:
-        """Return a new worker, which is not started yet."""
-        number = len(self.workers)
-        script = self._scripts[number] if number < len(self._scripts) else self._then
-        worker = script if isinstance(script, FakeWorker) else FakeWorker(script)
-        self.workers.append(worker)
-        return worker
-
-
-def _now_mono() -> float:
+def now_mono() -> float:
+    """Return the time of the event loop."""
     return asyncio.get_running_loop().time()

@@ -18,7 +18,8 @@ from runner.errors import Interrupted, StoppedEarly
 from runner.measure.counts import Counts
 from runner.measure.in_flight import InFlight
 from tests.engine.coordinating import coordinate, make_task
-from tests.engine.fake_worker import Crew, Death, Dying, FakeWorker, Steady
+from tests.engine.crew import Crew, Dying, Steady
+from tests.engine.fake_worker import Death, FakeWorker
 
 
 async def leaving_some_of_each(worker: FakeWorker) -> None:

@@ -13,7 +13,8 @@ from runner.engine.messages import Drain, Failing, Grant, Setup, Stop, problems_
 from runner.errors import EndpointUnreachable, Interrupted, KeyRefused, Problem, StorageError
 from runner.session.shutdown import GRACE_S
 from tests.engine.coordinating import coordinate, make_task
-from tests.engine.fake_worker import Crew, FakeWorker, Steady, hang
+from tests.engine.crew import Crew, Steady, hang
+from tests.engine.fake_worker import FakeWorker
 
 
 def interrupt(engine: Coordinator) -> None:

@@ -16,7 +16,8 @@ from runner.errors import LimitReached
 from runner.records import Usage
 from runner.store import Acceptance, Intent, Journal, SessionStart
 from tests.engine.coordinating import coordinate, make_task
-from tests.engine.fake_worker import Crew, FakeWorker, Steady
+from tests.engine.crew import Crew, Steady
+from tests.engine.fake_worker import FakeWorker
 
 
 def test_workers_get_rows_as_they_ask_and_each_row_ends_once(tmp_path: Path) -> None:

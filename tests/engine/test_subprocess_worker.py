@@ -107,18 +107,35 @@ def test_a_kill_shows_as_the_end_of_its_events_and_the_lock_is_held_until_then(r
     with_process(run_dir, act)
 
 
-def test_a_process_that_cannot_be_started_is_an_error_that_says_what_to_do(
+def test_a_process_that_closes_its_channel_and_does_not_exit_is_killed(
     run_dir: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_process(*_: object) -> None:
-        raise OSError(11, "Resource temporarily unavailable")
+    lingering = "import os, sys, time; os.close(int(sys.argv[1])); time.sleep(60)"
+    monkeypatch.setattr(subprocess_worker, "MAIN", lingering)
+    monkeypatch.setattr(subprocess_worker, "EXIT_S", 0.05)
 
-    monkeypatch.setattr(subprocess_worker, "_launch", no_process)
+    async def act(worker: SubprocessWorker) -> None:
+        assert await worker.hear() is None
+        assert await worker.exit_reason() == "SIGKILL"
+        await worker.close()
 
+    with_process(run_dir, act)
+
+
+def no_more(*_: object) -> None:
+    raise OSError(11, "Resource temporarily unavailable")
+
+
+@pytest.mark.parametrize("missing", ["_launch", "socket.socketpair"])
+def test_a_process_that_cannot_be_started_is_an_error_that_says_what_to_do(
+    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
     async def main() -> None:
         worker = SubprocessWorker(run_dir.lock_fd)
-        with pytest.raises(StoppedEarly) as caught:
-            await worker.start()
+        with monkeypatch.context() as patched:
+            patched.setattr(f"runner.engine.subprocess_worker.{missing}", no_more)
+            with pytest.raises(StoppedEarly) as caught:
+                await worker.start()
         assert str(caught.value) == (
             "engine.workers: a worker process cannot be started: Resource temporarily unavailable "
             "(lower it, then run the same command again)"

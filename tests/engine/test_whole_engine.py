@@ -110,10 +110,10 @@ def test_latencies_of_all_workers_are_in_the_summary(tmp_path: Path) -> None:
     summary = summarise(history.meter, history.in_flight, history.session, "complete", None, task.vitals)
 
     exact = sorted(result.timing.done - result.timing.due for result in ran.results())
-    told = summary.latency_s.completion
-    assert told.p50 == pytest.approx(exact[len(exact) // 2], rel=0.01)
-    assert told.max == pytest.approx(exact[-1], rel=0.01)
-    assert told.mean == pytest.approx(sum(exact) / len(exact), rel=0.001)
+    completion = summary.latency_s.completion
+    assert completion.p50 == pytest.approx(exact[len(exact) // 2], rel=0.01)
+    assert completion.max == pytest.approx(exact[-1], rel=0.01)
+    assert completion.mean == pytest.approx(sum(exact) / len(exact), rel=0.001)
 
 
 def test_the_first_request_goes_alone_and_a_refused_key_is_reported_once(tmp_path: Path) -> None:
