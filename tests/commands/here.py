@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import threading
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,10 +77,19 @@ class Here:
         with Signals() as signals:
             return run(config or self.config(), Options(**options), signals)
 
+    def run_until(
+        self, condition: Callable[[], bool], config: RunConfig | None = None, signum: int = signal.SIGINT
+    ) -> CommandResult:
+        """Run until a condition holds, then get a signal; nothing is waited for but open exchanges."""
+        config = config or self.config(limits={"drain_s": 0})
+        with interrupted_when(condition, signum):
+            return self.run(config)
+
     def leave_open(self, jobs: int, **behaviour: Any) -> None:
         """Run until that many jobs are accepted, none of which ends, and stop."""
         self.serve(takes_s=math.inf, **behaviour)
-        self.run(self.config(source={"count": jobs}, limits={"max_s": 0.1, "drain_s": 0}), quiet=True)
+        config = self.config(source={"count": jobs}, limits={"drain_s": 0})
+        self.run_until(lambda: len(self.fake.jobs_made) == jobs, config)
         assert self.summary()["requests"]["open"] == jobs
 
     def cancel(self, timeout_s: float = 60.0) -> CommandResult:
@@ -100,3 +114,23 @@ class Here:
 
     def summary(self) -> Any:
         return json.loads(self.run_dir.summary.read_bytes())
+
+
+@contextmanager
+def interrupted_when(condition: Callable[[], bool], signum: int = signal.SIGINT) -> Iterator[None]:
+    """Send this process a signal as soon as a condition holds, while the context lasts."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(0.002):
+            if condition():
+                os.kill(os.getpid(), signum)
+                return
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watching.join()

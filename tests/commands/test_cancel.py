@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import os
 import signal
-import threading
 
 import pytest
 
 from runner.errors import RunDirError
 from runner.transport.fake import Behaviour, Fake, Script, rejected
-from tests.commands.here import Here
+from tests.commands.here import Here, interrupted_when
 
 
 def test_every_open_job_is_cancelled_and_has_its_line(here: Here) -> None:
@@ -70,9 +69,8 @@ def test_jobs_that_the_service_does_not_know_are_left_for_the_run_to_judge(here:
 
 def test_rows_that_were_never_sent_stay_unsent(here: Here) -> None:
     here.serve(takes_s=math.inf)
-    limits = {"max_s": 0.1, "drain_s": 0}
-    config = here.config(source={"count": 20}, submit={"max_in_flight": 5}, limits=limits)
-    here.run(config, quiet=True)
+    config = here.config(source={"count": 20}, submit={"max_in_flight": 5}, limits={"drain_s": 0})
+    here.run_until(lambda: len(here.fake.jobs_made) == 5, config)
     assert here.cancel().exit_code == 0
     requests = here.summary()["requests"]
     assert (requests["cancelled"], requests["unsent"], requests["open"]) == (5, 15, 0)
@@ -84,7 +82,8 @@ def test_rows_that_were_never_sent_stay_unsent(here: Here) -> None:
 def test_requests_without_an_acknowledgement_cannot_be_cancelled_and_are_reported(here: Here) -> None:
     here.serve()
     here.fake = Fake(Behaviour(takes_s=math.inf), latency_s=lambda it: math.inf if it.number > 2 else 0.0)
-    here.run(here.config(source={"count": 5}, limits={"max_s": 0.1, "drain_s": 0}), quiet=True)
+    config = here.config(source={"count": 5}, limits={"drain_s": 0})
+    here.run_until(lambda: len(here.fake.posts) == 5, config)
     here.fake.latency_s = 0.0
     result = here.cancel()
     assert result.output.startswith("2 cancelled")
@@ -99,9 +98,9 @@ def test_batches_cannot_be_cancelled(here: Here) -> None:
         source={"count": 30},
         target={"mode": "batch"},
         batch={"max_requests": 20},
-        limits={"max_s": 0.3, "drain_s": 0},
+        limits={"drain_s": 0},
     )
-    here.run(config, quiet=True)
+    here.run_until(lambda: len(here.fake.batches_made) == 2, config)
     result = here.cancel()
     assert result.exit_code == 1
     assert result.output == "30 requests in 2 batches are open"
@@ -130,14 +129,8 @@ def test_a_signal_ends_it_and_what_came_is_kept(here: Here, signum: signal.Signa
     here.leave_open(5, cancel_s=math.inf)
     here.fake.jobs_made[0].ends_mono = 0.0
 
-    def interrupt() -> None:
-        pause = threading.Event()
-        while not here.results():
-            pause.wait(0.005)
-        os.kill(os.getpid(), signum)
-
-    threading.Thread(target=interrupt).start()
-    result = here.cancel()
+    with interrupted_when(lambda: bool(here.results()), signum):
+        result = here.cancel()
     assert result.exit_code == code
     assert result.messages[0] == f"interrupted by {signum.name}"
     assert here.statuses() == {"completed": 1}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import threading
 import time
 
 import msgspec
@@ -15,8 +14,7 @@ from runner.commands.list_batches import TRIES
 from runner.errors import EndpointUnreachable, Interrupted, KeyRefused, StoppedEarly
 from runner.transport.fake import Fake, Script, throttled, transient, unauthorised
 from runner.transport.outcomes import BatchEntry, Listing, Statuses
-from tests.commands.here import Here
-from tests.commands.test_run import interrupt_when
+from tests.commands.here import Here, interrupted_when
 
 
 def rows_of(table: str) -> list[list[str]]:
@@ -134,8 +132,7 @@ def test_failures_are_retried_a_few_times(here: Here) -> None:
 
 def test_a_signal_ends_it(here: Here) -> None:
     here.fake = Fake(latency_s=math.inf)
-    threading.Thread(target=interrupt_when, args=(lambda: bool(here.fake.exchanges),)).start()
-    with pytest.raises(Interrupted) as caught:
+    with interrupted_when(lambda: bool(here.fake.exchanges)), pytest.raises(Interrupted) as caught:
         here.list_batches()
     assert caught.value.exit_code == 128 + signal.SIGINT
     assert here.fake.is_closed
