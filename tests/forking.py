@@ -212,7 +212,14 @@ def import_everything() -> None:
 
 
 if __name__ == "__main__":
+    recorder = None
+    if "RUNNER_COVERAGE" in os.environ:
+        from scripts.lib.coverage.recorder import start_recording
+
+        recorder = start_recording()
     import_everything()
+    if recorder:
+        recorder.save()
     serve(socket.socket(fileno=int(sys.argv[1])))
     from runner.cli import main
 

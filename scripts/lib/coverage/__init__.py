@@ -1,0 +1,1 @@
+"""Measures which lines and branches the tests execute; see `scripts/test`."""
