@@ -79,7 +79,6 @@ class CancelMode:
         now_mono = parts.clock.now_mono()
         self._due = [(now_mono, job.row, _Case(job)) for job in jobs]
         heapq.heapify(self._due)
-        parts.in_flight.inherit(len(self._due))
         self._workers = min(parts.config.submit.concurrency, len(self._due))
         self._requesting = 0
         self._is_possible = False

@@ -29,7 +29,7 @@ class BackgroundMode:
     def workers(self) -> list[Coroutine[Any, Any, None]]:
         """Return the workers that submit and those that poll; jobs of earlier sessions are due at once."""
         while self._recovery.outstanding:
-            self.follow_inherited(self._recovery.outstanding.popitem()[1])
+            self._poller.follow_inherited(self._recovery.outstanding.popitem()[1])
         return [
             *(self._submitter.work() for _ in range(self._config.submit.concurrency)),
             *(self._poller.work() for _ in range(self._config.poll.concurrency)),
@@ -41,7 +41,7 @@ class BackgroundMode:
         return 1
 
     def follow_inherited(self, job: Job) -> None:
-        """Poll a job that an earlier session, or a process that died, left outstanding."""
+        """Count and poll a job that a coordinator hands over: one of an earlier session or of a worker that died."""
         self._in_flight.inherit(1)
         self._poller.follow_inherited(job)
 

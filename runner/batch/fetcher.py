@@ -14,8 +14,10 @@ from runner.session.exchanges import Exchanges
 from runner.session.follower import GONE_SHARE, POLLS_BEFORE_GONE, Follower
 from runner.session.parts import Parts
 from runner.session.turnstile import AFTER_AN_EVENT, NotBefore
-from runner.transport.outcomes import AnyOutcome, Done, Pending, RetrieveOutcome
+from runner.transport.outcomes import AnyOutcome, Done, Pending, RetrieveOutcome, Transient
 
+THROTTLED: Final = ("429", "503", "529")
+"""Causes of a failed fetch that concern the load, and not the request."""
 UNSUCCESSFUL: Final = ("failed", "cancelled", "expired")
 """Reported statuses of requests that may have no result to fetch."""
 
@@ -148,6 +150,18 @@ class Fetcher(Follower[Item]):
         else:
             self._wait_on(item, self._parts.clock.unix(started_mono), ended_mono)
 
+    def _fail(self, item: Item, outcome: Transient, now_mono: float) -> None:
+        """Give up an unsuccessful request whose response the service itself, again and again, cannot give.
+
+        An error in the API's own words is an answer about the request; a page of a proxy, or silence, is none.
+        """
+        item.refused += outcome.is_spoken and outcome.cause not in THROTTLED
+        if self._has_nothing_to_show(item, item.refused, now_mono):
+            self._meter.counts.poll_retries[outcome.cause] += 1
+            self._lose(item, item.reported, item.failure or outcome.failure, now_mono)
+        else:
+            super()._fail(item, outcome, now_mono)
+
     def _miss(self, item: Item, failure: Failure, now_mono: float) -> None:
         """Give up an unsuccessful request sooner than a successful one: it may have nothing to show."""
         if item.reported not in UNSUCCESSFUL:
@@ -162,7 +176,7 @@ class Fetcher(Follower[Item]):
     def _has_nothing_to_show(self, item: Item, answers: int, now_mono: float) -> bool:
         """Return whether an unsuccessful request has no response, after `answers` that brought none.
 
-        Only answers count, and not failed fetches. They must go on for as long as for an unknown job: the
+        Only answers of the service count, and not other failures. They must go on for as long as for an unknown job: the
         store of a service that was just restarted lags behind the statuses of a batch.
         """
         is_unsuccessful = item.reported in UNSUCCESSFUL and answers >= POLLS_BEFORE_GONE

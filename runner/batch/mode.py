@@ -53,9 +53,6 @@ class BatchMode:
 
     def workers(self) -> list[Coroutine[Any, Any, None]]:
         """Return all that plan, take over, send and collect."""
-        # Counted before anything is read: whether anything is outstanding decides when a run may end.
-        inherited = sum(len(batch.rows) for batch in self._unfinished if batch.accepted)
-        self._parts.in_flight.inherit(inherited)
         return [
             self._plan(),
             self._take_over(),

@@ -84,3 +84,5 @@ class Item(Job, kw_only=True, gc=False):
     """Failure to record if this last fetch finds no result; None once the batch reported the request done."""
     unfinished: int = 0
     """Answers that it is not done, although the batch reported that it is."""
+    refused: int = 0
+    """Answers in the API's own words that its response cannot be given, such as a 500."""

@@ -18,7 +18,7 @@ from runner.commands.signals import Signals
 from runner.config import RunConfig
 from runner.config.limits import Limits
 from runner.engine.preflight import open_base_url, read_key
-from runner.errors import Interrupted, Problem, RunDirError, RunnerError, StorageError
+from runner.errors import Problem, RunDirError, RunnerError, StorageError
 from runner.measure.history import History, recall
 from runner.measure.summary import RunStatus, summarise, write_summary
 from runner.measure.vitals import Vitals
@@ -74,7 +74,8 @@ class _Cancellation:
         except RunnerError as error:
             ended_by = error
         self._signals.hold()
-        return self._result(history, self._write_summary(history) or ended_by)
+        unwritten = self._write_summary(history)
+        return self._result(history, ended_by or unwritten)
 
     def say(self, text: str) -> None:
         """Inform the user of something."""
@@ -116,7 +117,7 @@ class _Cancellation:
             self._counts = session.mode.counts
             shutdown, health = session.shutdown, session.health
             asyncio.get_running_loop().call_later(self._timeout_s, shutdown.end)
-            self._signals.hand_to(lambda signum: shutdown.stop(Interrupted(signum)))
+            self._signals.hand_to(shutdown.stop_by_signal)
             ended_by = (await session.run()).ended_by
             self._signals.hold()
             if ended_by is None and not health.is_confirmed and health.last_failure:

@@ -21,7 +21,7 @@ class Totals:
     """
 
     def __init__(self, meter: Meter, in_flight: InFlight, fleet: Fleet) -> None:
-        self._held = msgspec.structs.replace(in_flight)
+        self._held = msgspec.structs.replace(in_flight, outstanding=0)  # workers count what they follow
         self._meter = meter
         self._in_flight = in_flight
         self._fleet = fleet

@@ -26,7 +26,7 @@ class History(msgspec.Struct):
 
     meter: Meter
     in_flight: InFlight
-    """Rows by where they stand, none outstanding: each mode inherits the jobs and batches that it follows."""
+    """Rows by where they stand, as the files show it."""
     session: SessionInfo
     recovery: Recovery
     next_session: int
@@ -82,6 +82,7 @@ def _in_flight(recovery: Recovery, limit: int) -> InFlight:
     return InFlight(
         total=limit + done_beyond + claimed_beyond,
         announced=recovery.unacknowledged_count,
+        outstanding=recovery.outstanding_count,
         finished=recovery.done.count,
     )
 

@@ -43,7 +43,6 @@ def _recalled(run_dir: RunDir, *, is_running: bool) -> Summary:
     """Return a summary made from manifest, config, results, journals and metrics."""
     manifest = run_dir.read_manifest()
     history = recall(run_dir, manifest, manifest.rows)
-    history.in_flight.inherit(history.recovery.outstanding_count)
     config = _config(run_dir)
     with suppress(LookupError, TypeError):
         history.session.mode = str(config["target"]["mode"])

@@ -154,7 +154,7 @@ class Follower(ABC, Generic[W]):
             case Throttled():  # which says nothing of what was requested, however late it is
                 self._postpone(watched, outcome.cause, outcome.wait_s, ended_mono)
             case Transient():
-                self._retry(watched, outcome.cause, outcome.failure, outcome.wait_s, ended_mono)
+                self._fail(watched, outcome, ended_mono)
             case Gone():
                 self._miss(watched, outcome.failure, ended_mono)
             case Unauthorised():
@@ -205,6 +205,10 @@ class Follower(ABC, Generic[W]):
             self._lose(watched, "uncertain", msgspec.structs.replace(failure, message=said), now_mono)
         else:
             self._lose(watched, "expired", failure, now_mono)
+
+    def _fail(self, watched: W, outcome: Transient, now_mono: float) -> None:
+        """Act on a poll that failed."""
+        self._retry(watched, outcome.cause, outcome.failure, outcome.wait_s, now_mono)
 
     def _retry(self, watched: W, cause: str, failure: Failure, wait_s: float | None, now_mono: float) -> None:
         """Act on a poll that brought no answer about it, although it is paid for.

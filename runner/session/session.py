@@ -120,7 +120,6 @@ class Session(Generic[M]):
         self._workers: list[asyncio.Task[None]] = []
         self._helpers: list[asyncio.Task[None]] = []
         self._limits = LimitCheck(config, a.meter)
-        self._reserve = Reserve(a.files.reserve)
         self._journal = Journal(a.files.journal)
         self._sink: Sink[Any] = Sink(
             self._journal,
@@ -130,6 +129,7 @@ class Session(Generic[M]):
             on_written=self._written,
             on_broken=self._broken,
         )
+        self._reserve = Reserve(a.files.reserve)  # once both logs are open: otherwise it would be left behind
         self.health = ServiceHealth(
             config, a.base_url, a.first_patience_s, say=host.say, on_confirmed=self._wake
         )

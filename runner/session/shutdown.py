@@ -79,6 +79,11 @@ class Shutdown:
         interrupted = Interrupted(signum)
         self.drain(interrupted, interrupted.name)
 
+    def stop_by_signal(self, signum: int) -> None:
+        """Stop on the first signal, with the grace period for open exchanges but no wait for room on a disk."""
+        self.stop(Interrupted(signum))
+        self.forced.set()
+
     def drain(self, why: RunnerError, name: str | None = None) -> None:
         """Send nothing more, and wait at most `drain_s` for outstanding jobs. Only the first reason counts.
 

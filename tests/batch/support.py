@@ -211,6 +211,7 @@ class BatchSession:
         self.in_flight = InFlight(
             total=len(source),
             announced=self.recovery.unacknowledged_count,
+            outstanding=self.recovery.outstanding_count,
             finished=self.recovery.done.count,
         )
         self.host = RecordingHost()

@@ -64,10 +64,10 @@ def test_jobs_accepted_by_an_earlier_session_stay_counted_as_accepted(killed: Ru
     assert (meter.counts.accepted, meter.counts.last_accepted) == (3, 2.0)
 
 
-def test_what_was_sent_without_an_acknowledgement_is_announced_and_nothing_is_outstanding_yet(
+def test_what_was_sent_without_an_acknowledgement_is_announced_and_accepted_jobs_are_outstanding(
     killed: RunDir,
 ) -> None:
-    assert recall(killed, MANIFEST, 10).in_flight == InFlight(total=10, announced=1)
+    assert recall(killed, MANIFEST, 10).in_flight == InFlight(total=10, announced=1, outstanding=3)
 
 
 def test_a_smaller_limit_still_counts_what_was_sent_beyond_it(killed: RunDir) -> None:
@@ -75,7 +75,7 @@ def test_a_smaller_limit_still_counts_what_was_sent_beyond_it(killed: RunDir) ->
     results.write(_failed(9, None, 3.0))
     results.log.close()
 
-    assert recall(killed, MANIFEST, 2).in_flight == InFlight(total=4, announced=1, finished=1)
+    assert recall(killed, MANIFEST, 2).in_flight == InFlight(total=4, announced=1, outstanding=3, finished=1)
 
 
 def test_batches_count_as_accepted_and_as_announced(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_batches_count_as_accepted_and_as_announced(tmp_path: Path) -> None:
     history = recall(run_dir, MANIFEST, 10)
 
     assert (history.meter.counts.accepted, history.meter.counts.last_accepted) == (4, 5.0)
-    assert history.in_flight == InFlight(total=10, announced=2)
+    assert history.in_flight == InFlight(total=10, announced=2, outstanding=4)
 
 
 def test_milestones_continue_from_the_first_session_and_its_results(tmp_path: Path) -> None:

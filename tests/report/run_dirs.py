@@ -72,7 +72,6 @@ def _result(row: int) -> Result:
 def _summarise(run_dir: RunDir, status: RunStatus, accepted: int) -> None:
     manifest = run_dir.read_manifest()
     history = recall(run_dir, manifest, manifest.rows)
-    history.in_flight.inherit(accepted)
     summary = summarise(history.meter, history.in_flight, history.session, status, None, Vitals())
     write_summary(run_dir.summary, summary)
     make_newest(run_dir.summary)

@@ -118,6 +118,7 @@ class Surroundings:
         self.in_flight = PeakedInFlight(
             total=self.total,
             announced=self.recovery.unacknowledged_count,
+            outstanding=self.recovery.outstanding_count,
             finished=self.recovery.done.count,
         )
         self.meter.begin(self.clock.now())
