@@ -18,6 +18,12 @@ from runner.transport.outcomes import AnyOutcome, Done, Pending, RetrieveOutcome
 
 THROTTLED: Final = ("429", "503", "529")
 """Causes of a failed fetch that concern the load, and not the request."""
+REFUSAL_SHARE: Final = 1 / 2
+"""Least time for which the service itself must fail to give the response of an unsuccessful request.
+
+It is a share of `limits.max_outage_s`: more than a restart takes, and less than what ends the run, which would
+otherwise stop at the same request each time it is resumed.
+"""
 UNSUCCESSFUL: Final = ("failed", "cancelled", "expired")
 """Reported statuses of requests that may have no result to fetch."""
 
@@ -61,6 +67,7 @@ class Fetcher(Follower[Item]):
         section = parts.config.poll
         self._backoff = Exponential(section.interval_s, section.factor, section.max_interval_s)
         self._unsuccessful_patience_s = GONE_SHARE * parts.config.limits.max_outage_s
+        self._refusal_patience_s = REFUSAL_SHARE * parts.config.limits.max_outage_s
         self._epochs = epochs
         self._on_fetched = on_fetched
         self._ready: deque[_Ready] = deque()
@@ -156,7 +163,8 @@ class Fetcher(Follower[Item]):
         An error in the API's own words is an answer about the request; a page of a proxy, or silence, is none.
         """
         item.refused += outcome.is_spoken and outcome.cause not in THROTTLED
-        if self._has_nothing_to_show(item, item.refused, now_mono):
+        is_own = item.reported in UNSUCCESSFUL and item.refused >= POLLS_BEFORE_GONE
+        if is_own and self._age_s(item, now_mono) >= self._refusal_patience_s:
             self._meter.counts.poll_retries[outcome.cause] += 1
             self._lose(item, item.reported, item.failure or outcome.failure, now_mono)
         else:
@@ -176,7 +184,7 @@ class Fetcher(Follower[Item]):
     def _has_nothing_to_show(self, item: Item, answers: int, now_mono: float) -> bool:
         """Return whether an unsuccessful request has no response, after `answers` that brought none.
 
-        Only answers of the service count, and not other failures. They must go on for as long as for an unknown job: the
+        Only answers count, and not failed fetches. They must go on for as long as for an unknown job: the
         store of a service that was just restarted lags behind the statuses of a batch.
         """
         is_unsuccessful = item.reported in UNSUCCESSFUL and answers >= POLLS_BEFORE_GONE

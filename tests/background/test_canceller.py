@@ -74,6 +74,7 @@ def cancel(
             outstanding.append(job_of(row + 1, accepted=UNIX, inherited=True))
         await asyncio.sleep(10.0)
         around = Surroundings(directory, jobs, config_of())
+        around.in_flight.inherit(jobs)
         assignment = around.assignment(listed(0), fake, ends_when_complete=False)
         session = Session(assignment, lambda parts, _: CancelMode(parts, outstanding), RecordingHost())
         loop.call_later(timeout_s, session.shutdown.end)

@@ -154,7 +154,21 @@ def test_failed_fetches_between_the_answers_do_not_count(tmp_path: Path) -> None
     def answer(exchange: Exchange) -> RetrieveOutcome | None:
         if exchange.number > 40:
             return None
-        return gone() if exchange.number % 10 == 0 else transient("500")
+        return gone() if exchange.number % 10 == 0 else transient("cut")
 
     config = config_of(submit={"retry": {"cap_s": 2.0}}, limits={"max_outage_s": 20.0})
     fetch(tmp_path, scene, answering(answer, "failed"), config)
+
+
+def test_a_last_request_whose_response_the_service_cannot_give_is_given_up_before_the_run_stops(
+    tmp_path: Path,
+) -> None:
+    async def scene(it: Fetch) -> None:
+        await it.fetch(range(1), "failed")
+        await it.run()
+        (result,) = it.bench.results().values()
+        assert result.error is not None
+        assert (result.status, result.error.status_code, result.response) == ("failed", 500, None)
+        assert it.gets[-1] >= 30.0
+
+    fetch(tmp_path, scene, answering(lambda _: transient("500")), config_of(**OUTAGE))

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from runner.config import RunConfig
 from runner.engine.coordinator import Coordinator
 from runner.engine.task import Task
@@ -132,7 +134,10 @@ def coordinate(
 
 async def _check_totals(ran: Coordinated) -> None:
     history = ran.task.history
-    counts, in_flight = merged([history.meter.counts]), merged([history.in_flight])
+    counts = merged([history.meter.counts])
+    in_flight = msgspec.structs.replace(
+        history.in_flight, outstanding=0
+    )  # the workers count what they follow
     while not any(worker.has_died for worker in ran.crew.workers):
         reports = [worker.heard for worker in ran.crew.workers if worker.heard]
         if reports:
