@@ -41,7 +41,7 @@ class BackgroundMode:
         return 1
 
     def follow_inherited(self, job: Job) -> None:
-        """Count and poll a job that a coordinator hands over: one of an earlier session or of a worker that died."""
+        """Count and poll a job that a coordinator hands over, of an earlier session or of a dead worker."""
         self._in_flight.inherit(1)
         self._poller.follow_inherited(job)
 

@@ -21,8 +21,8 @@ THROTTLED: Final = ("429", "503", "529")
 REFUSAL_SHARE: Final = 1 / 2
 """Least time for which the service itself must fail to give the response of an unsuccessful request.
 
-It is a share of `limits.max_outage_s`: more than a restart takes, and less than what ends the run, which would
-otherwise stop at the same request each time it is resumed.
+It is a share of `limits.max_outage_s`: longer than a restart, and shorter than the outage that ends the run, which
+would otherwise stop at the same request each time it is resumed.
 """
 UNSUCCESSFUL: Final = ("failed", "cancelled", "expired")
 """Reported statuses of requests that may have no result to fetch."""
@@ -160,7 +160,7 @@ class Fetcher(Follower[Item]):
     def _fail(self, item: Item, outcome: Transient, now_mono: float) -> None:
         """Give up an unsuccessful request whose response the service itself, again and again, cannot give.
 
-        An error in the API's own words is an answer about the request; a page of a proxy, or silence, is none.
+        An error in the API's own words is an answer about the request; a proxy's page, or silence, is not.
         """
         item.refused += outcome.is_spoken and outcome.cause not in THROTTLED
         is_own = item.reported in UNSUCCESSFUL and item.refused >= POLLS_BEFORE_GONE

@@ -80,7 +80,7 @@ class Shutdown:
         self.drain(interrupted, interrupted.name)
 
     def stop_by_signal(self, signum: int) -> None:
-        """Stop on the first signal, with the grace period for open exchanges but no wait for room on a disk."""
+        """Stop on a signal: open exchanges have their grace period, but nobody waits for room on a disk."""
         self.stop(Interrupted(signum))
         self.forced.set()
 
