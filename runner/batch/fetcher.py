@@ -21,8 +21,8 @@ THROTTLED: Final = ("429", "503", "529")
 REFUSAL_SHARE: Final = 1 / 2
 """Least time for which the service itself must fail to give the response of an unsuccessful request.
 
-It is a share of `limits.max_outage_s`: longer than a restart, and shorter than the outage that ends the run, which
-would otherwise stop at the same request each time it is resumed.
+It is a share of `limits.max_outage_s`: longer than a restart, and shorter than the outage that ends the run,
+which would otherwise stop at the same request each time it is resumed.
 """
 UNSUCCESSFUL: Final = ("failed", "cancelled", "expired")
 """Reported statuses of requests that may have no result to fetch."""
