@@ -17,8 +17,6 @@ ROOMS: Final = ("session", "background", "batch")
 """Rooms of the parts that a session connects."""
 ROOTS: Final = ("Session", "BackgroundMode", "CancelMode", "BatchMode")
 """The session, and the modes that are made for it."""
-WITH_DEFAULT: Final = {("store/recovery.py", "on_superseded")}
-"""A reader that calls back while it reads, and is then done: nothing stays connected."""
 LISTENER: Final = re.compile(r"_?on_[a-z_]+$")
 NO_LISTENERS: Final = ("on_existing", "on_uncertain")
 """Keys of the config."""
@@ -107,7 +105,7 @@ def test_a_listener_is_never_a_parameter_with_a_default(path: Path) -> None:
         for parameter, default in parameters_of(function)
         if default is not None and is_listener(parameter.arg)
     }
-    assert found <= WITH_DEFAULT, "a wire that is forgotten would be silent"
+    assert not found, "a wire that is forgotten would be silent"
 
 
 @dataclass

@@ -28,7 +28,7 @@ from runner.measure.vitals import Fleet, Vitals
 from runner.records import ResultStatus
 from runner.session.clock import Clock
 from runner.source import Source
-from runner.store import Manifest, RunDir, archive_superseded, check_unchanged, recover, reopen
+from runner.store import Manifest, RunDir, archive_superseded, check_unchanged, ignore, recover, reopen
 from runner.transport import open_transport
 
 
@@ -110,7 +110,7 @@ class _Run:
         try:
             check_unchanged(manifest, config, self._source.fingerprint(), self._key, run_dir.path)
         except RunDirError:
-            if not recover(run_dir, manifest.rows, lambda _: None).is_empty:
+            if not recover(run_dir, manifest.rows, ignore, ignore).is_empty:
                 raise
             self._notes.append("nothing was accepted so far: the run starts over with what changed")
             return run_dir.create(config, self._source.survey(), self._key), False

@@ -16,7 +16,7 @@ from runner.measure.meter import Meter
 from runner.measure.summary import RunStatus, Summary, summarise, write_summary
 from runner.measure.vitals import Vitals
 from runner.records import RESULT_STATUSES
-from runner.store import RunDir, recover
+from runner.store import RunDir, ignore, recover
 
 
 def report_complete(
@@ -73,7 +73,7 @@ def _results(run_dir: RunDir) -> Path:
 def _recount(run_dir: RunDir, history: History) -> None:
     """Count what is outstanding by the files, which are right after a write error."""
     with suppress(RunnerError):
-        left = recover(run_dir, history.session.rows, lambda _: None)
+        left = recover(run_dir, history.session.rows, ignore, ignore)
         history.in_flight.outstanding = left.outstanding_count
         history.in_flight.announced = left.unacknowledged_count
 

@@ -37,7 +37,7 @@ from runner.records import Job
 from runner.session.limits import LimitCheck
 from runner.session.session import SessionOutcome
 from runner.session.shutdown import GRACE_S, Shutdown
-from runner.store import recover
+from runner.store import ignore, recover
 
 MOST_DEATHS: Final = 3
 """Deaths of workers before a run stops: what killed these will kill the next."""
@@ -301,7 +301,7 @@ class Coordinator:
                     member,
                     read_unfinished(run_dir, member.number, rows, self._leases.held_by(member.number)),
                 )
-        left = recover(run_dir, rows, lambda _: None)
+        left = recover(run_dir, rows, ignore, ignore)
         self._totals.settle(left.outstanding_count, left.unacknowledged_count)
 
     def _is_complete(self) -> bool:

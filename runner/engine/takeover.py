@@ -8,7 +8,7 @@ from runner.measure.counts import Counts, latest
 from runner.measure.in_flight import InFlight
 from runner.measure.meter import Meter
 from runner.records import Job
-from runner.store import ResultHead, RowSet, RunDir, Unacknowledged, recover
+from runner.store import ResultHead, RowSet, RunDir, Unacknowledged, ignore, recover
 from runner.store.files import cut_torn_tail
 
 
@@ -68,7 +68,7 @@ def read_unfinished(run_dir: RunDir, worker: int, total: int, held: RowSet) -> U
         if result.row in held:
             work.count(result)
 
-    recovery = recover(run_dir, total, count)
+    recovery = recover(run_dir, total, count, ignore)
     work.outstanding = [job for row, job in recovery.outstanding.items() if row in held]
     work.unacknowledged = {row: it for row, it in recovery.unacknowledged.items() if row in held}
     to_skip = recovery.rows_to_skip()

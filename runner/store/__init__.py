@@ -15,7 +15,7 @@ from runner.store.journal import (
     read_marks,
 )
 from runner.store.manifest import Manifest, check_unchanged
-from runner.store.recovery import Recovery, Unacknowledged, recover
+from runner.store.recovery import Recovery, Unacknowledged, ignore, recover
 from runner.store.reopen import archive_superseded, reopen
 from runner.store.result_reader import ResultReader
 from runner.store.results import ResultHead, Results, read_results
@@ -46,6 +46,7 @@ __all__ = [
     "UnfinishedBatch",
     "archive_superseded",
     "check_unchanged",
+    "ignore",
     "read_marks",
     "read_results",
     "recover",

@@ -93,11 +93,15 @@ class Recovery:
         return not (self.done.count or self.outstanding or self.unacknowledged or self.batches or self.epochs)
 
 
+def ignore(result: ResultHead) -> None:
+    """Do nothing with a result: for a caller of `recover` who wants only what is left to do."""
+
+
 def recover(
     run_dir: RunDir,
     total: int,
     on_result: Callable[[ResultHead], None],
-    on_superseded: Callable[[ResultHead], None] = lambda _: None,
+    on_superseded: Callable[[ResultHead], None],
     *,
     marks: Marks | None = None,
 ) -> Recovery:

@@ -36,6 +36,7 @@ from runner.store import (
     Recovery,
     ResultHead,
     RunDir,
+    ignore,
     read_marks,
     recover,
 )
@@ -207,7 +208,7 @@ class BatchSession:
         self.run_dir = RunDir(directory)
         self.meter = Meter()
         marks = read_marks(*self.run_dir.journals)
-        self.recovery: Recovery = recover(self.run_dir, len(source), self._recall, marks=marks)
+        self.recovery: Recovery = recover(self.run_dir, len(source), self._recall, ignore, marks=marks)
         self.in_flight = InFlight(
             total=len(source),
             announced=self.recovery.unacknowledged_count,

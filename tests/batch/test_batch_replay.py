@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 
 from runner.batch.submission import ranges_of
 from runner.records import Result, Timing
-from runner.store import BatchAcceptance, BatchIntent, BatchRetraction, Journal, Results, RunDir, recover
+from runner.store import (
+    BatchAcceptance,
+    BatchIntent,
+    BatchRetraction,
+    Journal,
+    Results,
+    RunDir,
+    ignore,
+    recover,
+)
 from runner.store.batch_replay import BatchReplay, UnfinishedBatch
 from runner.store.journal import Entry, Reopened, SessionStart
 from runner.store.row_set import RowSet
@@ -165,7 +174,7 @@ def test_the_files_of_a_run_show_which_rows_are_in_which_batch(history: History)
         results.write(*history.results)
         journal.log.close()
         results.log.close()
-        recovery = recover(run_dir, ROWS, lambda _: None)
+        recovery = recover(run_dir, ROWS, ignore, ignore)
     assert account_of(recovery.batches) == history.unfinished()
     assert recovery.next_batch == history.next_number
     assert {row for row in range(ROWS) if row in recovery.done} == history.done

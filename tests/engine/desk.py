@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from runner.engine.leases import share
 from runner.engine.messages import Channel, Command, Event, Report, Setup
-from runner.store import Recovery, RunDir, recover
+from runner.store import Recovery, RunDir, ignore, recover
 from runner.store.journal import read_journal
 from runner.transport.fake import Fake
 from tests import virtual_time
@@ -80,7 +80,7 @@ class Desk:
 
     def recovery(self) -> Recovery:
         """Return what the files of the run show."""
-        return recover(self.run_dir, 1000, lambda _: None)
+        return recover(self.run_dir, 1000, ignore, ignore)
 
     def journal(self) -> list[Any]:
         return list(read_journal(self.run_dir.files(1).journal))

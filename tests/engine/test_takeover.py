@@ -23,6 +23,7 @@ from runner.store import (
     RunDir,
     SessionStart,
     Unacknowledged,
+    ignore,
     recover,
 )
 
@@ -111,7 +112,7 @@ def test_half_a_line_at_the_end_is_cut_so_that_the_successor_can_append(run_dir:
     write(run_dir, 0, acceptance(0))
 
     assert list(work.unacknowledged) == [0]
-    assert list(recover(run_dir, ROWS, lambda _: None).outstanding) == [0]
+    assert list(recover(run_dir, ROWS, ignore, ignore).outstanding) == [0]
 
 
 def test_a_line_that_another_worker_is_writing_is_not_touched(run_dir: RunDir) -> None:
@@ -156,7 +157,7 @@ def test_the_number_of_a_session_shows_which_of_two_journals_is_newer(run_dir: R
     write(run_dir, 1, begin(0), intent(3), Retraction(3, "429", 4.0))
     write(run_dir, 1, begin(1), *map(intent, (1, 2, 3)), *map(acceptance, (1, 2, 3)))
 
-    recovery = recover(run_dir, ROWS, lambda _: None)
+    recovery = recover(run_dir, ROWS, ignore, ignore)
     assert sorted(recovery.outstanding) == [1, 2, 3]
     assert recovery.unacknowledged == {}
 
@@ -175,4 +176,4 @@ def test_a_session_that_one_process_marked_and_left_is_older_than_the_next_one_o
         with closing(log.log):
             log.write(*entries)
 
-    assert sorted(recover(run_dir, ROWS, lambda _: None).outstanding) == [1, 2]
+    assert sorted(recover(run_dir, ROWS, ignore, ignore).outstanding) == [1, 2]

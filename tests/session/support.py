@@ -28,7 +28,7 @@ from runner.session.clock import Clock
 from runner.session.feed import AllExcept
 from runner.session.session import Assignment, Session, SessionOutcome
 from runner.source import Source
-from runner.store import Recovery, ResultHead, RunDir, read_marks, read_results, recover
+from runner.store import Recovery, ResultHead, RunDir, ignore, read_marks, read_results, recover
 from runner.store.journal import Acceptance, Entry, Intent, Retraction, read_journal
 from runner.transport import Transport
 from runner.transport.fake import Fake, Script
@@ -114,7 +114,7 @@ class Surroundings:
         self.run_dir = RunDir(self.directory)
         marks = read_marks(*self.run_dir.journals)
         self.number = marks.next_session
-        self.recovery: Recovery = recover(self.run_dir, self.total, self.meter.recall, marks=marks)
+        self.recovery: Recovery = recover(self.run_dir, self.total, self.meter.recall, ignore, marks=marks)
         self.in_flight = PeakedInFlight(
             total=self.total,
             announced=self.recovery.unacknowledged_count,

@@ -29,6 +29,7 @@ from runner.store import (
     RunDir,
     SessionStart,
     archive_superseded,
+    ignore,
     read_marks,
     recover,
     reopen,
@@ -134,7 +135,7 @@ class Run:
 
     def recover(self) -> Recovery:
         """Read the run directory as the next session would."""
-        return recover(self.dir, self.rows, lambda _: None, marks=read_marks(self.dir.journal))
+        return recover(self.dir, self.rows, ignore, ignore, marks=read_marks(self.dir.journal))
 
     def _work(self, recovery: Recovery) -> None:
         self._journal, self._results = Journal(self.dir.journal), Results(self.dir.results)

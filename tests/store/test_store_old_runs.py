@@ -18,6 +18,7 @@ from runner.store import (
     ResultReader,
     RunDir,
     check_unchanged,
+    ignore,
     read_results,
     recover,
 )
@@ -28,7 +29,7 @@ from tests.old_runs import BEGAN, KEY, NAMES, ROWS, copy_run
 def recovered(run_dir: RunDir) -> tuple[Recovery, dict[int, ResultHead]]:
     """Return the state of a run, and its results by row."""
     results: dict[int, ResultHead] = {}
-    recovery = recover(run_dir, ROWS, lambda head: results.update({head.row: head}))
+    recovery = recover(run_dir, ROWS, lambda head: results.update({head.row: head}), ignore)
     return recovery, results
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import RunDirError
-from runner.store import Journal, Recovery, ResultHead, Results, RowSet, RunDir, read_results, recover
+from runner.store import Journal, Recovery, ResultHead, Results, RowSet, RunDir, ignore, read_results, recover
 from runner.store.journal import Acceptance, Entry, Intent, Retraction, read_journal
 from tests.store.samples import acceptance, intent, result, retraction
 
@@ -48,7 +48,7 @@ def write(run_dir: RunDir) -> Callable[[str], None]:
 
 def _recover(run_dir: RunDir) -> tuple[Recovery, list[ResultHead]]:
     shown: list[ResultHead] = []
-    return recover(run_dir, ROWS, shown.append), shown
+    return recover(run_dir, ROWS, shown.append, ignore), shown
 
 
 def test_the_recovery_of_an_empty_directory_is_empty(run_dir: RunDir) -> None:

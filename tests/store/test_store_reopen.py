@@ -17,6 +17,7 @@ from runner.store import (
     Results,
     RunDir,
     archive_superseded,
+    ignore,
     read_marks,
     read_results,
     recover,
@@ -45,7 +46,7 @@ def ended(run_dir: RunDir) -> RunDir:
 
 
 def done_rows(run_dir: RunDir) -> list[int]:
-    recovery = recover(run_dir, ROWS, lambda _: None)
+    recovery = recover(run_dir, ROWS, ignore, ignore)
     return [row for row in range(ROWS) if row in recovery.done]
 
 
@@ -58,7 +59,7 @@ def test_only_rows_with_the_given_statuses_are_reopened_and_other_lines_stay(
     assert ended.results.read_bytes().splitlines() == [before[0], before[2]]
     assert ended.superseded.read_bytes().splitlines() == [before[1], before[3], before[4]]
     assert read_marks(ended.journal).epochs == {1: 1, 3: 1, 4: 1}
-    recovery = recover(ended, ROWS, lambda _: None)
+    recovery = recover(ended, ROWS, ignore, ignore)
     assert done_rows(ended) == [0, 2]
     assert (sorted(recovery.outstanding), sorted(recovery.unacknowledged)) == ([5], [6])
 
@@ -80,7 +81,7 @@ def test_journal_entries_of_an_earlier_epoch_are_void(ended: RunDir) -> None:
     journal = Journal(ended.journal)
     journal.write(intent(3, epoch=1))
     journal.log.close()
-    recovery = recover(ended, ROWS, lambda _: None)
+    recovery = recover(ended, ROWS, ignore, ignore)
     assert sorted(recovery.outstanding) == [5]
     assert sorted(recovery.unacknowledged) == [3, 6]
     assert recovery.epochs == {1: 1, 3: 1}
@@ -126,7 +127,7 @@ def test_a_reopening_that_was_killed_between_any_two_calls_is_finished_by_the_ne
     reopened = sorted(read_marks(ended.journal).epochs)
     assert done_rows(ended) == [row for row in STATUSES if row not in reopened]
     seen: list[ResultHead] = []
-    recovery = recover(ended, ROWS, lambda _: None, seen.append)
+    recovery = recover(ended, ROWS, ignore, seen.append)
     superseded = {(old.row, old.epoch) for old in (*read_results(ended.superseded), *seen)}
     assert superseded == {(row, 0) for row in reopened}, "each line is in one of the files at any moment"
 
