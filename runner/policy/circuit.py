@@ -44,7 +44,7 @@ class Circuit:
 
     def opens_at(self, now_mono: float) -> float:
         """Return the time from which the next exchange may start; `inf` while one must end first."""
-        if not self.is_open:
+        if self._failures < FAILURES_TO_OPEN:
             return -math.inf
         return math.inf if self._in_flight else self._next_mono
 

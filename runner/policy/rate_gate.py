@@ -69,6 +69,8 @@ class RateGate:
         """Return the time from which the next exchange may start; not after `now_mono` means at once."""
         if self._is_closed and now_mono >= self._closed_until_mono:
             self._reopen()
+        if self._learned_per_s is None and self._max_rate_per_s is None:  # as a rule: exchanges are not paced
+            return self._closed_until_mono
         if self._rate(now_mono):
             return max(self._closed_until_mono, self._next_mono)
         return self._closed_until_mono
@@ -77,6 +79,8 @@ class RateGate:
         """Use up one slot of the schedule."""
         if self._began_mono is None:
             self._began_mono = now_mono
+        if self._learned_per_s is None and self._max_rate_per_s is None:
+            return
         rate = self._rate(now_mono)
         if rate:
             # Absolute, so that late wake-ups do not add up to a lower rate.

@@ -74,7 +74,8 @@ class ServiceHealth:
         Returns what ends the run, to be raised once the outcome's own request is dealt with.
         """
         if self.is_confirmed and not isinstance(outcome, Transient | Throttled | Unauthorised):
-            self.record_answer(now_mono)
+            self.answered_at_mono = now_mono
+            self._failing_since_mono = None
             return None
         match outcome:
             case Unauthorised(failure=failure):
