@@ -244,7 +244,7 @@ class BatchSession:
         async def beside(act: Act) -> None:
             try:
                 await act(self)
-            except Exception as error:
+            except Exception as error:  # the session reports it as well; the test fails with it
                 failures.append(error)
                 raise
 

@@ -216,8 +216,8 @@ def test_every_histogram_of_a_meter_is_taken_even_one_that_is_new() -> None:
     here, there = Meter(), Meter()
     for meter in (here, there):
         meter.latencies.new = Histogram()  # type: ignore[attr-defined] # as one that is added later
-        meter.milestones.new = Histogram()  # type: ignore[attr-defined]
-        meter.new = Histogram()  # type: ignore[attr-defined]
+        meter.milestones.new = Histogram()  # type: ignore[attr-defined]  # a histogram of tomorrow
+        meter.new = Histogram()  # type: ignore[attr-defined]  # a histogram of tomorrow
     for name in (names := _histograms_of(there)):
         names[name].record(1.0)
     taken = take_latencies(there)

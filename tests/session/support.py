@@ -242,7 +242,7 @@ class Stage:
     async def _act(self, act: Coroutine[Any, Any, None]) -> None:
         try:
             await act
-        except Exception as error:
+        except Exception as error:  # the session reports it as well; the test fails with it
             self._failures.append(error)
             raise
 
