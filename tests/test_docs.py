@@ -147,8 +147,9 @@ def test_every_block_of_json_is_json(page: Path) -> None:
 
 
 def test_the_map_shows_every_room() -> None:
-    paths = [path for path in (ROOT / "runner").iterdir() if not path.name.startswith((".", "_"))]
-    rooms = {f"{path.name}/" if path.is_dir() else path.name for path in paths} - {"py.typed"}
+    # A folder without a module in it is what git leaves behind of a room that was renamed.
+    rooms = {f"{page.parent.name}/" for page in (ROOT / "runner").glob("*/*.py")}
+    rooms |= {page.name for page in (ROOT / "runner").glob("*.py") if not page.name.startswith("_")}
     assert rooms <= set(INLINE.findall((ROOT / "docs/architecture.md").read_text()))
 
 
