@@ -94,15 +94,16 @@ class Intake:
     def _prepare(self, now: float) -> None:
         """Take as many rows as may be announced with one write."""
         parts, in_flight = self._parts, self._in_flight
-        slots = parts.config.submit.max_in_flight - in_flight.slots_used
+        used = in_flight.slots_used
+        slots = parts.config.submit.max_in_flight - used
         rows = min(slots, self._rows_per_write if parts.health.is_confirmed else 1)
         taken: list[Submission] = []
-        while len(taken) < rows and parts.limits.allow_another(in_flight.slots_used):
+        while len(taken) < rows and parts.limits.allow_another(used + len(taken)):
             row = self._feed.take()
             if row is None:
                 break
             taken.append(self._submission(row, now))
-            in_flight.take()
+        in_flight.take(len(taken))
         fresh = [submission for submission in taken if not submission.announced]
         if fresh:
             parts.sink.intend([submission.intent() for submission in fresh])

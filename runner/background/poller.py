@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from runner.policy.polling import polling
@@ -59,8 +59,8 @@ class Poller(Follower[Job]):
         while (job := await self.turnstile.get()) is not None:
             await self.poll(job)
 
-    async def _request(self, job: Job) -> RetrieveOutcome:
-        return await self._parts.transport.retrieve(job.id)
+    def _request(self, job: Job) -> Awaitable[RetrieveOutcome]:
+        return self._parts.transport.retrieve(job.id)
 
     async def _take_in(self, job: Job, outcome: AnyOutcome, started_mono: float, ended_mono: float) -> None:
         clock = self._parts.clock

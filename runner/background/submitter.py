@@ -128,7 +128,7 @@ class Submitter:
                 self._accept(submission, outcome.id, ended_mono)
             case Done():
                 done = self._parts.clock.unix(ended_mono)
-                self._meter.accept(ended_mono)
+                self._meter.accept(done, ended_mono)
                 self._in_flight.accept()
                 self._parts.sink.finish(submission.job("", done), done, outcome)
             case Throttled() | Transient():
@@ -194,8 +194,7 @@ class Submitter:
 
     def _accept(self, submission: Submission, job_id: str, now_mono: float) -> None:
         job = submission.job(job_id, self._parts.clock.unix(now_mono))
-        self._meter.accept(now_mono)
-        self._meter.accepted_at(job.accepted)
+        self._meter.accept(job.accepted, now_mono)
         self._parts.sink.accept(acceptance_of(job), job)
 
     def _try_again(self, submission: Submission, outcome: Throttled | Transient, now_mono: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, NamedTuple
 
 from runner.batch.open_batch import Item, OpenBatch
@@ -133,8 +133,8 @@ class Fetcher(Follower[Item]):
             failure=ready.failure,
         )
 
-    async def _request(self, item: Item) -> RetrieveOutcome:
-        return await self._parts.transport.batch_result(item.id, item.wire_id)
+    def _request(self, item: Item) -> Awaitable[RetrieveOutcome]:
+        return self._parts.transport.batch_result(item.id, item.wire_id)
 
     async def _take_in(self, item: Item, outcome: AnyOutcome, started_mono: float, ended_mono: float) -> None:
         match outcome:

@@ -95,8 +95,8 @@ class BatchSubmissions:
             accepted = min(max(created, batch.sent or accepted), accepted)
         self.has_accepted = True
         sent_mono = now_mono if batch.sent is None else clock.mono(batch.sent)
-        meter.accept(now_mono, batch.own_count, since_mono=max(sent_mono, self._began_mono))
-        meter.accepted_at(accepted)
+        since_mono = max(sent_mono, self._began_mono)
+        meter.accept(accepted, now_mono, batch.own_count, since_mono)
         open_batch = OpenBatch.of(batch, batch_id, accepted)
         self._parts.sink.accept(batch.acceptance(batch_id, accepted), open_batch)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Protocol
 
 import msgspec
@@ -68,8 +69,8 @@ class Watcher(Follower[OpenBatch]):
         batch.sample()
         self._push(batch, now_mono if batch.inherited else self._due_mono(batch, now_mono))
 
-    async def _request(self, batch: OpenBatch) -> BatchOutcome:
-        return await self._parts.transport.retrieve_batch(batch.id)
+    def _request(self, batch: OpenBatch) -> Awaitable[BatchOutcome]:
+        return self._parts.transport.retrieve_batch(batch.id)
 
     async def _take_in(
         self, batch: OpenBatch, outcome: AnyOutcome, started_mono: float, ended_mono: float

@@ -134,7 +134,6 @@ class _Run:
         progress = open_progress(history.in_flight, quiet=self._options.quiet)
         for note in self._notes if not self._options.quiet else ():
             progress.say(note)
-        tune_gc()
         ended: list[RunnerError | None] = []
 
         async def session() -> None:
@@ -187,6 +186,7 @@ class _Run:
         sampler.start()
         try:
             engine = _engine_for(task, progress, clock)
+            tune_gc()  # once the modules of the transport are loaded: the SDK's are many objects
             self._signals.hand_to(engine.shutdown.signal)
             outcome = await engine.run(sampler.run())
         except BaseException:  # a signal as well: the last sample is written all the same

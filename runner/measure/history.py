@@ -57,10 +57,10 @@ def recall(run_dir: RunDir, manifest: Manifest, limit: int) -> History:
     meter.recall_counters(sample)
     meter.counts.accepted += recovery.outstanding_count
     for job in recovery.outstanding.values():
-        meter.accepted_at(job.accepted)
+        meter.recall_accepted(job.accepted)
     for batch in recovery.batches.values():
         if batch.accepted:
-            meter.accepted_at(batch.accepted.at)
+            meter.recall_accepted(batch.accepted.at)
     session = SessionInfo(
         manifest.name, manifest.created, _number(sample, "wall_s"), _number(sample, "cpu_s")
     )

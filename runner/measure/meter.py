@@ -76,8 +76,8 @@ class Meter:
         if self.milestones.began is None:
             self.milestones.began = at
 
-    def accept(self, now_mono: float, count: int = 1, since_mono: float | None = None) -> None:
-        """Count `count` requests that the service accepted, for the rate of acceptances.
+    def accept(self, at: float, now_mono: float, count: int = 1, since_mono: float | None = None) -> None:
+        """Count `count` requests that the service accepted now, which is `at` in Unix seconds.
 
         `since_mono` is when the service began to take them in, where that took long, as for a batch: the
         acceptances of a few batches would otherwise appear to take no time.
@@ -87,20 +87,20 @@ class Meter:
         counts.last_accepted_mono = now_mono
         if counts.first_accepted_mono is None:
             counts.first_accepted_mono = now_mono if since_mono is None else since_mono
+        if counts.last_accepted is None or at > counts.last_accepted:
+            counts.last_accepted = at
 
-    def accepted_at(self, unix: float) -> None:
-        """Note that the service accepted a request at this Unix time, for the milestones."""
+    def recall_accepted(self, at: float) -> None:
+        """Note that the service accepted a request in an earlier session, `at` in Unix seconds."""
         last = self.counts.last_accepted
-        if last is None or unix > last:
-            self.counts.last_accepted = unix
+        if last is None or at > last:
+            self.counts.last_accepted = at
 
     def finished(self, status: str, timing: Timing, usage: Usage) -> None:
         """Count a result that is on record."""
         counts, milestones = self.counts, self.milestones
         counts.statuses[status] += 1
-        accepted, done = timing.accepted, timing.done
-        if accepted is not None and (counts.last_accepted is None or accepted > counts.last_accepted):
-            counts.last_accepted = accepted
+        done = timing.done
         if counts.first_done is None or done < counts.first_done:
             counts.first_done = done
         if counts.last_done is None or done > counts.last_done:
@@ -115,6 +115,8 @@ class Meter:
 
     def recall(self, line: ResultHead) -> None:
         """Count a result of an earlier session."""
+        if line.timing.accepted is not None:
+            self.recall_accepted(line.timing.accepted)
         self.finished(line.status, line.timing, read_usage(line.usage))
         self._recall_exchanges(line)
 

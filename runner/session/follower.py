@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -93,7 +93,7 @@ class Follower(ABC, Generic[W]):
         self._entries = count()
 
     @abstractmethod
-    async def _request(self, watched: W) -> AnyOutcome:
+    def _request(self, watched: W) -> Awaitable[AnyOutcome]:
         """Do one exchange about it."""
 
     @abstractmethod

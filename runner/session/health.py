@@ -27,6 +27,7 @@ FAILURES: Final = 5
 """Least consecutive failures of an outage, however long they took."""
 MOST_REJECTIONS: Final = 10
 """Requests that are sent, one after the other, to a service that has rejected every one before."""
+_NO_ANSWERS: Final = (Transient, Throttled, Unauthorised)
 
 
 class ServiceHealth:
@@ -73,7 +74,7 @@ class ServiceHealth:
 
         Returns what ends the run, to be raised once the outcome's own request is dealt with.
         """
-        if self.is_confirmed and not isinstance(outcome, Transient | Throttled | Unauthorised):
+        if self.is_confirmed and not isinstance(outcome, _NO_ANSWERS):
             self.answered_at_mono = now_mono
             self._failing_since_mono = None
             return None

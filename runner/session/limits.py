@@ -25,8 +25,7 @@ class LimitCheck:
 
     def reached(self) -> LimitReached | None:
         """Return what ends the run, if anything does."""
-        failures = self._meter.not_completed
-        if self._max_failures is not None and failures >= self._max_failures:
+        if self._max_failures is not None and (failures := self._meter.not_completed) >= self._max_failures:
             what = f"{failures:,} requests did not end completed"
             hint = "raise it, or retry them with --retry, and continue"
             return LimitReached(Problem(what, f"limits.max_failures {self._max_failures:,}", hint))

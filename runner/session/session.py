@@ -228,15 +228,14 @@ class Session(Generic[M]):
     def _written(self, accepted: Sequence[Any], ended: Sequence[WrittenResult]) -> None:
         """Act on what was written in this turn of the event loop: all that follows from it stands here."""
         in_flight, meter = self._a.in_flight, self._a.meter
-        for it in accepted:
-            in_flight.accept(self.mode.follow(it))
+        in_flight.accept(sum(map(self.mode.follow, accepted)))
         outstanding = 0
-        for result, usage, was_outstanding, was_announced in ended:
-            if was_outstanding:
+        for it in ended:
+            if it.was_outstanding:
                 outstanding += 1
             else:
-                in_flight.refuse(announced=was_announced)
-            meter.finished(result.status, result.timing, usage)
+                in_flight.refuse(announced=it.was_announced)
+            meter.finished(it.result.status, it.result.timing, it.usage)
         in_flight.finish(outstanding)
         if ended:
             self._check_limits()

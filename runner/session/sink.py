@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, Generic, Literal, NamedTuple, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -30,7 +30,7 @@ RESCUE_EVERY_S: Final = 0.25
 AcceptedT = TypeVar("AcceptedT")
 
 
-class WrittenResult(NamedTuple):
+class WrittenResult(msgspec.Struct, frozen=True, gc=False):
     """A result on record, and where its row stood before."""
 
     result: Result

@@ -12,6 +12,7 @@ from runner.source.row import RowError, kind_of
 from runner.source.template import FieldError, Template
 
 RESPONSES_URL: Final = "/v1/responses"
+_INPUT_TYPES: Final = (str, list, dict)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -99,7 +100,7 @@ class Compiler:
             raise RowError("has no model: add one, or set request.model")
         if body.get("input") in (None, "", []):
             raise RowError("its input is empty")
-        if not isinstance(body["input"], str | list | dict):
+        if not isinstance(body["input"], _INPUT_TYPES):
             raise RowError(f"its input must be text or a list of messages, not {kind_of(body['input'])}")
         if body.get("stream"):
             what = "background job" if self._is_background else "batch"

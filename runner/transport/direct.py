@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any, Final, cast
-from urllib.parse import quote
 
 import aiohttp
 from aiohttp import hdrs
@@ -16,7 +15,6 @@ from yarl import URL
 
 from runner import __version__
 from runner.config import RunConfig
-from runner.transport.batch_urls import batch_path, list_query
 from runner.transport.faults import CONNECT_SHARE
 from runner.transport.outcomes import (
     BatchOutcome,
@@ -34,6 +32,7 @@ from runner.transport.reading_batches import read_create, read_list, read_status
 from runner.transport.scrub import Headers, Scrubber
 from runner.transport.timeout import Timeout
 from runner.transport.uploads import Sending, Upload
+from runner.transport.urls import batch_path, list_query, segment
 from runner.transport.wire import CountingConnector, Wire
 
 DNS_CACHE_S: Final = 300
@@ -79,13 +78,11 @@ class Direct:
 
     async def retrieve(self, job_id: str) -> RetrieveOutcome:
         before, after = self._get
-        return await self._exchange(
-            f"{before}{quote(job_id, safe='')}{after}".encode(), read_retrieve, job_id
-        )
+        return await self._exchange(f"{before}{segment(job_id)}{after}".encode(), read_retrieve, job_id)
 
     async def cancel(self, job_id: str) -> CancelOutcome:
         before, after = self._cancel
-        request = f"{before}{quote(job_id, safe='')}{after}".encode()
+        request = f"{before}{segment(job_id)}{after}".encode()
         return await self._exchange(request, read_cancel, job_id)
 
     async def create_batch(self, content: Upload, idempotency_key: str) -> CreateOutcome:

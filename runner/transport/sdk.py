@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable
 from contextlib import suppress
-from urllib.parse import quote
 
 import aiohttp
 import httpx2
@@ -13,7 +12,6 @@ import openai
 
 from runner.config import RunConfig
 from runner.errors import StorageError
-from runner.transport.batch_urls import batch_path, list_query
 from runner.transport.faults import CONNECT_SHARE
 from runner.transport.outcomes import (
     BatchOutcome,
@@ -31,6 +29,7 @@ from runner.transport.reading_batches import read_create, read_list, read_status
 from runner.transport.scrub import Headers, Scrubber
 from runner.transport.timeout import Timeout
 from runner.transport.uploads import Upload
+from runner.transport.urls import batch_path, list_query, segment
 from runner.transport.wire import Wire
 
 _NETWORK_ERRORS = (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError)
@@ -77,11 +76,11 @@ class Sdk:
         return await self._exchange(call, read_submit)
 
     async def retrieve(self, job_id: str) -> RetrieveOutcome:
-        call = self._client.get(f"/responses/{quote(job_id, safe='')}", cast_to=httpx2.Response)
+        call = self._client.get(f"/responses/{segment(job_id)}", cast_to=httpx2.Response)
         return await self._exchange(call, read_retrieve, job_id)
 
     async def cancel(self, job_id: str) -> CancelOutcome:
-        call = self._client.post(f"/responses/{quote(job_id, safe='')}/cancel", cast_to=httpx2.Response)
+        call = self._client.post(f"/responses/{segment(job_id)}/cancel", cast_to=httpx2.Response)
         return await self._exchange(call, read_cancel, job_id)
 
     async def create_batch(self, content: Upload, idempotency_key: str) -> CreateOutcome:

@@ -20,7 +20,7 @@ from runner.measure.outputs.progress import Progress
 from runner.session.clock import Clock
 from runner.session.session import SessionOutcome
 from runner.session.shutdown import Shutdown
-from runner.transport.fake import Script, rejected, unauthorised
+from runner.transport.fake import Fake, Script, rejected, unauthorised
 from tests.commands.here import Here
 from tests.engine.session_worker import SessionWorker
 
@@ -220,6 +220,21 @@ def test_an_engine_that_raises_is_summed_up_all_the_same(here: Here) -> None:
     assert here.summary()["polls"]["total"] == 7
     last = json.loads(here.run_dir.metrics.read_bytes().splitlines()[-1])
     assert last["polls"] == 7, "the last sample is written all the same"
+
+
+def test_the_collector_is_tuned_once_the_transport_is_loaded(here: Here) -> None:
+    # Tuned before, it would keep the garbage of the SDK's import: 75 MB.
+    order: list[str] = []
+
+    def opened(*_: object) -> Fake:
+        order.append("transport")
+        return here.fake
+
+    here.monkeypatch.setattr(run_module, "open_transport", opened)
+    here.monkeypatch.setattr(run_module, "tune_gc", lambda: order.append("collector"))
+
+    assert here.run().exit_code == 0
+    assert order == ["transport", "collector"]
 
 
 def test_several_workers_share_the_rows_under_one_coordinator(here: Here) -> None:

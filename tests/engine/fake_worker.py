@@ -194,7 +194,7 @@ class FakeWorker:
             *(Acceptance(row=row, job=f"job-{row}", kind="m", attempts=1, at=now) for row in rows)
         )
         self.in_flight.accept(len(rows))
-        self.meter.accept(now, len(rows))
+        self.meter.accept(now, now, len(rows))
         self.answered()
 
     def answered(self) -> None:

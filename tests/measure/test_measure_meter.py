@@ -45,8 +45,8 @@ def test_acceptances_are_timed_from_the_first_to_the_last() -> None:
     meter = Meter()
     meter.accepting_s = 5.0
     assert meter.total_accepting_s == 5.0
-    meter.accept(100.0)
-    meter.accept(104.0, 3)
+    meter.accept(1100.0, 100.0)
+    meter.accept(1104.0, 104.0, 3)
 
     assert meter.counts.accepted == 4
     assert meter.total_accepting_s == 9.0
@@ -54,17 +54,21 @@ def test_acceptances_are_timed_from_the_first_to_the_last() -> None:
 
 def test_a_first_batch_is_timed_from_when_the_service_began_to_take_it_in() -> None:
     meter = Meter()
-    meter.accept(100.0, 50, since_mono=90.0)
+    meter.accept(1100.0, 100.0, 50, since_mono=90.0)
 
     assert meter.total_accepting_s == 10.0
 
 
 def test_the_last_acceptance_is_the_latest_in_whatever_order_they_come() -> None:
     meter = Meter()
-    for at in (10.0, 30.0, 20.0):
-        meter.accepted_at(at)
+    meter.accept(1010.0, 10.0)
+    meter.accept(1030.0, 11.0)  # a batch, by the clock of the service
+    meter.accept(1020.0, 12.0)
+    assert meter.counts.last_accepted == 1030.0
 
-    assert meter.counts.last_accepted == 30.0
+    meter.recall_accepted(1040.0)
+    meter.recall_accepted(1000.0)
+    assert meter.counts.last_accepted == 1040.0
 
 
 def test_only_the_first_session_is_the_beginning() -> None:
@@ -171,8 +175,7 @@ STEP = st.tuples(
 
 
 def _finish(meter: Meter, status: ResultStatus, latency_s: float, now_mono: float) -> None:
-    meter.accept(now_mono)
-    meter.accepted_at(now_mono)
+    meter.accept(now_mono, now_mono)
     meter.finished(status, Timing(0.0, 0.1, 0.2 + now_mono, None, latency_s), Usage(input=7, output=3))
     meter.counts.polls += 2
     meter.wire.update(requests=3, sent_bytes=700, received_bytes=int(latency_s))

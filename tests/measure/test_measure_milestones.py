@@ -40,6 +40,8 @@ def test_milestones_are_those_of_the_results_in_the_order_in_which_they_came(
     meter.begin(1000.0)
     for done_s, accepted_s in results:
         accepted = None if accepted_s is None else 1000.0 + accepted_s
+        if accepted is not None:
+            meter.accept(accepted, 0.0)
         meter.finished("completed", _timing(1000.0 + done_s, accepted), Usage())
     summary = _summary(meter)
 
@@ -60,6 +62,7 @@ def test_a_result_counts_whatever_its_status_and_whatever_stop_it_spanned(status
     meter = Meter()
     meter.begin(1000.0)
     meter.restarts = [1050.0]
+    meter.accept(1010.0, 0.0)
     meter.finished(status, _timing(1100.0, 1010.0), Usage())
 
     assert meter.counts.spanned == 1
@@ -71,6 +74,7 @@ def test_a_result_counts_whatever_its_status_and_whatever_stop_it_spanned(status
 def test_a_clock_that_was_set_back_puts_nothing_before_the_beginning() -> None:
     meter = Meter()
     meter.begin(1000.0)
+    meter.accept(980.0, 0.0)
     meter.finished("completed", _timing(990.0, 980.0), Usage())
 
     assert _summary(meter) == MilestoneSummary(0.0, 0.0, 0.0, 0.0)

@@ -136,8 +136,8 @@ def test_the_file_has_the_keys_the_order_and_the_values_of_the_contract(tmp_path
     meter, session = Meter(), _session()
     session.continued, session.rows = 1, 50
     meter.begin(1000.0)
-    meter.accept(50.0)
-    meter.accept(54.0, 0)
+    meter.accept(1000.0, 50.0)
+    meter.accept(1001.0, 54.0, 0)
     meter.counts.polls = 3
     meter.wire["requests"] += 5
     meter.counts.submit_retries["429"] += 2
@@ -175,7 +175,7 @@ def test_rates_are_over_the_wall_time_and_that_of_acceptances_from_the_first_to_
     meter, in_flight = Meter(), InFlight(total=50, finished=21, outstanding=4)
     meter.counts.polls = 60
     for n in range(40):
-        meter.accept(100.0 + 4.0 * n / 39)
+        meter.accept(1100.0, 100.0 + 4.0 * n / 39)
     for _ in range(20):
         meter.finished("completed", timing(), Usage(input=10, output=5))
     meter.finished("failed", timing(), Usage())
