@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from runner.transport.fake import Exchange, Fake, Script
 from runner.transport.outcomes import SubmitOutcome
-from tests.session.listed import row_of
+from tests.listed import row_of
 
 NO_KEYS: Mapping[str, object] = {"idempotency_header": None}
 QUICK: Mapping[str, object] = {"base_s": 0.1, "cap_s": 1.0}

@@ -38,8 +38,8 @@ from runner.transport.fake import (
 )
 from runner.transport.outcomes import PENDING, CancelOutcome, RetrieveOutcome
 from tests import virtual_time
+from tests.listed import listed
 from tests.session.building import job_of
-from tests.session.listed import listed
 from tests.session.support import UNIX, RecordingHost, Surroundings, config_of
 
 

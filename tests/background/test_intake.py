@@ -17,9 +17,9 @@ from runner.policy.idempotency import idempotency_key
 from runner.session.feed import Feed
 from runner.store import AppendLog, Intent, Recovery, Retraction, Unacknowledged
 from tests import virtual_time
+from tests.listed import listed
 from tests.session.building import Rig, job_of
 from tests.session.full_disk import Disk
-from tests.session.listed import listed
 from tests.session.support import RUN_ID, UNIX
 
 NO_KEYS: Mapping[str, object] = {"idempotency_header": None}
@@ -281,10 +281,8 @@ def test_a_forgotten_job_goes_out_again_under_its_key_with_its_times_and_a_new_i
 
 
 def test_intents_that_cannot_be_written_are_an_error_and_nothing_is_handed_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: Disk
 ) -> None:
-    disk = Disk(monkeypatch)
-
     async def work(desk: Desk) -> None:
         disk.full = {"journal.jsonl"}
         with pytest.raises(StorageError, match="No space left"):

@@ -12,8 +12,8 @@ from runner.background.mode import BackgroundMode
 from runner.policy.idempotency import KEY_LIFE_S
 from runner.transport.fake import Behaviour, Fake
 from tests import virtual_time
+from tests.listed import listed, row_of
 from tests.session.building import Rig, job_of
-from tests.session.listed import listed, row_of
 from tests.session.support import UNIX, Ended, Stage, run_session, session_of
 
 POLL = {"interval_s": 5.0}

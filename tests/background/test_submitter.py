@@ -16,7 +16,7 @@ from runner.errors import EndpointUnreachable
 from runner.transport.fake import Behaviour, Exchange, Fake, Script, rejected, throttled, transient
 from runner.transport.outcomes import PENDING, SubmitOutcome, Throttled, Transient
 from tests.background.sending import QUICK, finished, for_row, posts_of
-from tests.session.listed import row_of
+from tests.listed import row_of
 from tests.session.support import Ended, Stage, run_session
 
 

@@ -22,7 +22,7 @@ from runner.transport.fake import (
 )
 from runner.transport.outcomes import Rejected, SubmitOutcome
 from tests.background.sending import NO_KEYS, finished, for_row, posts_of
-from tests.session.listed import row_of
+from tests.listed import row_of
 from tests.session.support import Stage, run_session
 
 OTHER_BYTES = Rejected(Failure("idempotency_error", "other bytes", 409), None, has_envelope=True)

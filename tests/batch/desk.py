@@ -11,8 +11,9 @@ from runner.batch.submissions import BatchSubmissions
 from runner.config import RunConfig
 from runner.transport.fake import Fake
 from tests import virtual_time
-from tests.batch.support import config_of, listed
+from tests.batch.support import config_of
 from tests.batch.workbench import Workbench
+from tests.listed import listed
 
 Scene: TypeAlias = Callable[["Desk"], Coroutine[Any, Any, None]]
 

@@ -14,8 +14,9 @@ from runner.transport.fake import Behaviour, Exchange, Fake, Script
 from runner.transport.outcomes import RetrieveOutcome
 from tests import virtual_time
 from tests.batch.polling import poll_due
-from tests.batch.support import config_of, listed
+from tests.batch.support import config_of
 from tests.batch.workbench import Workbench
+from tests.listed import listed
 
 Scene: TypeAlias = Callable[["Fetch"], Coroutine[Any, Any, None]]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,12 +23,10 @@ from runner.config import RunConfig
 from runner.errors import RunnerError
 from runner.measure.in_flight import InFlight
 from runner.measure.meter import Meter
-from runner.measure.vitals import Vitals
-from runner.records import Failure, Request, Result
+from runner.records import Failure, Result
 from runner.session.clock import Clock
 from runner.session.feed import AllExcept
 from runner.session.session import Assignment, Session
-from runner.source import Row, Source
 from runner.store import (
     BatchAcceptance,
     BatchIntent,
@@ -43,12 +41,13 @@ from runner.store import (
 from runner.store.journal import Entry, read_journal
 from runner.transport import Transport
 from tests import virtual_time
+from tests.listed import Listed, listed
+from tests.session.support import RecordingHost, StillVitals
 
 UNIX: Final = 1_000_000.0
 """Unix time at which the clock of the event loop is 0."""
 BASE_URL: Final = "http://fake/v1"
 RUN_ID: Final = "0123456789abcdef0123456789abcdef"
-BLOCK_ROWS: Final = 200
 
 Sections: TypeAlias = Mapping[str, object]
 SECTIONS: Final[Mapping[str, Sections]] = {
@@ -66,79 +65,6 @@ def config_of(**sections: Sections) -> RunConfig:
     names = {**SECTIONS, **sections}
     merged = {name: {**SECTIONS.get(name, {}), **sections.get(name, {})} for name in names}
     return RunConfig.model_validate({"name": "t", **merged})
-
-
-@dataclass(frozen=True, slots=True)
-class ListedRow:
-    """One row of a list."""
-
-    i: int
-    body: bytes
-
-    @property
-    def where(self) -> str:
-        return f"rows:{self.i + 1}"
-
-    def fields(self) -> dict[str, Any]:
-        decoded: dict[str, Any] = msgspec.json.decode(self.body)
-        return decoded
-
-
-class Listed(Source):
-    """Rows from a list of request bodies; the first `start` rows are left out by nobody but `blocks`."""
-
-    def __init__(
-        self, bodies: Sequence[bytes], ids: Sequence[str] = (), block_rows: int = BLOCK_ROWS
-    ) -> None:
-        self.bodies = list(bodies)
-        self.ids = list(ids) or [f"row-{i}" for i in range(len(bodies))]
-        self.passes = 0
-        """Times that the list was read from its beginning."""
-        self._block_rows = block_rows
-
-    def __len__(self) -> int:
-        return len(self.bodies)
-
-    def blocks(self) -> Iterator[list[Row]]:
-        self.passes += 1
-        for start in range(0, len(self.bodies), self._block_rows):
-            stop = min(start + self._block_rows, len(self.bodies))
-            yield [ListedRow(i, self.bodies[i]) for i in range(start, stop)]
-
-    def request(self, row: Row) -> Request:
-        return Request(row.i, self.ids[row.i], self.bodies[row.i], "m")
-
-    def name(self, row: Row) -> str:
-        return self.ids[row.i]
-
-
-def listed(rows: int, large: Mapping[int, int] | None = None) -> Listed:
-    """Return `rows` rows whose bodies hold their numbers; `large` maps some to the size of their bodies."""
-    sizes = large or {}
-    return Listed([b'{"input":"%d%b"}' % (i, b"x" * (sizes.get(i, 0) - 14)) for i in range(rows)])
-
-
-class StillVitals(Vitals):
-    """Vitals that leave the event loop alone: in virtual time it would wake up 20 times a second."""
-
-    async def watch_loop(self) -> None:
-        """Return at once."""
-
-
-class RecordingHost:
-    """A host that only keeps what it is informed of."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def rows_low(self) -> None:
-        """Do nothing: all rows are granted at the start."""
-
-    def stopping(self, error: RunnerError) -> None:
-        """Do nothing: the outcome says it."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from runner.errors import KeyRefused
 from runner.transport.fake import Behaviour, Exchange, Fake, Script, gone, unauthorised
 from runner.transport.outcomes import RetrieveOutcome
 from tests import virtual_time
-from tests.batch.support import config_of, listed
+from tests.batch.support import config_of
 from tests.batch.workbench import Workbench
+from tests.listed import listed
 
 Scene: TypeAlias = Callable[["Collection"], Coroutine[Any, Any, None]]
 

@@ -8,7 +8,8 @@ import pytest
 
 from runner.batch.cut import cut
 from runner.transport.fake import Behaviour, Fake
-from tests.batch.support import Listed, config_of, listed, rows_of, run_batches
+from tests.batch.support import config_of, rows_of, run_batches
+from tests.listed import Listed, listed
 
 SOURCES = {
     "rows of one size": listed(95),

@@ -11,8 +11,9 @@ from runner.batch.failed_rows import FailedRows, nothing_accepted
 from runner.records import Failure
 from runner.transport.fake import rejected
 from tests import virtual_time
-from tests.batch.support import UNIX, Listed, ListedRow, listed
+from tests.batch.support import UNIX
 from tests.batch.workbench import Workbench
+from tests.listed import Listed, ListedRow, listed
 
 NO = Failure("invalid_request_error", "No.", 400)
 

@@ -15,8 +15,9 @@ from runner.transport.fake import Behaviour, Fake, done, gone, throttled, transi
 from runner.transport.outcomes import PENDING, Listing, RetrieveOutcome
 from tests import virtual_time
 from tests.batch.fetching import Fetch, answering, fetch, until
-from tests.batch.support import UNIX, Listed, config_of, listed
+from tests.batch.support import UNIX, config_of
 from tests.batch.workbench import Workbench
+from tests.listed import Listed, listed
 
 LATE = Failure("deadline", "not done in time")
 

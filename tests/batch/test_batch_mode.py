@@ -10,7 +10,8 @@ import pytest
 from runner.errors import LimitReached
 from runner.transport.fake import Behaviour, Fake, Script
 from runner.transport.outcomes import BatchOutcome, Listing
-from tests.batch.support import BatchSession, listed, run_batches
+from tests.batch.support import BatchSession, run_batches
+from tests.listed import listed
 
 NEVER = 1e9
 

@@ -12,7 +12,8 @@ import pytest
 from runner.errors import StoppedEarly
 from runner.transport.fake import Behaviour, Exchange, Fake, Script, rejected
 from runner.transport.outcomes import CreateOutcome, Listing
-from tests.batch.support import Act, BatchSession, Listed, listed, names_in, rows_of, run_batches
+from tests.batch.support import Act, BatchSession, names_in, rows_of, run_batches
+from tests.listed import Listed, listed
 
 NEVER = 1e9
 

@@ -19,8 +19,9 @@ from runner.records import Timing, Usage
 from runner.session.feed import AllExcept, Only
 from runner.store import RowSet
 from tests import virtual_time
-from tests.batch.support import Listed, config_of, listed, names_in
+from tests.batch.support import config_of, names_in
 from tests.batch.workbench import Workbench
+from tests.listed import Listed, listed
 
 Scene: TypeAlias = Callable[["Cutting"], Coroutine[Any, Any, None]]
 

@@ -13,7 +13,7 @@ from runner.batch.rereading import rows_in
 from runner.errors import InputError, Problem, StoppedEarly
 from runner.source import Row
 from tests import virtual_time
-from tests.batch.support import Listed, listed
+from tests.listed import Listed, listed
 
 RANGES = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), max_size=4)
 """For each range, how far it starts after the end of the one before, and its length."""

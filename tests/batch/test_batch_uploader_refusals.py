@@ -11,7 +11,8 @@ import pytest
 from runner.errors import NothingAccepted
 from runner.transport.fake import Behaviour, Exchange, Fake, Script, rejected
 from runner.transport.outcomes import CreateOutcome
-from tests.batch.support import Listed, listed, names_in, run_batches
+from tests.batch.support import names_in, run_batches
+from tests.listed import Listed, listed
 
 AT_ONCE = Behaviour(takes_s=0.0)
 

@@ -22,8 +22,9 @@ from runner.transport.fake import Behaviour, Exchange, Fake, Script, gone, throt
 from runner.transport.outcomes import BatchOutcome, Listing, Statuses
 from tests import virtual_time
 from tests.batch.polling import poll_due
-from tests.batch.support import UNIX, config_of, listed
+from tests.batch.support import UNIX, config_of
 from tests.batch.workbench import Workbench
+from tests.listed import listed
 
 Scene: TypeAlias = Callable[["Watch"], Coroutine[Any, Any, None]]
 

@@ -26,7 +26,8 @@ from runner.session.sink import Sink, WrittenResult
 from runner.store import Files, Journal, Results, RunDir
 from runner.store.journal import Entry, read_journal
 from runner.transport.fake import Fake
-from tests.batch.support import BASE_URL, RUN_ID, UNIX, Listed, ListedRow, config_of, listed, read_results
+from tests.batch.support import BASE_URL, RUN_ID, UNIX, config_of, read_results
+from tests.listed import Listed, ListedRow, listed
 
 
 @dataclass

@@ -30,7 +30,7 @@ from runner.store.journal import Entry, read_journal
 from runner.transport import Transport
 from runner.transport.fake import Fake
 from runner.transport.outcomes import Done
-from tests.session.listed import listed
+from tests.listed import listed
 from tests.session.support import BASE_URL, RUN_ID, Surroundings, config_of
 
 DONE = Done("completed", Reply(200, None, msgspec.Raw(b'{"id":"x"}')), Usage(input=5, output=2), None)

@@ -24,3 +24,9 @@ class Disk:
             write(log, lines)
 
         patch.setattr(AppendLog, "_write", brittle)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """Return the disk of one test, which has room at first."""
+    return Disk(monkeypatch)

@@ -33,7 +33,7 @@ from runner.store.journal import Acceptance, Entry, Intent, Retraction, read_jou
 from runner.transport import Transport
 from runner.transport.fake import Fake, Script
 from tests import virtual_time
-from tests.session.listed import listed
+from tests.listed import listed
 
 UNIX: Final = 1_000_000.0
 """Unix time at which the clock of the event loop is 0."""

@@ -16,8 +16,8 @@ from runner.session.feed import LOW_WATER_ROWS, AllExcept, Feed, Only
 from runner.source import Row
 from runner.store import RowSet
 from tests import virtual_time
+from tests.listed import BLOCK_ROWS, Listed, ListedRow, listed
 from tests.session.building import Calls
-from tests.session.listed import BLOCK_ROWS, Listed, ListedRow, listed
 
 
 class Bench:
@@ -238,7 +238,7 @@ def test_every_row_of_every_lease_is_handed_out_as_often_as_it_was_granted(
         assert await bench.take() == sorted(requeued)
         assert bench.feed.is_exhausted
 
-    filled(Listed(listed(300).bodies, block_rows), work)
+    filled(Listed(listed(300).bodies, block_rows=block_rows), work)
 
 
 @pytest.mark.parametrize(("rows", "start", "stop"), [([4], 4, 5), ([9, 2, 5], 2, 10)])

@@ -15,7 +15,7 @@ from runner.store import SessionStart
 from runner.store.journal import Acceptance, Intent
 from runner.transport.fake import Behaviour, Exchange, Fake, Script, done, rejected, transient
 from tests import virtual_time
-from tests.session.listed import listed, row_of
+from tests.listed import listed, row_of
 from tests.session.support import UNIX, Stage, assert_no_job_is_polled_twice_at_once, run_session, session_of
 
 

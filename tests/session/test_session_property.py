@@ -34,8 +34,8 @@ from runner.transport.fake import (
 )
 from runner.transport.outcomes import RetrieveOutcome, SubmitOutcome
 from tests import virtual_time
+from tests.listed import row_of
 from tests.session.full_disk import Disk
-from tests.session.listed import row_of
 from tests.session.support import Ended, Stage, assert_no_job_is_polled_twice_at_once, session_of
 
 ROWS: Final = 12

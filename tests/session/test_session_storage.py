@@ -17,10 +17,8 @@ from tests.session.support import Stage, resumed, run_session, session_of
 
 @pytest.mark.parametrize("name", ["journal.jsonl", "results.jsonl"])
 def test_a_full_disk_stops_sending_and_polling_and_the_next_session_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, disk: Disk, name: str
 ) -> None:
-    disk = Disk(monkeypatch)
-
     async def act(stage: Stage) -> None:
         await asyncio.sleep(50.05)
         disk.full = {name}
@@ -44,10 +42,8 @@ def test_a_full_disk_stops_sending_and_polling_and_the_next_session_loses_nothin
 
 
 def test_results_that_a_full_disk_kept_back_are_written_when_there_is_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: Disk
 ) -> None:
-    disk = Disk(monkeypatch)
-
     async def act(stage: Stage) -> None:
         await asyncio.sleep(50.05)
         disk.full = {"journal.jsonl", "results.jsonl"}
@@ -62,9 +58,7 @@ def test_results_that_a_full_disk_kept_back_are_written_when_there_is_room(
     assert ended.requests.completed == ended.in_flight.finished == len(ended.results)
 
 
-def test_a_signal_ends_the_wait_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = Disk(monkeypatch)
-
+def test_a_signal_ends_the_wait_for_room(tmp_path: Path, disk: Disk) -> None:
     async def act(stage: Stage) -> None:
         await asyncio.sleep(10.0)
         disk.full = {"results.jsonl"}
@@ -77,9 +71,9 @@ def test_a_signal_ends_the_wait_for_room(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_disk_that_is_full_at_the_start_ends_the_session_before_anything_is_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: Disk
 ) -> None:
-    Disk(monkeypatch).full = {"journal.jsonl"}
+    disk.full = {"journal.jsonl"}
     fake = Fake()
     ended = run_session(tmp_path, fake, 5)
     assert isinstance(ended.outcome.ended_by, StorageError)

@@ -17,11 +17,7 @@ from tests.session.full_disk import Disk
 from tests.session.sink_desk import Desk, at_desk, end_of_turn, intent_of
 
 
-def test_an_intent_that_cannot_be_written_is_an_error_and_is_dropped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    disk = Disk(monkeypatch)
-
+def test_an_intent_that_cannot_be_written_is_an_error_and_is_dropped(tmp_path: Path, disk: Disk) -> None:
     async def work(desk: Desk) -> None:
         disk.full = {"journal.jsonl"}
         with pytest.raises(StorageError, match="No space left"):
@@ -34,10 +30,8 @@ def test_an_intent_that_cannot_be_written_is_an_error_and_is_dropped(
 
 
 def test_an_acceptance_that_was_to_be_written_before_such_an_intent_is_not_followed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: Disk
 ) -> None:
-    disk = Disk(monkeypatch)
-
     async def work(desk: Desk) -> None:
         disk.full = {"journal.jsonl"}
         desk.accept(1)
@@ -53,10 +47,8 @@ def test_an_acceptance_that_was_to_be_written_before_such_an_intent_is_not_follo
 
 
 def test_an_acceptance_that_cannot_be_written_is_not_followed_and_results_are_written_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: Disk
 ) -> None:
-    disk = Disk(monkeypatch)
-
     async def work(desk: Desk) -> None:
         disk.full = {"journal.jsonl"}
         desk.accept(1)
@@ -71,9 +63,8 @@ def test_an_acceptance_that_cannot_be_written_is_not_followed_and_results_are_wr
 
 
 def test_a_result_that_cannot_be_written_does_not_count_and_is_kept_for_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: Disk
 ) -> None:
-    disk = Disk(monkeypatch)
     disk.full = {"results.jsonl"}
 
     async def work(desk: Desk) -> None:
@@ -98,10 +89,8 @@ def test_a_result_that_cannot_be_written_does_not_count_and_is_kept_for_room(
     at_desk(tmp_path, work)
 
 
-def test_the_wait_for_room_ends_after_its_time_and_the_loss_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Disk(monkeypatch).full = {"results.jsonl"}
+def test_the_wait_for_room_ends_after_its_time_and_the_loss_is_reported(tmp_path: Path, disk: Disk) -> None:
+    disk.full = {"results.jsonl"}
 
     async def work(desk: Desk) -> None:
         for row in range(1200):
@@ -116,10 +105,8 @@ def test_the_wait_for_room_ends_after_its_time_and_the_loss_is_reported(
     at_desk(tmp_path, work)
 
 
-def test_the_wait_for_room_ends_when_the_user_wants_the_end_now(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Disk(monkeypatch).full = {"results.jsonl"}
+def test_the_wait_for_room_ends_when_the_user_wants_the_end_now(tmp_path: Path, disk: Disk) -> None:
+    disk.full = {"results.jsonl"}
 
     async def work(desk: Desk) -> None:
         loop, forced = asyncio.get_running_loop(), asyncio.Event()
