@@ -28,6 +28,7 @@ FAILURES: Final = 5
 MOST_REJECTIONS: Final = 10
 """Requests that are sent, one after the other, to a service that has rejected every one before."""
 _NO_ANSWERS: Final = (Transient, Throttled, Unauthorised)
+"""Outcomes that are more than an answer about one request; a tuple, because a union is built at each use."""
 
 
 class ServiceHealth:
@@ -75,6 +76,7 @@ class ServiceHealth:
         Returns what ends the run, to be raised once the outcome's own request is dealt with.
         """
         if self.is_confirmed and not isinstance(outcome, _NO_ANSWERS):
+            # As in `record_answer`, for the present.
             self.answered_at_mono = now_mono
             self._failing_since_mono = None
             return None

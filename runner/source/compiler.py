@@ -13,6 +13,7 @@ from runner.source.template import FieldError, Template
 
 RESPONSES_URL: Final = "/v1/responses"
 _INPUT_TYPES: Final = (str, list, dict)
+"""What `input` may be; a tuple, because a union is built at each use."""
 _encode = msgspec.json.Encoder().encode
 
 
